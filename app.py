@@ -1,0 +1,3 @@
+from api.app import app
+
+__all__ = ["app"]
