@@ -132,7 +132,7 @@ RELEASES = "releases"
 # held as offsets and flat items: those of row i are items[offsets[i]:offsets[i + 1]]. Tracks are
 # int32 positions in track_ids, users are positions in user_ids; both arrays are sorted.
 SERVING = "serving"
-SERVING_ARRAYS = {
+SERVING_ARRAYS: dict[str, np.dtype[Any]] = {
     "track_ids": np.dtype(np.int64),
     "user_ids": np.dtype(np.int64),  # users with a history or a final list
     "top_items": np.dtype(np.int32),  # the top list, best first
