@@ -38,8 +38,16 @@ def _column(table: Table, folder: Path, name: str) -> np.ndarray:
 
 def _distinct(table: Table, folder: Path, name: str) -> np.ndarray:
     """The distinct values of a column by which the file is sorted, ascending."""
-    blocks = [np.unique(b[name].to_numpy()) for b in contract.batches(table, folder, [name])]
-    return np.unique(np.concatenate([np.empty(0, np.int64), *blocks]))
+    blocks = [_unique(b[name].to_numpy()) for b in contract.batches(table, folder, [name])]
+    return _unique(np.concatenate([np.empty(0, np.int64), *blocks]))
+
+
+def _unique(values: np.ndarray) -> np.ndarray:
+    """The distinct values, ascending: np.unique hashes, which takes ten times as long here."""
+    values = np.sort(values)
+    first = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    return values[first]
 
 
 def _positions(ids: np.ndarray, keys: np.ndarray, table: Table) -> np.ndarray:
@@ -64,7 +72,7 @@ def _write_heard(folder: Path, users: np.ndarray, tracks: np.ndarray) -> None:
             user = np.searchsorted(users, batch["user_id"])
             track = _positions(tracks, batch["track_id"], contract.LISTENS)
             _check_sorted(np.append(waiting // len(tracks), user), contract.LISTENS)
-            pairs = np.unique(np.concatenate([waiting, user * len(tracks) + track]))
+            pairs = _unique(np.concatenate([waiting, user * len(tracks) + track]))
             complete = np.searchsorted(pairs, user[-1] * len(tracks))
             waiting = pairs[complete:]
             counts += _count(pairs[:complete] // len(tracks), len(users))
