@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+VERSION = 1  # of this contract: a release of another is refused
 MAX_ID = 2**53 - 1  # the largest integer that JSON clients keep exact
 LIST_LENGTH = 100  # rows a user or track in the offline lists
 WINDOWS = ("train", "choose", "report")  # folders of windows/: train the ranker, choose by, report

@@ -1,0 +1,99 @@
+"""The Litestar application: start it with `litestar run` from the repository root."""
+
+import logging
+import multiprocessing
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+from click import Group
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.plugins import CLIPlugin
+
+from api import errors, routes
+from api.release import ReleaseError
+from api.service import Service
+from api.settings import Settings, SettingsError, from_environment
+
+logger = logging.getLogger("api")
+
+
+class CheckSettings(CLIPlugin):
+    """`litestar run` ends with one line and exit code 1 where a setting can't be used."""
+
+    def on_cli_init(self, cli: Group) -> None:
+        """Add no command."""
+
+    @contextmanager
+    def server_lifespan(self, app: Litestar) -> Iterator[None]:
+        """Check before the server starts."""
+        try:
+            from_environment(os.environ)
+        except SettingsError as error:
+            sys.exit(str(error))
+        yield
+
+
+@asynccontextmanager
+async def serve(app: Litestar) -> AsyncIterator[None]:
+    """Read the settings and open the current release; without one, start all the same."""
+    settings: Settings = app.state.get("settings") or from_environment(os.environ)
+    set_up_logging(settings.log_level)
+    warn_of_several_workers()
+    app.state.service = Service(settings)
+    with suppress(ReleaseError):  # logged; calls that need a release say why there is none
+        await app.state.service.load()
+    yield
+
+
+def set_up_logging(level: str) -> None:
+    """One line a request on the console, the service's own, instead of uvicorn's access log."""
+    logger.setLevel(level)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s:     %(message)s"))
+        logger.addHandler(handler)
+    logging.getLogger("uvicorn.access").disabled = True
+
+
+def warn_of_several_workers() -> None:
+    """Say loudly what several workers do; a child process that isn't --reload's is one of them."""
+    if multiprocessing.parent_process() and "--reload" not in sys.argv:
+        logger.warning(
+            "Several workers: each keeps its own events and counters, so answers depend on which "
+            "one is asked. Run one worker, or keep each user on one of them."
+        )
+
+
+def provide_service(state: State) -> Service:
+    """Hand the service over to a call."""
+    service: Service = state.service
+    return service
+
+
+def create_app(settings: Settings | None = None) -> Litestar:
+    """Build the application; without settings, the environment's are read when it starts."""
+    return Litestar(
+        routes.HANDLERS,
+        lifespan=[serve],
+        state=State({"settings": settings}),
+        dependencies={"service": Provide(provide_service, sync_to_thread=False)},
+        exception_handlers=errors.HANDLERS,
+        logging_config=None,
+        plugins=[CheckSettings()],
+        openapi_config=OpenAPIConfig(
+            title="Music recommendations",
+            version="1",
+            description="Recommends tracks by a user's history and by what they play right now.",
+            path="/schema",
+            render_plugins=[JsonRenderPlugin(), SwaggerRenderPlugin()],
+        ),
+    )
+
+
+app = create_app()

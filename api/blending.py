@@ -1,0 +1,85 @@
+"""The rules that turn neighbours and lists into one list: pure functions, no state, no I/O.
+
+Tracks are integers, ids or positions alike: a rule only compares them.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice, zip_longest
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Tracks = NDArray[np.integer]
+Scores = NDArray[np.floating]
+
+
+class Blending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How live events enter an answer; stands in a release's manifest, settings override it."""
+
+    rule: str = "alternate"  # a name of RULES
+    source: str = "similar"  # whose neighbours, a name of SOURCES
+    events: int = 10  # how many of the last events bring neighbours
+    neighbours: int = 20  # how many neighbours each of them brings
+
+
+def merge_neighbours(lists: Iterable[tuple[Tracks, Scores]]) -> Tracks:
+    """Merge the events' neighbours, best first: a track's score is its sum over all lists.
+
+    A score below 0 counts as 0, so nearness to one more event never lowers a track. Equal sums
+    go by track, ascending. lists: one (tracks, scores) an event; a repeated event counts again.
+    """
+    pairs = list(lists)
+    if not pairs:
+        return np.empty(0, np.int32)
+    tracks: Tracks = np.concatenate([tracks for tracks, _ in pairs])
+    gains = np.concatenate([scores for _, scores in pairs], dtype=np.float64).clip(0)
+    order = tracks.argsort(kind="stable")
+    tracks, gains = tracks[order], gains[order]
+    starts = np.flatnonzero(np.append(True, tracks[1:] != tracks[:-1]))[: len(tracks)]
+    sums = np.add.reduceat(gains, starts)
+    merged: Tracks = tracks[starts][(-sums).argsort(kind="stable")]
+    return merged
+
+
+def without(tracks: Tracks, heard: Tracks) -> Tracks:
+    """The tracks that are not in `heard` (ascending), in their order."""
+    if not len(heard):
+        return tracks
+    places = heard.searchsorted(tracks)
+    places[places == len(heard)] = 0
+    unheard: Tracks = tracks[heard[places] != tracks]
+    return unheard
+
+
+def alternate(online: Iterator[int], offline: Iterator[int]) -> Iterator[int]:
+    """In turn one of each, online first; when one is used up, the rest of the other."""
+    return (track for pair in zip_longest(online, offline) for track in pair if track is not None)
+
+
+def offline_only(online: Iterator[int], offline: Iterator[int]) -> Iterator[int]:
+    """The offline list as it is: live events only keep their own tracks out."""
+    return offline
+
+
+RULES = {"alternate": alternate, "offline": offline_only}
+SOURCES = ("similar", "next_played")
+
+
+def blend(
+    online: Iterable[int], offline: Iterable[int], kept_out: Collection[int], k: int, rule: str
+) -> list[int]:
+    """The first k tracks of both lists by the named rule: none twice, none of `kept_out`.
+
+    A list's turn is its next track that is not in the answer yet. `offline` is read only as far
+    as needed, so it may go on lazily to the whole top list.
+    """
+    given = set(kept_out)
+    return list(islice(RULES[rule](_fresh(online, given), _fresh(offline, given)), k))
+
+
+def _fresh(tracks: Iterable[int], given: set[int]) -> Iterator[int]:
+    for track in tracks:
+        if track not in given:
+            given.add(track)
+            yield track

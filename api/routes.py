@@ -1,0 +1,139 @@
+"""The calls of the service. Parameters come in the query string; GET and POST are the same."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from litestar import HttpMethod, get, post, route
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import QueryParameter
+
+from api.answers import (
+    Live,
+    Loaded,
+    Problem,
+    Ready,
+    Recommendations,
+    Statistics,
+    Stored,
+    UserEvents,
+)
+from api.service import Service
+from jobs.contract import MAX_ID
+
+TheService = NamedDependency[Service]
+UserId = Annotated[int, QueryParameter(ge=0, le=MAX_ID, description="whom the call is about")]
+
+BAD_PARAMETER = {400: ResponseSpec(Problem, description="A parameter is missing or out of range")}
+NO_RELEASE = {503: ResponseSpec(Problem, description="There is no usable release, and why")}
+
+
+def read(path: str, responses: dict[int, ResponseSpec] | None = None) -> Callable[..., Any]:
+    """Declare a reading call: GET and POST, always 200, answered on the event loop."""
+    return route(
+        path,
+        http_method=[HttpMethod.GET, HttpMethod.POST],
+        status_code=200,
+        sync_to_thread=False,
+        responses=responses,
+    )
+
+
+@read("/recommendations", BAD_PARAMETER | NO_RELEASE)
+def recommendations(
+    service: TheService,
+    user_id: UserId,
+    k: Annotated[int, QueryParameter(ge=1, le=1000, description="how many tracks")] = 100,
+) -> Recommendations:
+    """Recommend k tracks: the user's list blended with what is near their last events.
+
+    A user without a list gets the top list in its place. No track stands twice, none that the
+    user has heard; there are exactly k wherever that many exist.
+    """
+    return Recommendations(service.recommend(user_id, k))
+
+
+@read("/get_online_u2i", BAD_PARAMETER | NO_RELEASE)
+def get_online_u2i(
+    service: TheService,
+    user_id: UserId,
+    k: Annotated[int, QueryParameter(ge=1, le=100, description="how many last events")] = 100,
+    n: Annotated[
+        int, QueryParameter(name="N", ge=1, le=100, description="how many neighbours of each")
+    ] = 10,
+) -> Recommendations:
+    """Merge the tracks similar to the user's last k events, N of each, best first.
+
+    At most k * N tracks, none that the user has heard; none at all without events.
+    """
+    return Recommendations(service.online(user_id, k, n))
+
+
+@post("/put_user_event", status_code=200, sync_to_thread=False, responses=BAD_PARAMETER)
+def put_user_event(
+    service: TheService,
+    user_id: UserId,
+    item_id: Annotated[int, QueryParameter(ge=0, le=MAX_ID, description="what they listen to")],
+) -> Stored:
+    """Store that the user listens to a track now; a track that no release knows as well."""
+    service.events.put(user_id, item_id)
+    return Stored()
+
+
+@read("/get_user_events", BAD_PARAMETER)
+def get_user_events(
+    service: TheService,
+    user_id: UserId,
+    k: Annotated[int, QueryParameter(ge=1, le=100, description="how many events")] = 10,
+) -> UserEvents:
+    """Give the user's last k events, newest first."""
+    return UserEvents(service.events.last(user_id, k))
+
+
+@route(
+    "/load_recommendations",
+    http_method=[HttpMethod.GET, HttpMethod.POST],
+    status_code=200,
+    responses=BAD_PARAMETER
+    | NO_RELEASE
+    | {409: ResponseSpec(Problem, description="The release is refused, and why; the old stays")},
+)
+async def load_recommendations(
+    service: TheService,
+    release: Annotated[
+        str | None,
+        QueryParameter(description="id of a release, served until the next load; else `current`"),
+    ] = None,
+) -> Loaded:
+    """Open and check a release, then serve it; other calls are answered meanwhile."""
+    return await service.load(release)
+
+
+@read("/get_statistics")
+def get_statistics(service: TheService) -> Statistics:
+    """Count the answers of /recommendations since the start."""
+    return Statistics(service.counters.personal, service.counters.default)
+
+
+@get("/health/live", sync_to_thread=False)
+def live() -> Live:
+    """Say that the process answers."""
+    return Live()
+
+
+@get("/health/ready", sync_to_thread=False, responses=NO_RELEASE)
+def ready(service: TheService) -> Ready:
+    """Say what is served; 503 while there is no release."""
+    return Ready(service.current().id, service.events.users, service.events.evictions)
+
+
+HANDLERS = [
+    recommendations,
+    get_online_u2i,
+    put_user_event,
+    get_user_events,
+    load_recommendations,
+    get_statistics,
+    live,
+    ready,
+]

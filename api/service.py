@@ -1,0 +1,107 @@
+"""What the service knows and answers, apart from HTTP: a release, live events, counters."""
+
+import asyncio
+import logging
+import time
+from itertools import chain, islice
+
+from api import release
+from api.answers import Loaded
+from api.blending import blend, without
+from api.catalog import Catalog
+from api.counters import Counters
+from api.events import Events
+from api.release import ReleaseError
+from api.settings import Settings
+from jobs import contract
+
+logger = logging.getLogger("api")
+
+
+class UnknownRelease(ReleaseError):
+    """A release id that is none of WORK/releases."""
+
+
+class Service:
+    """All the state of a process. A request reads `catalog` once and keeps what it read."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.events = Events(settings.events_per_user, settings.max_users)
+        self.counters = Counters()
+        self.catalog: Catalog | None = None
+        self.reason = "no release has been loaded yet"  # why there is no catalog
+        self._loading = asyncio.Lock()
+
+    def current(self) -> Catalog:
+        """The release that is served; ReleaseError where there is none."""
+        if self.catalog is None:
+            raise ReleaseError(self.reason)
+        return self.catalog
+
+    def recommend(self, user_id: int, k: int) -> list[int]:
+        """The answer of /recommendations: exactly k track ids where that many can be given."""
+        catalog = self.current()
+        events = self.events.of(user_id)
+        offline, heard = catalog.of_user(user_id)
+        self._count(catalog, len(offline))
+        rule = catalog.blending
+        online = catalog.near(events[: rule.events], rule.neighbours, rule.source)
+        return blend(
+            catalog.ids(without(online, heard)),
+            chain(catalog.ids(without(offline, heard)), catalog.top_ids(heard)),
+            self._kept_out(catalog, events),
+            k,
+            rule.rule,
+        )
+
+    def online(self, user_id: int, k: int, n: int) -> list[int]:
+        """The answer of /get_online_u2i: neighbours of the last k events, n of each, merged."""
+        catalog = self.current()
+        events = self.events.of(user_id)
+        heard = catalog.of_user(user_id)[1]
+        kept_out = set(self._kept_out(catalog, events))
+        near = catalog.ids(without(catalog.near(events[:k], n, "similar"), heard))
+        return list(islice((track for track in near if track not in kept_out), k * n))
+
+    def _kept_out(self, catalog: Catalog, events: list[int]) -> list[int]:
+        return events if catalog.excludes_heard else events[: self.settings.recent_events]
+
+    def _count(self, catalog: Catalog, personal: int) -> None:
+        """Count an answer and log it; personal: the length of the user's final list."""
+        self.counters.count(personal > 0)
+        if personal:
+            logger.info("Found %d personal recommendations!", personal)
+        else:
+            logger.info("Found %d TOP-recommendations!", min(contract.LIST_LENGTH, catalog.n_top))
+
+    async def load(self, release_id: str | None = None) -> Loaded:
+        """Serve a release from now on: the named one, or the one that `current` points to.
+
+        It is opened and checked in a thread, one load at a time; ReleaseError leaves the old one.
+        """
+        async with self._loading:
+            start = time.monotonic()
+            try:
+                catalog = await asyncio.to_thread(self._open, release_id)
+            except ReleaseError as error:
+                self.reason = str(error)
+                logger.error("Refused a release: %s", error)
+                raise
+            previous, self.catalog = self.catalog, catalog
+        logger.info("Serving release %s", catalog.id)
+        return Loaded(
+            release=catalog.id,
+            previous=previous.id if previous else None,
+            users=catalog.n_users,
+            tracks=catalog.n_tracks,
+            seconds=round(time.monotonic() - start, 3),
+        )
+
+    def _open(self, release_id: str | None) -> Catalog:
+        work = self.settings.work
+        if release_id is None:
+            release_id = release.current(work)
+        elif release_id not in (known := release.listed(work)):
+            raise UnknownRelease(f"one of {', '.join(known) or 'none'}")
+        return Catalog(work / contract.RELEASES / release_id, self.settings.blending_overrides())

@@ -1,0 +1,93 @@
+"""The service's settings: environment variables RECO_<NAME>, checked once at start."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from api.blending import RULES, SOURCES
+
+PREFIX = "RECO_"
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class SettingsError(Exception):
+    """A setting that can't be used: names the variable, what was found and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One field a setting; None leaves the choice to the release."""
+
+    work: Path = Path("data")  # the folder with releases/ and current
+    events_per_user: int = 100
+    max_users: int = 1_000_000
+    recent_events: int = 5  # kept out of the answers of a release that includes heard tracks
+    blending: str | None = None
+    online_source: str | None = None
+    online_events: int | None = None
+    online_neighbours: int | None = None
+    log_level: str = "INFO"
+
+    def blending_overrides(self) -> dict[str, Any]:
+        """What takes the place of the release's own blending."""
+        chosen = {
+            "rule": self.blending,
+            "source": self.online_source,
+            "events": self.online_events,
+            "neighbours": self.online_neighbours,
+        }
+        return {name: value for name, value in chosen.items() if value is not None}
+
+
+def _folder(text: str) -> Path:
+    if not text or "\0" in text:
+        raise ValueError("a folder")
+    return Path(text)
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        digits = text.isascii() and text.isdigit() and len(text) < 20
+        if not (digits and low <= int(text) <= high):
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _one_of(*names: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"one of {', '.join(names)}")
+        return text
+
+    return parse
+
+
+PARSERS: dict[str, Callable[[str], Any]] = {
+    "work": _folder,
+    "events_per_user": _whole(1, 1000),
+    "max_users": _whole(1, 1_000_000_000),
+    "recent_events": _whole(0, 1000),
+    "blending": _one_of(*RULES),
+    "online_source": _one_of(*SOURCES),
+    "online_events": _whole(1, 100),
+    "online_neighbours": _whole(1, 100),
+    "log_level": _one_of(*LOG_LEVELS),
+}
+
+
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """Read and check every RECO_ variable; SettingsError on the first that can't be used."""
+    names = {PREFIX + field.name.upper(): field.name for field in fields(Settings)}
+    values = {}
+    for variable in sorted(v for v in environment if v.startswith(PREFIX)):
+        text = environment[variable]
+        if variable not in names:
+            raise SettingsError(f"{variable} is no setting; there are {', '.join(names)}")
+        try:
+            values[names[variable]] = PARSERS[names[variable]](text)
+        except ValueError as error:
+            raise SettingsError(f"{variable}={text!r}: expected {error}") from None
+    return Settings(**values)
