@@ -1,0 +1,313 @@
+"""The synthetic catalogue of the sample: which tracks there are, by whom, and their names.
+
+Tracks stand in the order family → genre → scene → artist → album → place, so that each of these
+is a run of neighbouring positions and picking "something by this artist" is picking from a range.
+A scene is a group of related artists. Calibrated to a catalogue of a million tracks: 6.5 tracks
+an artist, 1.64 genres a track, popularity that falls as a power of the rank.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs import sample_words as words
+
+TRACKS_PER_ARTIST = 6.5
+TRACKS_PER_ALBUM = 2.2
+ARTISTS_PER_SCENE = 12
+COLLECTIONS_PER_TRACK = 0.2  # albums by many artists, each track is on one with IN_COLLECTION
+IN_COLLECTION = 0.3
+FEATURING = 0.12  # share of tracks with a second artist, of the same scene
+GENRE_COUNTS = (0.385, 0.592, 0.023)  # shares of tracks with one, two and three genres
+NO_ALBUM, NO_ARTIST, NO_GENRE = 18e-6, 15_369e-6, 3_687e-6  # shares of tracks that lack them
+UNNAMED_GENRES, WITH_UNNAMED_GENRE = 30, 0.048  # genre ids not in the catalogue; tracks with one
+SHARED_IDS = 0.044  # share of albums and artists whose id is a track's as well
+MIN_ID, MAX_ID = 26, 101_521_819
+TOP_SHARE = 0.08  # share of users that hear the most popular track
+HEAD = 20  # ranks over which popularity is nearly flat
+OLDEST, DAYS = -2000, 365  # release days, counted from the first day of listens
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """T tracks in catalogue order. Each level is a run number per track, ascending from 0."""
+
+    track_id: np.ndarray  # (T,) int64
+    known: np.ndarray  # (T,) row in WELL_KNOWN, -1 for made-up tracks
+    family: np.ndarray  # (T,) run numbers: not all families need have tracks
+    genre: np.ndarray
+    scene: np.ndarray
+    artist: np.ndarray
+    album: np.ndarray
+    genre_id: np.ndarray  # (T,) row in genre_names()
+    popularity: np.ndarray  # (T,) float64, sums to the mean listens of a user
+    release: np.ndarray  # (T,) day of release, the first day of listens is 0
+
+
+def genre_table() -> tuple[list[str], np.ndarray, np.ndarray]:
+    """All genres, family after family: names, family of each, share of tracks of each."""
+    families = [names.split() for _, names in words.FAMILIES]
+    extra = words.GENRES_IN_ALL - sum(map(len, families))
+    for i in range(extra):
+        family = families[i % len(families)]
+        region = words.REGIONS[i // len(families) % len(words.REGIONS)]
+        family.append(f"{region}-{family[i // (len(families) * len(words.REGIONS))]}")
+    names = [name for family in families for name in family]
+    of_family = np.repeat(np.arange(len(families)), [len(family) for family in families])
+    share = np.concatenate(
+        [
+            total * _normed(1 / (np.arange(len(family)) + 1.5))
+            for (total, _), family in zip(words.FAMILIES, families, strict=True)
+        ]
+    )
+    return names, of_family, _normed(share)
+
+
+def make(rng: np.random.Generator, n_tracks: int, mean_listens: float) -> Catalog:
+    """Lay out a catalogue for users with `mean_listens` listens on average."""
+    names, of_family, share = genre_table()
+    known = np.arange(min(n_tracks, len(words.WELL_KNOWN)))
+    known_genre = np.array([names.index(words.WELL_KNOWN[i][4]) for i in known])
+    points = (np.arange(n_tracks - len(known)) + 0.5) / max(1, n_tracks - len(known))
+    genre_id = np.concatenate([known_genre, np.searchsorted(np.cumsum(share)[:-1], points)])
+    known = np.concatenate([known, np.full(len(points), -1)])
+    by_artist = np.argsort(_number(known, 2), kind="stable")  # well-known tracks in front
+    order = by_artist[np.argsort(genre_id[by_artist], kind="stable")]
+    genre_id, known = genre_id[order], known[order]
+
+    made_up = known < 0
+    new_family, new_genre = changes(of_family[genre_id]), changes(genre_id)
+    new_artist = new_genre | changes(_number(known, 2))
+    new_artist |= made_up & (rng.random(n_tracks) < 1 / TRACKS_PER_ARTIST)
+    new_album = new_artist | changes(_number(known, 3))
+    new_album |= made_up & (rng.random(n_tracks) < 1 / TRACKS_PER_ALBUM)
+    new_scene = new_genre | new_artist & made_up & (rng.random(n_tracks) < 1 / ARTISTS_PER_SCENE)
+    artist, album = np.cumsum(new_artist) - 1, np.cumsum(new_album) - 1
+
+    appeal = rng.normal(size=artist[-1] + 1)[artist] + 0.8 * rng.normal(size=n_tracks)
+    appeal[~made_up] = appeal.max() + len(words.WELL_KNOWN) - known[~made_up]
+    rank = np.empty(n_tracks, dtype=np.int64)
+    rank[np.argsort(-appeal)] = np.arange(n_tracks)
+    release = rng.integers(OLDEST, DAYS, size=album[-1] + 1)[album]
+    return Catalog(
+        track_id=_track_ids(rng, known),
+        known=known,
+        family=np.cumsum(new_family) - 1,
+        genre=np.cumsum(new_genre) - 1,
+        scene=np.cumsum(new_scene) - 1,
+        artist=artist,
+        album=album,
+        genre_id=genre_id,
+        popularity=popularity(n_tracks, mean_listens)[rank],
+        release=np.where(made_up, release, OLDEST),
+    )
+
+
+def popularity(n_tracks: int, mean_listens: float) -> np.ndarray:
+    """Expected listens a user of the tracks by rank: TOP_SHARE for the first, summing to the mean.
+
+    A power of the rank that fades to nothing at the last one; the exponent follows from the sum.
+    """
+    rank = np.arange(n_tracks)
+    low, high = 0.0, 4.0
+    for _ in range(50):
+        exponent = (low + high) / 2
+        shares = TOP_SHARE * (1 + rank / HEAD) ** -exponent * (1 - rank / n_tracks)
+        low, high = (exponent, high) if shares.sum() > mean_listens else (low, exponent)
+    return shares * (mean_listens / shares.sum())
+
+
+def tables(rng: np.random.Generator, catalog: Catalog) -> tuple[pa.Table, pa.Table]:
+    """The tables of tracks.parquet and catalog_names.parquet, sorted by id, by type and id."""
+    n_tracks, n_albums = len(catalog.track_id), int(catalog.album[-1]) + 1
+    n_artists, n_collections = int(catalog.artist[-1]) + 1, int(COLLECTIONS_PER_TRACK * n_tracks)
+    artist_ids = _shared_ids(rng, n_artists, catalog.track_id)
+    album_ids = _shared_ids(rng, n_albums + n_collections, catalog.track_id)
+
+    collection = n_albums + rng.integers(max(1, n_collections), size=n_tracks)
+    collection[(rng.random(n_tracks) >= IN_COLLECTION) | (n_collections == 0)] = -1
+    albums = _present(catalog.album, collection, ids=album_ids)
+    artists = _present(catalog.artist, _featured(rng, catalog), ids=artist_ids)
+    genres = _genres(rng, catalog)
+    for lists, share in ((albums, NO_ALBUM), (artists, NO_ARTIST), (genres, NO_GENRE)):
+        lists[_lacking(rng, catalog, share)] = -1
+    order = np.argsort(catalog.track_id)
+    tracks = pa.table(
+        {
+            "track_id": catalog.track_id[order],
+            "albums": _list_array(albums[order]),
+            "artists": _list_array(artists[order]),
+            "genres": _list_array(genres[order]),
+        }
+    )
+    titles = _titles(rng, catalog)
+    names = [
+        ("album", album_ids, _album_names(rng, catalog, titles, n_collections)),
+        ("artist", artist_ids, _artist_names(rng, catalog)),
+        ("genre", np.arange(1, words.GENRES_IN_ALL + 1), pa.array(genre_table()[0])),
+        ("track", catalog.track_id, titles),
+    ]
+    return tracks, pa.concat_tables(_names_table(*part) for part in names)
+
+
+def _names_table(kind: str, ids: np.ndarray, names: pa.Array) -> pa.Table:
+    order = np.argsort(ids)
+    kinds = pa.array([kind]).take(pa.array(np.zeros(len(ids), dtype=np.int64)))
+    return pa.table({"id": ids[order].astype(np.int64), "type": kinds, "name": names.take(order)})
+
+
+def _track_ids(rng: np.random.Generator, known: np.ndarray) -> np.ndarray:
+    result = np.empty(len(known), dtype=np.int64)
+    ids = np.array([row[0] for row in words.WELL_KNOWN])
+    result[known >= 0] = ids[known[known >= 0]]
+    result[known < 0] = _distinct_ids(rng, int((known < 0).sum()), ids)
+    return result
+
+
+def _shared_ids(rng: np.random.Generator, n: int, track_ids: np.ndarray) -> np.ndarray:
+    """n different ids, a few of which are also a track's."""
+    n_shared = min(round(SHARED_IDS * n), len(track_ids))
+    shared = rng.choice(track_ids, n_shared, replace=False)
+    return rng.permutation(np.concatenate([shared, _distinct_ids(rng, n - n_shared, shared)]))
+
+
+def _distinct_ids(rng: np.random.Generator, n: int, taken: np.ndarray) -> np.ndarray:
+    """n different ids in random order, none of them taken."""
+    pool = rng.integers(MIN_ID, MAX_ID + 1, size=2 * n + 100)
+    _, first = np.unique(pool, return_index=True)
+    pool = pool[np.sort(first)]
+    return pool[~np.isin(pool, taken)][:n]
+
+
+def _featured(rng: np.random.Generator, catalog: Catalog) -> np.ndarray:
+    """A second artist of the same scene for some tracks, -1 for the others."""
+    start = np.flatnonzero(changes(catalog.scene))
+    stop = np.append(start[1:], len(catalog.scene))
+    position = rng.integers(start[catalog.scene], stop[catalog.scene])
+    other = catalog.artist[position]
+    lone = (rng.random(len(other)) >= FEATURING) | (other == catalog.artist) | (catalog.known >= 0)
+    return np.where(lone, -1, other)
+
+
+def _genres(rng: np.random.Generator, catalog: Catalog) -> np.ndarray:
+    """(T, 3) genre ids, -1 for none: the own genre, then the family's first or another of it."""
+    _, of_family, _ = genre_table()
+    first = np.searchsorted(of_family, of_family[catalog.genre_id])
+    last = np.searchsorted(of_family, of_family[catalog.genre_id], side="right")
+    other = rng.integers(first, last)
+    second = np.where((first != catalog.genre_id) & (rng.random(len(first)) < 0.7), first, other)
+    third = rng.integers(first, last)
+    result = np.stack([catalog.genre_id, second, third], axis=1) + 1
+    count = rng.random(len(first))
+    result[count < GENRE_COUNTS[0], 1] = -1
+    result[count < sum(GENRE_COUNTS[:2]), 2] = -1
+    unnamed = (rng.random(len(first)) < WITH_UNNAMED_GENRE) & (catalog.known < 0)
+    ids = words.GENRES_IN_ALL + 1 + rng.integers(UNNAMED_GENRES, size=len(first))
+    column = (result[:, 1] > 0).astype(np.int64)
+    result[unnamed, column[unnamed]] = ids[unnamed]
+    for i, j in ((1, 0), (2, 0), (2, 1)):  # each genre once
+        result[result[:, i] == result[:, j], i] = -1
+    return result
+
+
+def _lacking(rng: np.random.Generator, catalog: Catalog, share: float) -> np.ndarray:
+    """Positions of the made-up tracks that lack something, one at least."""
+    made_up = np.flatnonzero(catalog.known < 0)
+    count = min(len(made_up), max(1, round(share * len(catalog.known))))
+    return rng.choice(made_up, count, replace=False)
+
+
+def _present(first: np.ndarray, second: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """(T, 2) ids of two columns of indices; -1 stays."""
+    indices = np.stack([first, second], axis=1)
+    return np.where(indices < 0, -1, ids[indices])
+
+
+def _list_array(rows: np.ndarray) -> pa.ListArray:
+    """Lists of the values of each row that are not -1."""
+    present = rows >= 0
+    offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(rows[present]))
+
+
+def _titles(rng: np.random.Generator, catalog: Catalog) -> pa.Array:
+    n = len(catalog.track_id)
+    title = _join(_pick(rng, words.FIRST_WORDS, n), _pick(rng, words.SECOND_WORDS, n), sep=" ")
+    title = _join(title, _pick(rng, words.ENDINGS, n))
+    third = _join(title, _pick(rng, words.SECOND_WORDS, n), sep=" ")
+    title = pc.if_else(pa.array(rng.random(n) < 0.5), third, title)
+    common = _pick(rng, words.COMMON_TITLES, n)
+    title = pc.if_else(pa.array(rng.random(n) < 0.3), common, title)
+    return _known(catalog.known, 1, _odd(rng, title))
+
+
+def _artist_names(rng: np.random.Generator, catalog: Catalog) -> pa.Array:
+    start = np.flatnonzero(changes(catalog.artist))
+    n = len(start)
+    parts = [_pick(rng, [*words.SYLLABLES, ""] if i else words.SYLLABLES, n) for i in range(4)]
+    name = pc.utf8_title(_join(*parts))
+    forms = [form.split("{}") for form in words.ARTIST_FORMS]
+    form = rng.integers(len(forms), size=n)
+    before, after = (pa.array([f[i] for f in forms]).take(pa.array(form)) for i in (0, 1))
+    return _known(catalog.known[start], 2, _odd(rng, _join(before, name, after)))
+
+
+def _album_names(
+    rng: np.random.Generator, catalog: Catalog, titles: pa.Array, n_collections: int
+) -> pa.Array:
+    """Albums are mostly named for their first track; collections say what they are."""
+    start = np.flatnonzero(changes(catalog.album))
+    own = _join(
+        _pick(rng, words.FIRST_WORDS, len(start)),
+        _pick(rng, words.SECOND_WORDS, len(start)),
+        sep=" ",
+    )
+    named_for_track = pa.array(rng.random(len(start)) < 0.7)
+    own = pc.if_else(named_for_track, titles.take(pa.array(start)), own)
+    kinds = ["Сборник: ", "сборник ", "Лучшее: ", "Hits: ", "Various Artists - "]
+    collections = _join(
+        _pick(rng, kinds, n_collections), _pick(rng, words.SECOND_WORDS, n_collections)
+    )
+    return pa.concat_arrays([_known(catalog.known[start], 3, own), collections])
+
+
+def _odd(rng: np.random.Generator, names: pa.Array) -> pa.Array:
+    """Make some names as odd as real ones: leading tabs, emoji, only punctuation."""
+    n = len(names)
+    kind = rng.random(n)
+    names = pc.if_else(pa.array(kind < 0.005), _join("\t", names), names)
+    names = pc.if_else(pa.array((kind > 0.005) & (kind < 0.012)), _join(names, " 🎵"), names)
+    return pc.if_else(pa.array(kind > 0.997), _pick(rng, list(words.ODD_NAMES), n), names)
+
+
+def _known(known: np.ndarray, column: int, names: pa.Array) -> pa.Array:
+    """Names, with those of the well-known tracks in their places."""
+    real = pa.array([row[column] for row in words.WELL_KNOWN])
+    return pc.if_else(pa.array(known >= 0), real.take(pa.array(np.maximum(known, 0))), names)
+
+
+def _pick(rng: np.random.Generator, choices: list[str] | tuple[str, ...], n: int) -> pa.Array:
+    return pa.array(choices).take(pa.array(rng.integers(len(choices), size=n)))
+
+
+def _join(*parts: pa.Array | str, sep: str = "") -> pa.Array:
+    return pc.binary_join_element_wise(*parts, sep)
+
+
+def _number(known: np.ndarray, column: int) -> np.ndarray:
+    """Number the well-known tracks by artist (2) or album (3), made-up ones all last."""
+    values = [(row[2], row[3])[: column - 1] for row in words.WELL_KNOWN]
+    number = {value: i for i, value in enumerate(dict.fromkeys(values))}
+    numbers = np.array([number[value] for value in values] + [len(number)])
+    return numbers[known]
+
+
+def changes(values: np.ndarray) -> np.ndarray:
+    """True where a value differs from the one before, and at the first."""
+    return np.concatenate([[True], values[1:] != values[:-1]])
+
+
+def _normed(values: np.ndarray) -> np.ndarray:
+    return values / values.sum()

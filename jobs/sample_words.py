@@ -1,0 +1,86 @@
+# ruff: noqa: RUF001, SIM905
+"""Word lists of the synthetic sample: well-known tracks, genres and the parts of names."""
+
+# (track_id, title, artist, album, genre), the most played first. The ids are the real ones of
+# the well-known tracks in the service's examples.
+WELL_KNOWN = (
+    (47627256, "Cradles", "Sub Urban", "Cradles", "alternative"),
+    (51516485, "bad guy", "Billie Eilish", "When We All Fall Asleep", "pop"),
+    (24692821, "Way Down We Go", "KALEO", "A/B", "indie"),
+    (32947997, "Shape of You", "Ed Sheeran", "÷", "pop"),
+    (55561798, "Dance Monkey", "Tones And I", "Dance Monkey", "dance"),
+    (53404, "Smells Like Teen Spirit", "Nirvana", "Nevermind", "rock"),
+    (672687, "Toxicity", "System of A Down", "Toxicity", "metal"),
+    (679169, "Thunderstruck", "AC/DC", "The Razors Edge", "rock"),
+    (630670, "You're Gonna Go Far, Kid", "The Offspring", "Rise And Fall", "punk"),
+    (646516, "Chop Suey!", "System of A Down", "Toxicity", "metal"),
+    (19152669, "Centuries", "Fall Out Boy", "American Beauty/American Psycho", "alternative"),
+    (38646012, "Another Brick In The Wall, Pt. 2", "Pink Floyd", "The Wall", "rock"),
+    (647040, "Back in Black", "AC/DC", "Back in Black", "rock"),
+    (694683, "Highway to Hell", "AC/DC", "Highway to Hell", "rock"),
+    (654151, "The Kids Aren't Alright", "The Offspring", "Americana", "punk"),
+    (2278985, "Rolling In The Deep", "Adele", "21", "pop"),
+    (3616433, "Summertime Sadness", "Lana Del Rey", "Born To Die", "pop"),
+    (10270285, "Young And Beautiful", "Lana Del Rey", "The Great Gatsby", "pop"),
+    (178529, "Numb", "Linkin Park", "Meteora", "metal"),
+    (33311009, "Believer", "Imagine Dragons", "Evolve", "alternative"),
+    (6705392, "Seven Nation Army", "The White Stripes", "Elephant", "rock"),
+    (37384, "Zombie", "The Cranberries", "No Need To Argue", "alternative"),
+    (328683, "Bring Me To Life", "Evanescence", "Fallen", "metal"),
+    (795836, "Shape of My Heart", "Sting", "Ten Summoner's Tales", "pop"),
+    (35505245, "I Got Love", "Miyagi & Эндшпиль", "Hajime", "rusrap"),
+    (65851540, "Юность", "Dabro", "Юность", "ruspop"),
+)
+
+# Families of genres with their share of the catalogue; a family's first genre is its largest.
+FAMILIES = (
+    (0.24, "pop ruspop estrada kpop disco teenpop synthpop dreampop chanson citypop"),
+    (0.22, "rock alternative metal punk rusrock hardrock postrock numetal grunge progressive emo"),
+    (0.18, "rap rusrap foreignrap trap hiphop grime drill phonk"),
+    (0.16, "electronics dance house techno trance dnb dubstep breaks triphop idm hardstyle bass"),
+    (0.08, "indie newwave shoegaze lofi folkrock postpunk experimental industrial"),
+    (0.06, "folk rusfolk celtic balkan caucasian eastern latinfolk african country bard bluegrass"),
+    (0.04, "jazz blues soul rnb funk tradjazz conjazz bossa swing gospel"),
+    (0.02, "classical modern vocal opera soundtrack films tvseries musical videogame animated"),
+)
+GENRES_IN_ALL = 166  # the genres above, then regional ones of the same families
+REGIONS = ("local", "ukr", "kaz", "euro", "latin", "asian", "arab", "nordic")
+
+COMMON_TITLES = (
+    "Intro Outro Home Love Alive Forever Summer Winter Runaway Fire Ocean Gravity Fly Rain Stay "
+    "Paradise Angel Demons Hello Goodbye Sunrise Midnight Lost Believe Skit Interlude Любовь Дым "
+    "Зима Лето Домой Небо Вступление Время Сердце Огонь Море Весна Прости Улетай Звезда Ночь Танцуй"
+).split()
+FIRST_WORDS = (
+    "Silver Broken Golden Quiet Electric Paper Velvet Burning Hollow Neon Wild Distant Crimson "
+    "Frozen Secret Lonely Holy Empty Crystal Midnight Concrete Endless Falling Sleeping Dirty "
+    "Белый Чёрный Последний Первый Старый Новый Тихий Дальний Чужой Ночной Пьяный Летний Северный"
+).split()
+SECOND_WORDS = (
+    "River Heart City Dreams Machine Garden Highway Mirror Shadow Summer Ocean Letters Light "
+    "Wolves Echo Horizon Station Circus Planet Thunder Window Signal Tiger Island Parade Season "
+    "Город Снег Дом Ветер Поезд Космос Берег Рассвет Океан Вечер Голос Танец Мотив Закат Двор"
+).split()
+ENDINGS = (
+    "",
+    "",
+    "",
+    "",
+    " (Live)",
+    " (Remix)",
+    " (Acoustic)",
+    " Pt. 2",
+    " - Radio Edit",
+    " (2022)",
+)
+SYLLABLES = (
+    "ka lo mi ra ve no sha ti lu dar en or bel qui zan fe mo ri sol ta vik ar de ju na ost pel "
+    "ski to um va xe yan zo ба ро ли ва ни ми са ка"
+).split()
+ARTIST_FORMS = ("{}", "{}", "{}", "The {}", "DJ {}", "{} & Co", "MC {}", "{} Orchestra", "Lil {}")
+
+# Names as they come: only punctuation, markup, money signs, emoji, other scripts, blanks.
+ODD_NAMES = (
+    "...", "???", "!!!", "-", "+", "$$$", "$ave $ome", "<3", "<b>bold</b>", "R&B & <i>", "🔥🔥🔥",
+    "💔", "夜に駆ける", "너의 이름", "ليلى", "100%", "{}", "\\", "'", '"', "  ", "#1", "a\nb",
+)  # fmt: skip
