@@ -61,5 +61,5 @@ class Ready(Struct):
 class Problem(Struct):
     """Why a call was refused."""
 
-    status_code: Annotated[int, Meta(examples=[400])]
-    detail: Annotated[str, Meta(examples=["user_id: missing, expected a whole number from 0 to 9"])]
+    status_code: int
+    detail: str

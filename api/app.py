@@ -91,6 +91,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             version="1",
             description="Recommends tracks by a user's history and by what they play right now.",
             path="/schema",
+            use_handler_docstrings=True,
             render_plugins=[JsonRenderPlugin(), SwaggerRenderPlugin()],
         ),
     )

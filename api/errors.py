@@ -21,27 +21,30 @@ def _problem(status: int, detail: str) -> Response[Problem]:
 
 
 def bad_parameter(request: AnyRequest, error: ValidationException) -> Response[Problem]:
-    """400 that names each bad parameter."""
+    """400 that says of each bad parameter what was expected and what was found."""
     refused = {problem["key"] for problem in cast(list[dict[str, str]], error.extra or [])}
     details = []
     for name, field in request.route_handler.parsed_fn_signature.parameters.items():
         wanted = field.kwarg_definition
-        if isinstance(wanted, QueryParameter):
-            alias = wanted.name or name
-            missing = alias not in request.query_params and not field.has_default
-            if missing or name in refused or alias in refused:
-                found = "missing" if missing else f"found {request.query_params.get(alias)!r}"
-                details.append(
-                    f"{alias}: expected a whole number from {wanted.ge} to {wanted.le}, {found}"
-                )
+        if not isinstance(wanted, QueryParameter):
+            continue
+        alias = wanted.name or name
+        value = request.query_params.get(alias)
+        if name in refused or (value is None and not field.has_default):
+            found = "missing" if value is None else f"found {value[:40]!r}"
+            expected = f"a whole number from {wanted.ge} to {wanted.le}"
+            details.append(f"{alias}: expected {expected}, {found}")
     return _problem(400, "; ".join(details) or error.detail)
 
 
 def refused_release(request: AnyRequest, error: ReleaseError) -> Response[Problem]:
-    """400 for an id that is no release; 409 for a broken one while another is served; else 503."""
-    if isinstance(error, UnknownRelease):
-        return _problem(400, f"release: {error}")
+    """409 while another release is served, 503 where there is none."""
     return _problem(409 if request.app.state.service.catalog else 503, str(error))
+
+
+def unknown_release(request: AnyRequest, error: UnknownRelease) -> Response[Problem]:
+    """400 that lists the releases there are."""
+    return _problem(400, f"release: {error}")
 
 
 def unexpected(request: AnyRequest, error: Exception) -> Response[Problem]:
@@ -53,5 +56,6 @@ def unexpected(request: AnyRequest, error: Exception) -> Response[Problem]:
 HANDLERS: ExceptionHandlersMap = {
     ValidationException: bad_parameter,
     ReleaseError: refused_release,
+    UnknownRelease: unknown_release,
     500: unexpected,
 }

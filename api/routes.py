@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from litestar import HttpMethod, get, post, route
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
 from api.answers import (
@@ -24,8 +25,28 @@ from jobs.contract import MAX_ID
 TheService = NamedDependency[Service]
 UserId = Annotated[int, QueryParameter(ge=0, le=MAX_ID, description="whom the call is about")]
 
-BAD_PARAMETER = {400: ResponseSpec(Problem, description="A parameter is missing or out of range")}
-NO_RELEASE = {503: ResponseSpec(Problem, description="There is no usable release, and why")}
+
+def problem(status: int, description: str, detail: str) -> dict[int, ResponseSpec]:
+    """Describe an answer other than 200, with an example."""
+    example = Example(value={"status_code": status, "detail": detail})
+    return {status: ResponseSpec(Problem, False, description, examples=[example])}
+
+
+BAD_PARAMETER = problem(
+    400,
+    "A parameter is missing or out of range",
+    "k: expected a whole number from 1 to 100, found '0'",
+)
+NO_RELEASE = problem(
+    503,
+    "There is no usable release, and why",
+    "data/current is missing: run python -m jobs.publish --work data",
+)
+REFUSED = problem(
+    409,
+    "The release is refused, and why; the old one stays",
+    "2023-01-01: bytes of recommendations.parquet: expected 812, found 404",
+)
 
 
 def read(path: str, responses: dict[int, ResponseSpec] | None = None) -> Callable[..., Any]:
@@ -94,9 +115,7 @@ def get_user_events(
     "/load_recommendations",
     http_method=[HttpMethod.GET, HttpMethod.POST],
     status_code=200,
-    responses=BAD_PARAMETER
-    | NO_RELEASE
-    | {409: ResponseSpec(Problem, description="The release is refused, and why; the old stays")},
+    responses=BAD_PARAMETER | NO_RELEASE | REFUSED,
 )
 async def load_recommendations(
     service: TheService,

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from itertools import chain, islice
+from itertools import chain
 
 from api import release
 from api.answers import Loaded
@@ -18,8 +18,8 @@ from jobs import contract
 logger = logging.getLogger("api")
 
 
-class UnknownRelease(ReleaseError):
-    """A release id that is none of WORK/releases."""
+class UnknownRelease(Exception):
+    """An id that is none of WORK/releases: says which there are."""
 
 
 class Service:
@@ -62,7 +62,7 @@ class Service:
         heard = catalog.of_user(user_id)[1]
         kept_out = set(self._kept_out(catalog, events))
         near = catalog.ids(without(catalog.near(events[:k], n, "similar"), heard))
-        return list(islice((track for track in near if track not in kept_out), k * n))
+        return [track for track in near if track not in kept_out]
 
     def _kept_out(self, catalog: Catalog, events: list[int]) -> list[int]:
         return events if catalog.excludes_heard else events[: self.settings.recent_events]
@@ -78,7 +78,7 @@ class Service:
     async def load(self, release_id: str | None = None) -> Loaded:
         """Serve a release from now on: the named one, or the one that `current` points to.
 
-        It is opened and checked in a thread, one load at a time; ReleaseError leaves the old one.
+        It is opened and checked in a thread, one load at a time; any error leaves the old one.
         """
         async with self._loading:
             start = time.monotonic()
@@ -103,5 +103,6 @@ class Service:
         if release_id is None:
             release_id = release.current(work)
         elif release_id not in (known := release.listed(work)):
-            raise UnknownRelease(f"one of {', '.join(known) or 'none'}")
+            # only a name that was listed becomes part of a path
+            raise UnknownRelease(f"expected one of {known}, found {release_id[:40]!r}")
         return Catalog(work / contract.RELEASES / release_id, self.settings.blending_overrides())

@@ -1,0 +1,125 @@
+"""Tiny releases made of hand-written lists, in the form that jobs.publish gives them."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from api.release import TABLES
+from jobs import contract, serving
+
+# a user's tracks or a track's neighbours, best first; with scores, or scored 1 / rank
+Lists = Mapping[int, Sequence[int] | Mapping[int, float]]
+
+# A world whose answers can be seen: tracks 1 ... 300, the top list counts upwards. User 47 has
+# heard 1, 2, 3 and is recommended 200, 199, ..., 101; user 16 has heard nothing and is
+# recommended 101 ... 200; everyone else is cold. The neighbours of track t are t + 1, t + 2, ...
+TRACKS = range(1, 301)
+TOP = [*TRACKS]
+FINAL = {47: range(200, 100, -1), 16: range(101, 201)}
+HEARD = {47: [1, 2, 3]}
+SIMILAR = {track: [n for n in range(track + 1, track + 101) if n in TRACKS] for track in TRACKS}
+NEXT = {track: [track - 1] for track in TRACKS if track > 1}
+
+
+def make(
+    work: Path,
+    release_id: str = "first",
+    *,
+    tracks: Sequence[int] = TRACKS,
+    top: Sequence[int] = TOP,
+    final: Lists = FINAL,
+    heard: Lists = HEARD,
+    similar: Lists = SIMILAR,
+    next_played: Lists = NEXT,
+    heard_rule: str = "exclude",
+    blending: Mapping[str, Any] | None = None,
+    activate: bool = True,
+) -> Path:
+    """Write WORK/releases/<id> and let `current` point to it."""
+    folder = work / contract.RELEASES / release_id
+    listens = [(user, track) for user in sorted(heard) for track in heard[user]]
+    users = sorted(heard)
+    empty = [[] for _ in tracks]
+    columns = {
+        contract.LISTENS: {
+            "user_id": [user for user, _ in listens],
+            "track_id": [track for _, track in listens],
+            "started_at": range(len(listens)),
+            "track_seq": range(len(listens)),
+        },
+        contract.USERS: {
+            "user_id": users,
+            "user_id_enc": range(len(users)),
+            "listens": [len(heard[user]) for user in users],
+            "last_at": range(len(users)),
+        },
+        contract.ITEMS: {
+            "track_id": sorted(tracks),
+            "track_id_enc": range(len(tracks)),
+            "track_name": [f"track {track}" for track in sorted(tracks)],
+            **dict.fromkeys(["artist_ids", "artist_names", "genre_ids", "genre_names"], empty),
+        },
+        contract.TOP_POPULAR: {
+            "track_id": top,
+            "rank": range(1, len(top) + 1),
+            "score": [1 / rank for rank in range(1, len(top) + 1)],
+            "listeners": [1] * len(top),
+            "plays": [1] * len(top),
+        },
+        contract.PERSONAL_ALS: _ranked(contract.PERSONAL_ALS, final),
+        contract.SIMILAR: _ranked(contract.SIMILAR, similar),
+        contract.NEXT_PLAYED: _ranked(contract.NEXT_PLAYED, next_played),
+        contract.RECOMMENDATIONS: _ranked(contract.RECOMMENDATIONS, final),
+    }
+    for table, content in columns.items():
+        arrays = [pa.array(content[field.name], field.type) for field in table.schema]
+        contract.write(table, folder, pa.table(arrays, schema=table.schema))
+    serving.pack(folder)
+    write_manifest(folder, heard_rule, blending or {"rule": "alternate"})
+    if activate:
+        point_current(work, Path(contract.RELEASES) / release_id)
+    return folder
+
+
+def _ranked(table: contract.Table, lists: Lists) -> dict[str, list[Any]]:
+    key, item, *_ = table.schema.names
+    rows = []
+    for k in sorted(lists):
+        tracks = lists[k]
+        scores = tracks.values() if isinstance(tracks, Mapping) else (1 / r for r in count(1))
+        rows += [(k, *row) for row in zip(tracks, count(1), scores, strict=False)]
+    names = (key, item, "rank", "score")
+    return {name: [row[i] for row in rows] for i, name in enumerate(names)}
+
+
+def write_manifest(folder: Path, heard: str, blending: Mapping[str, Any]) -> None:
+    files = [f for f in folder.rglob("*") if f.is_file() and f.name != contract.MANIFEST]
+    content = {
+        "id": folder.name,
+        "contract": contract.VERSION,
+        "created_at": "2023-01-01T00:00:00",
+        "files": {
+            str(file.relative_to(folder)): {
+                "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+                "bytes": file.stat().st_size,
+                "rows": None,
+            }
+            for file in files
+        },
+        "schemas": {t.file: {f.name: str(f.type) for f in t.schema} for t in TABLES},
+        "serving": {name: str(dtype) for name, dtype in contract.SERVING_ARRAYS.items()},
+        "metrics": {},
+        "settings": {"heard": heard, "blending": dict(blending)},
+        "data": {"first": "2022-01-01", "last": "2022-12-31"},
+    }
+    contract.write_json(folder / contract.MANIFEST, content)
+
+
+def point_current(work: Path, target: Path) -> None:
+    link = work / contract.CURRENT
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)

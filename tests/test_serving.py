@@ -1,0 +1,66 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs import contract, serving
+from jobs.contract import JobError
+from tests import releases
+
+
+def lists(folder, name, ids):
+    """The packed lists by the ids of their rows, in the users' own ids."""
+    array = {n: np.load(folder / "serving" / f"{n}.npy") for n in contract.SERVING_ARRAYS}
+    offsets, items = array[f"{name}_offsets"], array["track_ids"][array[f"{name}_items"]]
+    return {
+        int(row): items[offsets[i] : offsets[i + 1]].tolist() for i, row in enumerate(array[ids])
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return releases.make(
+        tmp_path,
+        tracks=[10, 20, 30, 40],
+        top=[30, 10, 20],
+        final={7: [40, 10], 9: [20]},
+        heard={5: [20, 10, 20], 7: [30]},
+        similar={10: {20: 0.5, 40: 0.25}, 30: {10: 0.125}},
+        next_played={40: [10]},
+    )
+
+
+def test_the_packed_lists_are_those_of_the_tables(folder):
+    assert lists(folder, "recommendations", "user_ids") == {5: [], 7: [40, 10], 9: [20]}
+    assert lists(folder, "heard", "user_ids") == {5: [10, 20], 7: [30], 9: []}
+    assert lists(folder, "similar", "track_ids") == {10: [20, 40], 20: [], 30: [10], 40: []}
+    assert lists(folder, "next_played", "track_ids") == {10: [], 20: [], 30: [], 40: [10]}
+    assert np.load(folder / "serving/similar_scores.npy").tolist() == [0.5, 0.25, 0.125]
+    assert np.load(folder / "serving/top_items.npy").tolist() == [2, 0, 1]
+
+
+def test_the_arrays_are_of_the_contract_and_no_others(folder):
+    files = {path.stem: np.load(path).dtype for path in (folder / "serving").iterdir()}
+    assert files == contract.SERVING_ARRAYS
+
+
+def test_lists_cut_by_blocks_of_any_size_are_the_same(folder, monkeypatch):
+    whole = {path.name: path.read_bytes() for path in (folder / "serving").iterdir()}
+    batches = contract.batches
+    for rows in (1, 2, 3):
+        monkeypatch.setattr(contract, "batches", lambda *args, n=rows: batches(*args, n))
+        serving.pack(folder)
+        assert {path.name: path.read_bytes() for path in (folder / "serving").iterdir()} == whole
+
+
+def test_lists_that_are_out_of_order_are_refused(folder):
+    table = contract.read(contract.RECOMMENDATIONS, folder)
+    contract.write(contract.RECOMMENDATIONS, folder, table.take(pa.array([1, 0, 2])))
+    with pytest.raises(JobError, match=r"recommendations.parquet is not sorted by user_id, rank"):
+        serving.pack(folder)
+
+
+def test_a_track_that_items_lacks_is_refused(folder):
+    items = contract.read(contract.ITEMS, folder)
+    contract.write(contract.ITEMS, folder, items.slice(0, 3))
+    with pytest.raises(JobError, match=r"has the id 40, which items.parquet lacks"):
+        serving.pack(folder)
