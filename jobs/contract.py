@@ -203,7 +203,10 @@ def write(table: Table, folder: Path, data: pa.Table) -> None:
 @contextmanager
 def writer(table: Table, folder: Path) -> Iterator[Any]:
     """Write a file piece by piece: yields append(pa.Table); the file appears whole at the end."""
-    with atomic(folder / table.file) as path, pq.ParquetWriter(path, table.schema) as out:
+    with (
+        atomic(folder / table.file) as path,
+        pq.ParquetWriter(path, table.schema, compression="zstd") as out,
+    ):
         yield lambda data: out.write_table(data.select(table.schema.names).cast(table.schema))
 
 

@@ -66,17 +66,28 @@ def batches(path: Path, rows: int = 1 << 20) -> Iterator[pa.RecordBatch]:
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
             for batch in file.iter_batches(rows, columns=columns):
-                batch.validate(full=True)  # text that is not UTF-8 would fail later on
-                yield batch
+                yield _checked(batch)
     except (pa.ArrowException, OSError) as error:
         raise _broken(path, error) from None
 
 
+def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with bytes as text, after checking that text is UTF-8."""
+    fields = [
+        field.with_type(pa.large_string()) if _is_bytes(field.type) else field
+        for field in batch.schema
+    ]
+    batch = batch.cast(pa.schema(fields))
+    batch.validate(full=True)
+    return batch
+
+
 def table(path: Path) -> dict[str, pa.Array]:
     """Read the wanted columns of an input file, each whole."""
-    schema = pa.schema([_schema(path).field(name) for name in check(path)])
-    whole = pa.Table.from_batches(batches(path), schema).unify_dictionaries()
-    return {name: whole[name].combine_chunks() for name in schema.names}
+    columns = check(path)
+    parts = list(batches(path)) or [pa.record_batch([[]] * len(columns), names=columns)]
+    whole = pa.Table.from_batches(parts).unify_dictionaries()
+    return {name: whole[name].combine_chunks() for name in columns}
 
 
 def n_rows(path: Path) -> int:
@@ -87,6 +98,8 @@ def n_rows(path: Path) -> int:
 def _schema(path: Path) -> pa.Schema:
     if not path.parent.is_dir():
         raise JobError(f"{path.parent} is no folder: --data takes one with {', '.join(COLUMNS)}")
+    if path.is_dir():
+        raise JobError(f"{path} is a folder: join its parts into one parquet file")
     if not path.is_file():
         found = ", ".join(sorted(other.name for other in path.parent.iterdir())[:10])
         raise JobError(f"{path} is no file: the folder needs it, and has {found or 'nothing'}")
@@ -125,7 +138,11 @@ def _readable(found: pa.DataType, kind: str) -> bool:
 
 
 def _is_text(found: pa.DataType) -> bool:
-    return found in (pa.string(), pa.large_string(), pa.string_view())
+    return _is_bytes(found) or found in (pa.string(), pa.large_string(), pa.string_view())
+
+
+def _is_bytes(found: pa.DataType) -> bool:
+    return found in (pa.binary(), pa.large_binary())
 
 
 def _is_list(found: pa.DataType) -> bool:
@@ -215,4 +232,4 @@ def _parsed(column: pa.Array) -> pa.Array:
     days = pd.to_datetime(
         encoded.dictionary.to_pandas(), format="ISO8601", errors="coerce", utc=True
     )
-    return pa.array(days.astype("datetime64[ns, UTC]")).take(encoded.indices)
+    return pa.array(days.astype("datetime64[us, UTC]")).take(encoded.indices)

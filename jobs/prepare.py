@@ -44,13 +44,35 @@ def main() -> str:
         inputs.check(options.data / file)
     names, bad_names = read_names(options.data / inputs.NAMES)
     items, bad_tracks = read_tracks(options.data / inputs.TRACKS, names)
-    track_ids = items["track_id"].to_numpy()
-    listens, bad = read_interactions(options.data / inputs.INTERACTIONS, track_ids)
+    listens, bad = read_interactions(options.data / inputs.INTERACTIONS, items)
+    codes = {inputs.NAMES: bad_names, inputs.INTERACTIONS: bad, inputs.TRACKS: bad_tracks}
     stop_if_bad(bad, options)
+    try:
+        users, heard = write(options, items, listens, codes)
+    except OSError as error:
+        raise JobError(
+            f"{options.work} can't be written ({error}): free it or name another"
+        ) from None
+    return (
+        f"{options.data}: {pc.sum(users['listens']).as_py():,} listens of {len(users):,} users and "
+        f"{heard:,} tracks; {sum(map(np.count_nonzero, codes.values())):,} rows quarantined"
+    )
+
+
+def write(
+    options: argparse.Namespace, items: pa.Table, listens: Listens, codes: dict[str, np.ndarray]
+) -> tuple[pa.Table, int]:
+    """Write the four files, or none; returns the users and the number of tracks with a listen.
+
+    Marks in `codes` the listens that equal an earlier one.
+    """
+    track_ids, bad = items["track_id"].to_numpy(), codes[inputs.INTERACTIONS]
+    heard = np.zeros(len(track_ids), bool)
+    users = []
     with contract.writer(contract.LISTENS, options.work) as append:
-        users = []
         for part, repeated in histories(listens):
             bad[repeated] = REASONS.index(SAME_ROW)
+            heard[part.track] = True
             append(listens_table(part, track_ids))
             users.append(users_table(part))
         stop_if_bad(bad, options)
@@ -58,17 +80,11 @@ def main() -> str:
         (options.work / contract.LISTENS.file).unlink(missing_ok=True)
         contract.write(contract.ITEMS, options.work, items)
         contract.write(contract.USERS, options.work, encoded(pa.concat_tables(users)))
-        codes = {inputs.NAMES: bad_names, inputs.INTERACTIONS: bad, inputs.TRACKS: bad_tracks}
         with contract.writer(contract.QUARANTINE, options.work) as append_bad:
             for file, of_file in codes.items():
                 for rows in bad_rows(options.data / file, of_file):
                     append_bad(rows)
-    heard = np.bincount(listens.track[bad == 0], minlength=1)
-    return (
-        f"{options.data}: {heard.sum():,} listens of {sum(map(len, users)):,} users and "
-        f"{np.count_nonzero(heard):,} tracks; "
-        f"{sum(np.count_nonzero(of_file) for of_file in codes.values()):,} rows quarantined"
-    )
+    return pa.concat_tables(users), int(heard.sum())
 
 
 def arguments() -> argparse.Namespace:
@@ -170,9 +186,9 @@ def positions(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(ordered[found] == values, found, np.int32(-1))
 
 
-def read_interactions(path: Path, track_ids: np.ndarray) -> tuple[Listens, np.ndarray]:
+def read_interactions(path: Path, items: pa.Table) -> tuple[Listens, np.ndarray]:
     """Every row of interactions.parquet, in file order, and its code (n,)."""
-    n = inputs.n_rows(path)
+    n, track_ids = inputs.n_rows(path), items["track_id"].to_numpy()
     listens = Listens(*(np.empty(n, dtype) for dtype in ("int32", "int32", "int64", "int32")))
     bad = np.empty(n, np.uint8)
     end = 0
@@ -210,10 +226,11 @@ def stop_if_bad(bad: np.ndarray, options: argparse.Namespace) -> None:
     path, n, n_bad = options.data / inputs.INTERACTIONS, len(bad), np.count_nonzero(bad)
     if n == 0:
         raise JobError(f"{path} holds no rows: add the listens")
-    counts = np.bincount(bad)
+    counts = [np.count_nonzero(bad == code) for code in range(len(REASONS) if n_bad else 0)]
     found = "; ".join(
-        f"{counts[code]:,} where {REASONS[code]} (first in row {np.argmax(bad == code)})"
-        for code in np.flatnonzero(counts)[1 if counts[0] else 0 :]
+        f"{count:,} where {REASONS[code]} (first in row {np.argmax(bad == code)})"
+        for code, count in enumerate(counts)
+        if code and count
     )
     if n_bad == n:
         raise JobError(f"{path} holds no usable listen in {n:,} rows: {found}")
