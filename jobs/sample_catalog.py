@@ -17,7 +17,7 @@ from jobs import sample_words as words
 TRACKS_PER_ARTIST = 6.5
 TRACKS_PER_ALBUM = 2.2
 ARTISTS_PER_SCENE = 12
-COLLECTIONS_PER_TRACK = 0.2  # albums by many artists, each track is on one with IN_COLLECTION
+COLLECTIONS_PER_TRACK = 0.15  # albums by many artists, each track is on one with IN_COLLECTION
 IN_COLLECTION = 0.3
 FEATURING = 0.12  # share of tracks with a second artist, of the same scene
 GENRE_COUNTS = (0.385, 0.592, 0.023)  # shares of tracks with one, two and three genres
@@ -25,8 +25,9 @@ NO_ALBUM, NO_ARTIST, NO_GENRE = 18e-6, 15_369e-6, 3_687e-6  # shares of tracks t
 UNNAMED_GENRES, WITH_UNNAMED_GENRE = 30, 0.048  # genre ids not in the catalogue; tracks with one
 SHARED_IDS = 0.044  # share of albums and artists whose id is a track's as well
 MIN_ID, MAX_ID = 26, 101_521_819
-TOP_SHARE = 0.08  # share of users that hear the most popular track
+TOP_SHARE = 0.12  # share of users that hear the most popular track
 HEAD = 20  # ranks over which popularity is nearly flat
+NEW_APPEAL = 0.7  # of releases within the year, in deviations of appeal between artists
 OLDEST, DAYS = -2000, 365  # release days, counted from the first day of listens
 
 
@@ -88,9 +89,10 @@ def make(rng: np.random.Generator, n_tracks: int, mean_listens: float) -> Catalo
 
     appeal = rng.normal(size=artist[-1] + 1)[artist] + 0.8 * rng.normal(size=n_tracks)
     appeal[~made_up] = appeal.max() + len(words.WELL_KNOWN) - known[~made_up]
+    release = np.where(made_up, rng.integers(OLDEST, DAYS, size=album[-1] + 1)[album], OLDEST)
+    appeal[release >= 0] += NEW_APPEAL
     rank = np.empty(n_tracks, dtype=np.int64)
     rank[np.argsort(-appeal)] = np.arange(n_tracks)
-    release = rng.integers(OLDEST, DAYS, size=album[-1] + 1)[album]
     return Catalog(
         track_id=_track_ids(rng, known),
         known=known,
@@ -101,7 +103,7 @@ def make(rng: np.random.Generator, n_tracks: int, mean_listens: float) -> Catalo
         album=album,
         genre_id=genre_id,
         popularity=popularity(n_tracks, mean_listens)[rank],
-        release=np.where(made_up, release, OLDEST),
+        release=release,
     )
 
 
@@ -116,7 +118,8 @@ def popularity(n_tracks: int, mean_listens: float) -> np.ndarray:
         exponent = (low + high) / 2
         shares = TOP_SHARE * (1 + rank / HEAD) ** -exponent * (1 - rank / n_tracks)
         low, high = (exponent, high) if shares.sum() > mean_listens else (low, exponent)
-    return shares * (mean_listens / shares.sum())
+    result: np.ndarray = shares * (mean_listens / shares.sum())
+    return result
 
 
 def tables(rng: np.random.Generator, catalog: Catalog) -> tuple[pa.Table, pa.Table]:
@@ -196,7 +199,8 @@ def _genres(rng: np.random.Generator, catalog: Catalog) -> np.ndarray:
     _, of_family, _ = genre_table()
     first = np.searchsorted(of_family, of_family[catalog.genre_id])
     last = np.searchsorted(of_family, of_family[catalog.genre_id], side="right")
-    other = rng.integers(first, last)
+    step = rng.integers(1, last - first)
+    other = first + (catalog.genre_id - first + step) % (last - first)
     second = np.where((first != catalog.genre_id) & (rng.random(len(first)) < 0.7), first, other)
     third = rng.integers(first, last)
     result = np.stack([catalog.genre_id, second, third], axis=1) + 1
@@ -234,23 +238,24 @@ def _list_array(rows: np.ndarray) -> pa.ListArray:
 
 def _titles(rng: np.random.Generator, catalog: Catalog) -> pa.Array:
     n = len(catalog.track_id)
-    title = _join(_pick(rng, words.FIRST_WORDS, n), _pick(rng, words.SECOND_WORDS, n), sep=" ")
-    title = _join(title, _pick(rng, words.ENDINGS, n))
-    third = _join(title, _pick(rng, words.SECOND_WORDS, n), sep=" ")
-    title = pc.if_else(pa.array(rng.random(n) < 0.5), third, title)
-    common = _pick(rng, words.COMMON_TITLES, n)
-    title = pc.if_else(pa.array(rng.random(n) < 0.3), common, title)
+    short, long = _phrases(rng, n), _join(_phrases(rng, n), _phrases(rng, n), sep=" & ")
+    kind = rng.random(n)
+    title = pc.if_else(pa.array(kind < 0.6), long, _join(short, _pick(rng, words.ENDINGS, n)))
+    title = pc.if_else(pa.array(kind > 0.8), _pick(rng, words.COMMON_TITLES, n), title)
     return _known(catalog.known, 1, _odd(rng, title))
 
 
 def _artist_names(rng: np.random.Generator, catalog: Catalog) -> pa.Array:
     start = np.flatnonzero(changes(catalog.artist))
     n = len(start)
-    parts = [_pick(rng, [*words.SYLLABLES, ""] if i else words.SYLLABLES, n) for i in range(4)]
-    name = pc.utf8_title(_join(*parts))
+    languages = [
+        _join(*(_pick(rng, syllables.split() + [""] * (i > 1), n) for i in range(4)))
+        for syllables in words.SYLLABLES
+    ]
+    name = pc.utf8_title(_either(rng, *languages))
     forms = [form.split("{}") for form in words.ARTIST_FORMS]
-    form = rng.integers(len(forms), size=n)
-    before, after = (pa.array([f[i] for f in forms]).take(pa.array(form)) for i in (0, 1))
+    form = pa.array(rng.integers(len(forms), size=n))
+    before, after = (pa.array(parts).take(form) for parts in zip(*forms, strict=True))
     return _known(catalog.known[start], 2, _odd(rng, _join(before, name, after)))
 
 
@@ -259,18 +264,27 @@ def _album_names(
 ) -> pa.Array:
     """Albums are mostly named for their first track; collections say what they are."""
     start = np.flatnonzero(changes(catalog.album))
-    own = _join(
-        _pick(rng, words.FIRST_WORDS, len(start)),
-        _pick(rng, words.SECOND_WORDS, len(start)),
-        sep=" ",
-    )
-    named_for_track = pa.array(rng.random(len(start)) < 0.7)
-    own = pc.if_else(named_for_track, titles.take(pa.array(start)), own)
-    kinds = ["Сборник: ", "сборник ", "Лучшее: ", "Hits: ", "Various Artists - "]
-    collections = _join(
-        _pick(rng, kinds, n_collections), _pick(rng, words.SECOND_WORDS, n_collections)
-    )
+    named_for_track = pa.array(rng.random(len(start)) < 0.5)
+    other = _join(_phrases(rng, len(start)), _phrases(rng, len(start)), sep=": ")
+    own = pc.if_else(named_for_track, titles.take(pa.array(start)), other)
+    kind = _pick(rng, words.COLLECTIONS, n_collections)
+    volume = pa.array(rng.integers(1, 100, size=n_collections)).cast(pa.string())
+    collections = _join(kind, _join(_phrases(rng, n_collections), volume, sep=" "))
     return pa.concat_arrays([_known(catalog.known[start], 3, own), collections])
+
+
+def _phrases(rng: np.random.Generator, n: int) -> pa.Array:
+    """n times an adjective and a noun of one language."""
+    pairs = zip(words.ADJECTIVES, words.NOUNS, strict=True)
+    languages = [
+        _join(_pick(rng, adjectives.split(), n), _pick(rng, nouns.split(), n), sep=" ")
+        for adjectives, nouns in pairs
+    ]
+    return _either(rng, *languages)
+
+
+def _either(rng: np.random.Generator, first: pa.Array, second: pa.Array) -> pa.Array:
+    return pc.if_else(pa.array(rng.random(len(first)) < 0.6), first, second)
 
 
 def _odd(rng: np.random.Generator, names: pa.Array) -> pa.Array:
@@ -301,13 +315,16 @@ def _number(known: np.ndarray, column: int) -> np.ndarray:
     values = [(row[2], row[3])[: column - 1] for row in words.WELL_KNOWN]
     number = {value: i for i, value in enumerate(dict.fromkeys(values))}
     numbers = np.array([number[value] for value in values] + [len(number)])
-    return numbers[known]
+    result: np.ndarray = numbers[known]
+    return result
 
 
 def changes(values: np.ndarray) -> np.ndarray:
     """True where a value differs from the one before, and at the first."""
-    return np.concatenate([[True], values[1:] != values[:-1]])
+    result: np.ndarray = np.concatenate([[True], values[1:] != values[:-1]])
+    return result
 
 
 def _normed(values: np.ndarray) -> np.ndarray:
-    return values / values.sum()
+    result: np.ndarray = values / values.sum()
+    return result

@@ -11,8 +11,9 @@ number of listens.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,11 @@ QUANTILES = np.array([-3.0, -0.6745, 0.0, 0.6745, 2.0, 4.85])
 LISTENS_AT = np.array([1, 22, 54, 149, 1200, 16_637])
 WITH_HISTORY, ABSENT = 47, 16  # users that the service's examples speak of
 ID_GAPS = 0.001  # share of user ids that nobody has
+# How interactions are written: columns that count up take less room as differences.
+COMPACT = {
+    "use_dictionary": ["user_id", "track_id", "started_at"],
+    "column_encoding": dict.fromkeys(["track_seq", "__index_level_0__"], "DELTA_BINARY_PACKED"),
+}
 MAX_LISTENS = np.iinfo(np.int16).max  # of a user, since track_seq is int16
 
 
@@ -40,13 +46,13 @@ def main() -> str:
     rng = np.random.default_rng(args.seed)
     catalog = sample_catalog.make(rng, args.tracks, args.listens / args.users)
     tracks, names = sample_catalog.tables(rng, catalog)
-    write(args.out / "tracks.parquet", iter([tracks]), tracks.schema)
-    write(args.out / "catalog_names.parquet", iter([names]), names.schema)
+    write(args.out / "tracks.parquet", [tracks], tracks.schema)
+    write(args.out / "catalog_names.parquet", [names], names.schema)
     user_ids = draw_user_ids(rng, args.users)
     counts = draw_counts(rng, args.users, args.tracks, args.listens)
     favour(counts, int(np.searchsorted(user_ids, WITH_HISTORY)))
     blocks = interactions(catalog, user_ids, counts, args.seed)
-    write(args.out / "interactions.parquet", blocks, interactions_schema())
+    write(args.out / "interactions.parquet", blocks, interactions_schema(), **COMPACT)
     return (
         f"{args.listens:,} synthetic listens of {args.users:,} users and {args.tracks:,} tracks "
         f"in {args.out}"
@@ -83,16 +89,11 @@ def check(users: int, tracks: int, listens: int) -> None:
         )
 
 
-def write(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
-    """Write tables one by one as one file; counters, which compress badly, as differences."""
-    delta = dict.fromkeys(("__index_level_0__", "track_seq"), "DELTA_BINARY_PACKED")
-    encoding = {name: kind for name, kind in delta.items() if name in schema.names} or None
-    plain = [name for name in schema.names if name not in delta] if encoding else True
+def write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, **options: Any) -> None:
+    """Write tables one by one as one file; the options are ParquetWriter's."""
     with (
         contract.atomic(path) as temporary,
-        pq.ParquetWriter(
-            temporary, schema, use_dictionary=plain, column_encoding=encoding
-        ) as writer,
+        pq.ParquetWriter(temporary, schema, **options) as writer,
     ):
         for table in tables:
             writer.write_table(table)
@@ -114,7 +115,8 @@ def draw_user_ids(rng: np.random.Generator, n_users: int) -> np.ndarray:
     highest = max(n_users + int(ID_GAPS * n_users) + 1, WITH_HISTORY + 1)
     free = np.setdiff1d(np.arange(highest), [WITH_HISTORY, ABSENT])
     drawn = rng.choice(free, n_users - 1, replace=False)
-    return np.sort(np.append(drawn, WITH_HISTORY))
+    result: np.ndarray = np.sort(np.append(drawn, WITH_HISTORY))
+    return result
 
 
 def draw_counts(
@@ -129,7 +131,8 @@ def draw_counts(
     most = min(n_tracks, MAX_LISTENS)
 
     def scaled(factor: float) -> np.ndarray:
-        return np.clip(shape * factor, 1, most).astype(np.int64)
+        counts: np.ndarray = np.clip(shape * factor, 1, most).astype(np.int64)
+        return counts
 
     low, high = 0.0, float(most)  # at `high` each user, of whom none has less than 1, is full
     for _ in range(100):

@@ -13,16 +13,16 @@ import numpy as np
 
 from jobs.sample_catalog import DAYS, OLDEST, Catalog, changes
 
-NEW_IN_YEAR, LEFT_IN_YEAR = 0.35, 0.2  # shares of users
-LATER_MORE = 0.8  # exponent below 1: a user's listens grow towards the end of the year
-PER_SESSION = 6  # mean listens of a session
-TASTES, PER_TASTE, MAX_TASTES = 2, 40, 40  # tastes of a user: TASTES + listens // PER_TASTE
+NEW_IN_YEAR, LEFT_IN_YEAR = 0.25, 0.08  # shares of users
+PER_SESSION = 4  # mean listens of a session
+TASTES, PER_TASTE, MAX_TASTES = 3, 40, 40  # tastes of a user: TASTES + listens // PER_TASTE
 SAME_FAMILY = 0.6  # share of tastes within the family of genres of the user's first
-TASTE_DRIFT = 0.4  # part of the tastes by which a year moves the favourite
+TASTE_DRIFT = 0.7  # part of the tastes by which a year moves the favourite
+CONTINUED = 0.35  # share of sessions that go on with the theme and artist of the one before
 EXPLORING = 0.15  # share of sessions outside of the user's tastes
 BY_ARTIST, BY_SCENE, BY_GENRE = 0.4, 0.3, 0.15  # what a listen follows, the others anything
 SHUFFLED = 0.3  # share of listens whose place in the session is left to chance
-STEADY, HALF_LIFE = 0.5, 60  # a release starts at 1 and falls to STEADY with a half-life in days
+STEADY, HALF_LIFE = 0.35, 60  # a release starts at 1 and falls to STEADY with a half-life in days
 ROUNDS = 6  # of draws by taste; a user who is short after them gets anything
 SURPLUS = 1.5  # draws for each listen that is missing
 BLOCK = 1 << 19  # listens in a block
@@ -59,7 +59,9 @@ class Urn:
         """One position from each range of cumulative popularity."""
         point = low + (high - low) * rng.random(len(low))
         position = np.searchsorted(self.cumulative, point, side="right") - 1
-        return np.minimum(position, len(self.cumulative) - 2)
+        last = len(self.cumulative) - 2
+        result: np.ndarray = np.minimum(position, last)
+        return result
 
     def anything(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """n positions from the whole catalogue."""
@@ -95,7 +97,7 @@ def draw_sessions(rng: np.random.Generator, urn: Urn, counts: np.ndarray) -> Ses
     joined = np.where(rng.random(n_users) < NEW_IN_YEAR, rng.integers(DAYS, size=n_users), 0)
     leaves = rng.random(n_users) < LEFT_IN_YEAR
     left = np.where(leaves, rng.integers(joined, DAYS), DAYS - 1)
-    life = (left + 1 - joined)[user] * rng.random(len(user)) ** LATER_MORE
+    life = (left + 1 - joined)[user] * rng.random(len(user))
     day = np.sort(user * DAYS + joined[user] + life.astype(np.int64)) % DAYS
 
     catalog = urn.catalog
@@ -104,7 +106,9 @@ def draw_sessions(rng: np.random.Generator, urn: Urn, counts: np.ndarray) -> Ses
     theme = taste[first_taste[user] + (favourite * n_tastes[user]).astype(np.int64)]
     exploring = rng.random(len(user)) < EXPLORING
     theme = np.where(exploring, urn.anything(rng, len(user)), theme)
-    lead = urn.like(rng, catalog.scene, theme)
+    source = continued(rng, user)
+    theme = theme[source]
+    lead = urn.like(rng, catalog.scene, theme)[source]
     ranges = [
         urn.range_of(catalog.artist, lead),
         urn.range_of(catalog.scene, theme),
@@ -113,6 +117,12 @@ def draw_sessions(rng: np.random.Generator, urn: Urn, counts: np.ndarray) -> Ses
     ]
     low, high = (np.stack(ends) for ends in zip(*ranges, strict=True))
     return Sessions(np.cumsum(count) - count, count, day, low, high)
+
+
+def continued(rng: np.random.Generator, user: np.ndarray) -> np.ndarray:
+    """For each session the one whose theme it has: itself or one before it of the same user."""
+    own = changes(user) | (rng.random(len(user)) >= CONTINUED)
+    return np.maximum.accumulate(np.where(own, np.arange(len(user)), 0))
 
 
 def draw_tastes(
@@ -175,7 +185,8 @@ def without_surplus(
     user = np.repeat(np.arange(len(counts)), have)
     order = np.argsort(user + rng.random(len(user)), kind="stable")
     place = np.arange(len(user)) - np.repeat(np.cumsum(have) - have, have)
-    return packed[order[place < np.repeat(counts, have)]]
+    kept: np.ndarray = packed[order[place < np.repeat(counts, have)]]
+    return kept
 
 
 def in_order(

@@ -1,4 +1,4 @@
-# ruff: noqa: RUF001, SIM905
+# ruff: noqa: SIM905
 """Word lists of the synthetic sample: well-known tracks, genres and the parts of names."""
 
 # (track_id, title, artist, album, genre), the most played first. The ids are the real ones of
@@ -51,16 +51,17 @@ COMMON_TITLES = (
     "Paradise Angel Demons Hello Goodbye Sunrise Midnight Lost Believe Skit Interlude Любовь Дым "
     "Зима Лето Домой Небо Вступление Время Сердце Огонь Море Весна Прости Улетай Звезда Ночь Танцуй"
 ).split()
-FIRST_WORDS = (
+# Titles are an adjective and a noun of one language.
+ADJECTIVES = (
     "Silver Broken Golden Quiet Electric Paper Velvet Burning Hollow Neon Wild Distant Crimson "
-    "Frozen Secret Lonely Holy Empty Crystal Midnight Concrete Endless Falling Sleeping Dirty "
-    "Белый Чёрный Последний Первый Старый Новый Тихий Дальний Чужой Ночной Пьяный Летний Северный"
-).split()
-SECOND_WORDS = (
-    "River Heart City Dreams Machine Garden Highway Mirror Shadow Summer Ocean Letters Light "
-    "Wolves Echo Horizon Station Circus Planet Thunder Window Signal Tiger Island Parade Season "
-    "Город Снег Дом Ветер Поезд Космос Берег Рассвет Океан Вечер Голос Танец Мотив Закат Двор"
-).split()
+    "Frozen Secret Lonely Holy Empty Crystal Midnight Concrete Endless Falling Sleeping Dirty",
+    "Белый Чёрный Последний Первый Старый Новый Тихий Дальний Чужой Ночной Пьяный Летний Северный",
+)
+NOUNS = (
+    "River Heart City Dream Machine Garden Highway Mirror Shadow Summer Ocean Letter Light Wolf "
+    "Echo Horizon Station Circus Planet Thunder Window Signal Tiger Island Parade Season Sky",
+    "Город Снег Дом Ветер Поезд Космос Берег Рассвет Океан Вечер Голос Танец Мотив Закат Двор",
+)
 ENDINGS = (
     "",
     "",
@@ -75,9 +76,11 @@ ENDINGS = (
 )
 SYLLABLES = (
     "ka lo mi ra ve no sha ti lu dar en or bel qui zan fe mo ri sol ta vik ar de ju na ost pel "
-    "ski to um va xe yan zo ба ро ли ва ни ми са ка"
-).split()
+    "ski to um va xe yan zo",
+    "ба ро ли ва ни ми са ка ду ре го та лев мир бор зо ня ле ша ков",
+)
 ARTIST_FORMS = ("{}", "{}", "{}", "The {}", "DJ {}", "{} & Co", "MC {}", "{} Orchestra", "Lil {}")
+COLLECTIONS = ("Сборник: ", "сборник ", "Лучшее: ", "Hits: ", "Various Artists - ")
 
 # Names as they come: only punctuation, markup, money signs, emoji, other scripts, blanks.
 ODD_NAMES = (
