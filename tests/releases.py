@@ -39,7 +39,7 @@ def make(
     blending: Mapping[str, Any] | None = None,
     activate: bool = True,
 ) -> Path:
-    """Write WORK/releases/<id> and let `current` point to it."""
+    """Write WORK/releases/<id> and let `current` point to it; neighbours are of `tracks` only."""
     folder = work / contract.RELEASES / release_id
     listens = [(user, track) for user in sorted(heard) for track in heard[user]]
     users = sorted(heard)
@@ -71,8 +71,8 @@ def make(
             "plays": [1] * len(top),
         },
         contract.PERSONAL_ALS: _ranked(contract.PERSONAL_ALS, final),
-        contract.SIMILAR: _ranked(contract.SIMILAR, similar),
-        contract.NEXT_PLAYED: _ranked(contract.NEXT_PLAYED, next_played),
+        contract.SIMILAR: _ranked(contract.SIMILAR, _of(similar, tracks)),
+        contract.NEXT_PLAYED: _ranked(contract.NEXT_PLAYED, _of(next_played, tracks)),
         contract.RECOMMENDATIONS: _ranked(contract.RECOMMENDATIONS, final),
     }
     for table, content in columns.items():
@@ -83,6 +83,10 @@ def make(
     if activate:
         point_current(work, Path(contract.RELEASES) / release_id)
     return folder
+
+
+def _of(lists: Lists, tracks: Sequence[int]) -> Lists:
+    return {t: lists[t] for t in tracks if t in lists and set(tracks).issuperset(lists[t])}
 
 
 def _ranked(table: contract.Table, lists: Lists) -> dict[str, list[Any]]:
