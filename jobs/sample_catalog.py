@@ -321,7 +321,8 @@ def _number(known: np.ndarray, column: int) -> np.ndarray:
 
 def changes(values: np.ndarray) -> np.ndarray:
     """True where a value differs from the one before, and at the first."""
-    result: np.ndarray = np.concatenate([[True], values[1:] != values[:-1]])
+    result = np.ones(len(values), dtype=bool)
+    result[1:] = values[1:] != values[:-1]
     return result
 
 

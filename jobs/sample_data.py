@@ -42,7 +42,7 @@ MAX_LISTENS = np.iinfo(np.int16).max  # of a user, since track_seq is int16
 def main() -> str:
     """Generate the files into --out."""
     args = parse_args()
-    check(args.users, args.tracks, args.listens)
+    check(args.users, args.tracks, args.listens, args.seed)
     rng = np.random.default_rng(args.seed)
     catalog = sample_catalog.make(rng, args.tracks, args.listens / args.users)
     tracks, names = sample_catalog.tables(rng, catalog)
@@ -76,8 +76,10 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check(users: int, tracks: int, listens: int) -> None:
-    """Raise JobError for sizes that no data can have."""
+def check(users: int, tracks: int, listens: int, seed: int) -> None:
+    """Raise JobError for sizes that no data can have, and a seed that cannot be."""
+    if seed < 0:
+        raise contract.JobError(f"--seed is {seed}: give 0 or more")
     for name, value, most in (("users", users, 100_000_000), ("tracks", tracks, 10_000_000)):
         if not 1 <= value <= most:
             raise contract.JobError(f"--{name} is {value}: give 1 to {most:,}")

@@ -23,8 +23,8 @@ EXPLORING = 0.15  # share of sessions outside of the user's tastes
 BY_ARTIST, BY_SCENE, BY_GENRE = 0.4, 0.3, 0.15  # what a listen follows, the others anything
 SHUFFLED = 0.3  # share of listens whose place in the session is left to chance
 STEADY, HALF_LIFE = 0.35, 60  # a release starts at 1 and falls to STEADY with a half-life in days
-ROUNDS = 6  # of draws by taste; a user who is short after them gets anything
-SURPLUS = 1.5  # draws for each listen that is missing
+ROUNDS = 8  # of draws by taste; a user who is short after them gets anything
+SURPLUS = 2.5  # draws for each listen that is missing
 BLOCK = 1 << 19  # listens in a block
 ORDER_BITS = 12
 
