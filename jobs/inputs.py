@@ -1,7 +1,7 @@
 """The user's three files: their columns, and how any castable type is read.
 
-Values come as numpy arrays beside flaws (n,) uint8: 0 where a value is good, else what is wrong
-with it, by its place in ID_FLAWS or TIME_FLAWS.
+Values come as numpy arrays beside flaws (n,) uint8: 0 where a value is good, else 1 + the place
+of what is wrong with it in ID_FLAWS or TIME_FLAWS.
 """
 
 import difflib
@@ -23,10 +23,11 @@ COLUMNS = {
     INTERACTIONS: {"user_id": "id", "track_id": "id", "started_at": "time", "track_seq": "id"},
 }
 OPTIONAL = {"track_seq"}
+BATCH = 1 << 20  # rows read at a time
 NAME_TYPES = ("track", "album", "artist", "genre")
 
-ID_FLAWS = ("", "is missing", "is not a whole number", "is negative", "is over 2^53 - 1")
-TIME_FLAWS = ("", "is missing", "is not a date", "is not between 1970 and 2099")
+ID_FLAWS = ("is missing", "is not a whole number", "is negative", "is over 2^53 - 1")
+TIME_FLAWS = ("is missing", "is not a date", "is not between 1970 and 2099")
 MISSING, UNREADABLE, NEGATIVE, TOO_LARGE, OUT_OF_RANGE = 1, 2, 3, 4, 3
 
 EXPECTED = {
@@ -60,26 +61,31 @@ def check(path: Path) -> list[str]:
     return columns
 
 
-def batches(path: Path, rows: int = 1 << 20) -> Iterator[pa.RecordBatch]:
-    """Read the wanted columns of an input file, at most `rows` rows at a time, in file order."""
+def batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Read the wanted columns of an input file, at most BATCH rows at a time, in file order."""
     columns = check(path)
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
-            for batch in file.iter_batches(rows, columns=columns):
+            for batch in file.iter_batches(BATCH, columns=columns):
                 yield _checked(batch)
     except (pa.ArrowException, OSError) as error:
         raise _broken(path, error) from None
 
 
 def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with bytes as text, after checking that text is UTF-8."""
-    fields = [
-        field.with_type(pa.large_string()) if _is_bytes(field.type) else field
-        for field in batch.schema
-    ]
-    batch = batch.cast(pa.schema(fields))
+    """The batch with bytes and views of text as text, after checking that all text is UTF-8."""
+    batch = batch.cast(pa.schema([field.with_type(_stored(field.type)) for field in batch.schema]))
     batch.validate(full=True)
     return batch
+
+
+def _stored(found: pa.DataType) -> pa.DataType:
+    """The type to hold a column in: text as such, since little works on views and bytes."""
+    if found in (pa.string_view(), pa.binary(), pa.large_binary()):
+        return pa.large_string()
+    if _is_list(found) and _stored(found.value_type) != found.value_type:
+        return pa.large_list(_stored(found.value_type))
+    return found
 
 
 def table(path: Path) -> dict[str, pa.Array]:
@@ -138,11 +144,7 @@ def _readable(found: pa.DataType, kind: str) -> bool:
 
 
 def _is_text(found: pa.DataType) -> bool:
-    return _is_bytes(found) or found in (pa.string(), pa.large_string(), pa.string_view())
-
-
-def _is_bytes(found: pa.DataType) -> bool:
-    return found in (pa.binary(), pa.large_binary())
+    return _stored(found) in (pa.string(), pa.large_string())
 
 
 def _is_list(found: pa.DataType) -> bool:
@@ -160,12 +162,14 @@ def _is_list(found: pa.DataType) -> bool:
 def ids(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Whole numbers 0 … 2^53 - 1 of any number or text type: int64 values and ID_FLAWS, (n,)."""
     column = _plain(column)
-    present = column.is_valid().to_numpy(zero_copy_only=False)
     limit = EXACT.get(column.type, MAX_ID)
+    if not _is_text(column.type) and not pa.types.is_integer(column.type):
+        column = column.cast(pa.float64())
+        column = pc.if_else(pc.is_nan(column), None, column)
+    present = column.is_valid().to_numpy(zero_copy_only=False)
     if _is_text(column.type):
-        column = _matching(column, r"^-?\d{1,40}(\.\d{1,40})?([eE]-?\d{1,2})?$")
-    if not pa.types.is_integer(column.type):
-        column = column.cast(pa.float64()).fill_null(float("nan"))
+        number = r"^-?\d{1,40}(\.\d{1,40})?([eE]-?\d{1,2})?$"
+        column = _matching(column, number).cast(pa.float64()).fill_null(float("nan"))
     values = column.fill_null(0).to_numpy(zero_copy_only=False)
     flaws = np.zeros(len(values), np.uint8)
     flaws[values > limit] = TOO_LARGE
@@ -202,12 +206,10 @@ def id_lists(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Lists of ids, flat, and the row of each: two int64 (m,); what is no id is left out."""
     if pa.types.is_null(column.type):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    lists = column.cast(pa.large_list(column.type.value_type))
-    starts = lists.offsets.to_numpy()
-    rows = np.repeat(np.arange(len(lists)), np.diff(starts))
-    values, flaws = ids(lists.values[starts[0] : starts[-1]])
-    good = (flaws == 0) & lists.is_valid().to_numpy(zero_copy_only=False)[rows]
-    return values[good], rows[good]
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
+    rows = np.repeat(np.arange(len(column)), lengths)
+    values, flaws = ids(pc.list_flatten(column))
+    return values[flaws == 0], rows[flaws == 0]
 
 
 def text(column: pa.Array) -> pa.Array:
