@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from litestar import HttpMethod, get, post, route
+from litestar import HttpMethod, post, route
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
@@ -134,13 +134,13 @@ def get_statistics(service: TheService) -> Statistics:
     return Statistics(service.counters.personal, service.counters.default)
 
 
-@get("/health/live", sync_to_thread=False)
+@read("/health/live")
 def live() -> Live:
     """Say that the process answers."""
     return Live()
 
 
-@get("/health/ready", sync_to_thread=False, responses=NO_RELEASE)
+@read("/health/ready", NO_RELEASE)
 def ready(service: TheService) -> Ready:
     """Say what is served; 503 while there is no release."""
     return Ready(service.current().id, service.events.users, service.events.evictions)

@@ -1,0 +1,244 @@
+"""Which releases are served, which are refused, and that a swap harms no one."""
+
+import asyncio
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from api.catalog import Catalog
+from api.release import ReleaseError, current, listed
+from api.service import Service, UnknownRelease
+from api.settings import Settings
+from jobs import contract
+from tests import releases
+from tests.running import litestar_run
+
+
+def edit_manifest(change):
+    def damage(folder):
+        path = folder / contract.MANIFEST
+        manifest = json.loads(path.read_text())
+        change(manifest)
+        path.write_text(json.dumps(manifest))
+
+    return damage
+
+
+def replace_array(name, change):
+    """Another array in the place of one; the manifest agrees with its size."""
+
+    def damage(folder):
+        path = folder / "serving" / f"{name}.npy"
+        np.save(path, change(np.load(path)))
+        size = path.stat().st_size
+        edit_manifest(lambda m: m["files"][f"serving/{name}.npy"].update(bytes=size))(folder)
+
+    return damage
+
+
+def truncate(file):
+    def damage(folder):
+        content = (folder / file).read_bytes()
+        (folder / file).write_bytes(content[: len(content) // 2])
+
+    return damage
+
+
+def link_elsewhere(folder):
+    path = folder / "serving/top_items.npy"
+    path.rename(folder.parent / "elsewhere.npy")
+    path.symlink_to(folder.parent / "elsewhere.npy")
+
+
+BROKEN = {
+    "no manifest": (lambda f: (f / "manifest.json").unlink(), "manifest.json is not whole"),
+    "half a manifest": (truncate("manifest.json"), "manifest.json is not whole"),
+    "a manifest that is a list": (
+        lambda f: (f / "manifest.json").write_text("[]"),
+        "contract version: expected 1, found None",
+    ),
+    "a manifest without serving": (edit_manifest(lambda m: m.pop("serving")), "is not whole"),
+    "an unknown contract": (
+        edit_manifest(lambda m: m.update(contract=99)),
+        "contract version: expected 1, found 99",
+    ),
+    "the manifest of another": (edit_manifest(lambda m: m.update(id="x")), "id: expected second"),
+    "another schema": (
+        edit_manifest(lambda m: m["schemas"]["similar.parquet"].update(score="double")),
+        "schema of similar.parquet",
+    ),
+    "a schema of another contract's file": (
+        edit_manifest(lambda m: m["schemas"].pop("items.parquet")),
+        "schema of items.parquet",
+    ),
+    "another dtype in the manifest": (
+        edit_manifest(lambda m: m["serving"].update(user_ids="int32")),
+        "dtype of user_ids: expected int64, found int32",
+    ),
+    "another dtype in the array": (
+        replace_array("user_ids", lambda a: a.astype(np.int32)),
+        "layout of user_ids",
+    ),
+    "a table": (replace_array("top_items", lambda a: a.reshape(2, -1)), "layout of top_items"),
+    "half an array": (truncate("serving/heard_items.npy"), "bytes of serving/heard_items.npy"),
+    "half a table": (truncate("recommendations.parquet"), "bytes of recommendations.parquet"),
+    "no array": (
+        lambda f: (f / "serving/similar_items.npy").unlink(),
+        "bytes of serving/similar_items.npy",
+    ),
+    "an array that is none": (
+        lambda f: (p := f / "serving/top_items.npy").write_bytes(b"x" * p.stat().st_size),
+        "a serving array can't be read",
+    ),
+    "a link to elsewhere": (link_elsewhere, "bytes of serving/top_items.npy"),
+    "too few offsets": (
+        replace_array("similar_offsets", lambda a: a[:-1]),
+        "length of similar_offsets: expected 301, found 300",
+    ),
+    "offsets that fall": (
+        replace_array("heard_offsets", lambda a: a[[0, 2, 1]]),
+        "expected heard_offsets from 0 upwards",
+    ),
+    "fewer items than offsets": (
+        replace_array("recommendations_items", lambda a: a[:-1]),
+        "length of recommendations_items: expected 200, found 199",
+    ),
+    "fewer scores than items": (
+        replace_array("similar_scores", lambda a: a[:-1]),
+        "length of similar_scores",
+    ),
+    "a track out of range": (
+        replace_array("top_items", lambda a: a + 1),
+        "expected top_items within the 300 tracks",
+    ),
+    "users out of order": (
+        replace_array("user_ids", lambda a: a[::-1].copy()),
+        "expected user_ids ascending",
+    ),
+    "an unknown heard rule": (
+        edit_manifest(lambda m: m["settings"].update(heard="maybe")),
+        "heard is 'maybe', known are ('exclude', 'include')",
+    ),
+    "an unknown blending": (
+        edit_manifest(lambda m: m["settings"]["blending"].update(rule="dice")),
+        "blending rule is 'dice'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "reason"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_release_is_refused_with_the_reason_and_the_old_one_stays(
+    tmp_path, damage, reason
+):
+    releases.make(tmp_path, "first")
+    damage(releases.make(tmp_path, "second", activate=False))
+    service = Service(Settings(work=tmp_path))
+    asyncio.run(service.load())
+    with pytest.raises(ReleaseError) as error:
+        asyncio.run(service.load("second"))
+    assert "second" in str(error.value) and reason in str(error.value)
+    assert service.current().id == "first"
+    assert len(service.recommend(47, 100)) == 100
+
+
+def test_only_real_folders_of_the_work_folder_are_releases(tmp_path):
+    work, other = tmp_path / "work", tmp_path / "other"
+    releases.make(work, "first")
+    foreign = releases.make(other, "foreign")
+    (work / "releases/linked").symlink_to(foreign)
+    (work / "releases/file").write_text("")
+    (work / "releases/.half").mkdir()
+    assert listed(work) == ["first"]
+    for target in (foreign, "../other/releases/foreign", "releases/linked", "releases/none", ".."):
+        releases.point_current(work, Path(target))
+        with pytest.raises(ReleaseError, match="is no release of"):
+            current(work)
+
+
+@pytest.mark.parametrize(
+    "release_id", ["", ".", "..", "../releases/first", "releases/first", "/etc", "first/", "x\0"]
+)
+def test_a_parameter_never_becomes_a_path(tmp_path, release_id):
+    releases.make(tmp_path, "first")
+    service = Service(Settings(work=tmp_path))
+    with pytest.raises(UnknownRelease, match=r"expected one of \['first'\]"):
+        asyncio.run(service.load(release_id))
+
+
+def test_a_named_release_is_served_until_the_next_load(tmp_path):
+    releases.make(tmp_path, "old", activate=False)
+    releases.make(tmp_path, "new")
+    service = Service(Settings(work=tmp_path))
+    assert asyncio.run(service.load()).release == "new"
+    named = asyncio.run(service.load("old"))
+    assert (named.release, named.previous, named.users, named.tracks) == ("old", "new", 2, 300)
+    assert asyncio.run(service.load()).release == "new"
+
+
+def test_a_request_keeps_the_release_it_began_with_even_if_that_is_deleted(tmp_path):
+    folder = releases.make(tmp_path, "first")
+    catalog = Catalog(folder, {})
+    shutil.rmtree(folder)
+    assert catalog.ids(catalog.of_user(47)[0]) == [*releases.FINAL[47]]
+
+
+def test_loads_wait_for_each_other_and_others_are_served_meanwhile(tmp_path):
+    releases.make(tmp_path, "first")
+    service = Service(Settings(work=tmp_path))
+    asyncio.run(service.load())
+    open_release, allowed, at_once = service._open, threading.Event(), []
+
+    def slow(release_id):
+        at_once.append(1)
+        assert allowed.wait(5) and len(at_once) == 1
+        at_once.pop()
+        return open_release(release_id)
+
+    async def scene():
+        service._open = slow
+        loads = [asyncio.create_task(service.load()) for _ in range(3)]
+        while not at_once:
+            await asyncio.sleep(0.01)
+        assert len(service.recommend(47, 100)) == 100  # the event loop is free
+        allowed.set()
+        return await asyncio.gather(*loads)
+
+    assert [loaded.release for loaded in asyncio.run(scene())] == ["first"] * 3
+
+
+def test_swaps_and_refusals_under_load_fail_no_request_and_mix_no_answer(tmp_path):
+    work = tmp_path
+    lists = {"odd": [*range(1, 300, 2)], "even": [*range(2, 301, 2)]}
+    for name, tracks in lists.items():
+        similar = {track: [t for t in tracks if t != track][:20] for track in releases.TRACKS}
+        releases.make(work, name, top=tracks, final={47: tracks[:100]}, heard={}, similar=similar)
+    truncate("serving/top_items.npy")(releases.make(work, "broken", activate=False))
+    answers, done = [], threading.Event()
+
+    def ask(user):
+        with httpx.Client(base_url=running.url) as client:
+            while not done.is_set():
+                answers.append(client.get("/recommendations", params={"user_id": user, "k": 120}))
+
+    with litestar_run(work, LOG_LEVEL="ERROR") as running:
+        httpx.post(f"{running.url}/put_user_event", params={"user_id": 47, "item_id": 100})
+        threads = [threading.Thread(target=ask, args=(user,)) for user in (47, 9)]
+        for thread in threads:
+            thread.start()
+        statuses = [
+            httpx.get(f"{running.url}/load_recommendations", params={"release": name}).status_code
+            for name in ["odd", "even", "broken"] * 10
+        ]
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert statuses == [200, 200, 409] * 10
+    assert {answer.status_code for answer in answers} == {200}
+    sides = [{track % 2 for track in answer.json()["recs"]} for answer in answers]
+    assert all(len(side) == 1 for side in sides)
+    assert {side.pop() for side in sides} == {0, 1}

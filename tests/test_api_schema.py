@@ -1,0 +1,79 @@
+"""The service's description of itself, and that nothing of it is left out."""
+
+import dataclasses
+
+import pytest
+from litestar.testing import TestClient
+
+from api.app import create_app
+from api.settings import PARSERS, Settings, SettingsError, from_environment
+
+READING = [
+    "/recommendations", "/get_online_u2i", "/get_user_events", "/load_recommendations",
+    "/get_statistics", "/health/live", "/health/ready",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory):
+    with TestClient(create_app(Settings(work=tmp_path_factory.mktemp("empty")))) as client:
+        answers = [client.get(path) for path in ("/schema", "/schema/openapi.json")]
+        assert answers[0].json() == answers[1].json()
+        return answers[0].json()
+
+
+def test_the_calls_are_those_of_the_contract(schema):
+    methods = {path: sorted(item) for path, item in schema["paths"].items()}
+    assert methods == {path: ["get", "post"] for path in READING} | {"/put_user_event": ["post"]}
+
+
+def test_every_call_says_what_it_does_and_every_parameter_its_meaning_and_range(schema):
+    for item in schema["paths"].values():
+        for operation in item.values():
+            assert operation["description"]
+            for parameter in operation.get("parameters", []):
+                assert parameter["in"] == "query" and parameter["description"]
+                whole = parameter["schema"].get("type") == "integer"
+                assert {"minimum", "maximum"} <= parameter["schema"].keys() or not whole
+
+
+def test_every_status_is_described_with_an_example(schema):
+    problems = {"/load_recommendations": {"400", "409", "503"}, "/get_statistics": set()}
+    problems |= {"/health/live": set(), "/health/ready": {"503"}}
+    problems |= {"/put_user_event": {"400"}, "/get_user_events": {"400"}}
+    for path, item in schema["paths"].items():
+        for operation in item.values():
+            responses = operation["responses"]
+            assert responses.keys() == {"200"} | problems.get(path, {"400", "503"})
+            assert all(
+                response["content"]["application/json"].get("examples") or status == "200"
+                for status, response in responses.items()
+            )
+
+
+def test_settings_are_read_from_the_environment():
+    assert from_environment({"PATH": "x"}) == Settings()
+    settings = from_environment({"RECO_WORK": "/x", "RECO_ONLINE_EVENTS": "3"})
+    assert (str(settings.work), settings.blending_overrides()) == ("/x", {"events": 3})
+    assert {field.name for field in dataclasses.fields(Settings)} == PARSERS.keys()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("RECO_WORK", ""),
+        ("RECO_EVENTS_PER_USER", "0"),
+        ("RECO_EVENTS_PER_USER", "1001"),
+        ("RECO_MAX_USERS", "1e6"),
+        ("RECO_MAX_USERS", "9" * 5000),
+        ("RECO_RECENT_EVENTS", "-1"),
+        ("RECO_BLENDING", "Alternate"),
+        ("RECO_ONLINE_SOURCE", ""),
+        ("RECO_ONLINE_NEIGHBOURS", "٣"),
+        ("RECO_LOG_LEVEL", "info"),
+        ("RECO_LOGLEVEL", "INFO"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(variable, value):
+    with pytest.raises(SettingsError, match=variable):
+        from_environment({variable: value})
