@@ -1,0 +1,126 @@
+"""HTML pages with tables and plots that open without a network.
+
+    page = Page("Title")
+    page.text("What this is.")
+    page.figure(figure, "what the plot shows")
+    page.table(frame, "what the table lists")
+    page.write(folder / "page.html")
+
+Whatever the texts contain is shown as it is, in plots too: no HTML, no mathtext. The same content
+gives the same bytes.
+"""
+
+import io
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pandas as pd
+from jinja2 import Environment
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogFormatter, NullFormatter
+
+from jobs import contract
+
+TEMPLATE = Path(__file__).with_name("report.html")
+
+
+class Page:
+    """A page, made from top to bottom."""
+
+    def __init__(self, title: str) -> None:
+        matplotlib.use("agg")  # plots go to files, no window is wanted
+        self.title = title
+        self.parts: list[dict[str, Any]] = []
+
+    def heading(self, text: str) -> None:
+        """Begin a section."""
+        self._add("heading", text=text)
+
+    def text(self, text: str) -> None:
+        """Add a paragraph."""
+        self._add("text", text=text)
+
+    def facts(self, facts: dict[str, Any]) -> None:
+        """Add a row of named values, large."""
+        self._add("facts", facts=[(name, shown(value)) for name, value in facts.items()])
+
+    def table(self, frame: pd.DataFrame, caption: str = "") -> None:
+        """Add the columns of a table, without its index."""
+        numbers = [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
+        rows = frame.itertuples(index=False, name=None)
+        self._add(
+            "table",
+            caption=caption,
+            columns=list(zip(frame.columns, numbers, strict=True)),
+            rows=[list(zip(map(shown, row), numbers, strict=True)) for row in rows],
+        )
+
+    def figure(self, figure: Figure, caption: str = "") -> None:
+        """Add a plot and close it."""
+        number = sum(part["kind"] == "figure" for part in self.parts)
+        self._add("figure", caption=caption, svg=Markup(svg(figure, f"figure {number}")))
+        plt.close(figure)
+
+    def write(self, path: Path) -> None:
+        """Write the page, atomically."""
+        environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+        html = environment.from_string(TEMPLATE.read_text()).render(
+            title=self.title, parts=self.parts
+        )
+        with contract.atomic(path) as temporary:
+            temporary.write_text(html, encoding="utf-8")
+
+    def _add(self, kind: str, **content: Any) -> None:
+        self.parts.append({"kind": kind, **content})
+
+
+def shown(value: Any) -> str:
+    """A value as the page shows it: numbers with thousands and four digits, nothing as a dash."""
+    if value is None or value is pd.NA or value is pd.NaT or value != value:
+        return "–"
+    if isinstance(value, str) or hasattr(value, "strftime"):
+        return str(value)
+    if not pd.api.types.is_number(value) or pd.api.types.is_bool(value):
+        return str(value)
+    if pd.api.types.is_integer(value) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def svg(figure: Figure, salt: str) -> str:
+    """A plot as an SVG element in the page's colours; `salt` keeps its ids from other plots'."""
+    for axes in figure.axes:
+        _dress(axes)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    figure.patch.set_visible(False)
+    out = io.StringIO()
+    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": salt, "text.parse_math": False}
+    with warnings.catch_warnings(), matplotlib.rc_context(style):
+        warnings.filterwarnings("ignore", message="Glyph")  # the browser has the letters
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    element = out.getvalue()[out.getvalue().index("<svg") :]
+    element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
+    element = re.sub(r'<g id="[^"]*">', "<g>", element)
+    return element.replace("stroke: #000000", "stroke: currentColor")
+
+
+def _dress(axes: Axes) -> None:
+    """Give axes the page's look: no box, no ground, plain numbers where they are logarithmic."""
+    axes.patch.set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+    if legend := axes.get_legend():
+        legend.get_frame().set_alpha(0)
+    for axis in (axes.xaxis, axes.yaxis):
+        if isinstance(axis.get_major_formatter(), LogFormatter):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+            axis.set_minor_formatter(NullFormatter())
