@@ -5,22 +5,25 @@ Tracks are integers, ids or positions alike: a rule only compares them.
 
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice, zip_longest
+from typing import Annotated, Literal
 
-import msgspec
 import numpy as np
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 Tracks = NDArray[np.integer]
 Scores = NDArray[np.floating]
+Rule = Literal["alternate", "offline"]
+Source = Literal["similar", "next_played"]  # whose neighbours
 
 
-class Blending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Blending(Struct, frozen=True, forbid_unknown_fields=True):
     """How live events enter an answer; stands in a release's manifest, settings override it."""
 
-    rule: str = "alternate"  # a name of RULES
-    source: str = "similar"  # whose neighbours, a name of SOURCES
-    events: int = 10  # how many of the last events bring neighbours
-    neighbours: int = 20  # how many neighbours each of them brings
+    rule: Rule = "alternate"
+    source: Source = "similar"
+    events: Annotated[int, Meta(ge=1, le=100)] = 10  # how many of the last events count
+    neighbours: Annotated[int, Meta(ge=1, le=100)] = 20  # how many each of them brings
 
 
 def merge_neighbours(lists: Iterable[tuple[Tracks, Scores]]) -> Tracks:
@@ -63,13 +66,12 @@ def offline_only(online: Iterator[int], offline: Iterator[int]) -> Iterator[int]
 
 
 RULES = {"alternate": alternate, "offline": offline_only}
-SOURCES = ("similar", "next_played")
 
 
 def blend(
-    online: Iterable[int], offline: Iterable[int], kept_out: Collection[int], k: int, rule: str
+    online: Iterable[int], offline: Iterable[int], kept_out: Collection[int], k: int, rule: Rule
 ) -> list[int]:
-    """The first k tracks of both lists by the named rule: none twice, none of `kept_out`.
+    """The first k tracks of both lists by the rule: none twice, none of `kept_out`.
 
     A list's turn is its next track that is not in the answer yet. `offline` is read only as far
     as needed, so it may go on lazily to the whole top list.

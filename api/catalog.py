@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api import release
-from api.blending import Scores, Tracks, merge_neighbours, without
+from api.blending import Scores, Source, Tracks, merge_neighbours, without
 
 NO_TRACKS: Tracks = np.empty(0, np.int32)
 BLOCK = 256  # tracks of the top list that are looked at in one go
@@ -58,7 +58,7 @@ class Catalog:
         offline = self._list("recommendations", row)
         return offline, self._list("heard", row) if self.excludes_heard else NO_TRACKS
 
-    def near(self, item_ids: Sequence[int], n: int, source: str) -> Tracks:
+    def near(self, item_ids: Sequence[int], n: int, source: Source) -> Tracks:
         """The first n neighbours of each item, merged; an unknown item brings none."""
         rows = (_find(self._track_ids, item_id) for item_id in item_ids)
         return merge_neighbours(self._neighbours(source, row, n) for row in rows if row >= 0)
@@ -77,7 +77,7 @@ class Catalog:
         offsets = self._arrays[f"{name}_offsets"]
         return self._arrays[f"{name}_items"][offsets[row] : offsets[row + 1]]
 
-    def _neighbours(self, source: str, row: int, n: int) -> tuple[Tracks, Scores]:
+    def _neighbours(self, source: Source, row: int, n: int) -> tuple[Tracks, Scores]:
         offsets = self._arrays[f"{source}_offsets"]
         some = slice(offsets[row], min(offsets[row] + n, offsets[row + 1]))
         return self._arrays[f"{source}_items"][some], self._arrays[f"{source}_scores"][some]

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from api.blending import RULES, SOURCES
+from api.blending import Rule, Source
 
 PREFIX = "RECO_"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -70,8 +70,8 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "events_per_user": _whole(1, 1000),
     "max_users": _whole(1, 1_000_000_000),
     "recent_events": _whole(0, 1000),
-    "blending": _one_of(*RULES),
-    "online_source": _one_of(*SOURCES),
+    "blending": _one_of(*get_args(Rule)),
+    "online_source": _one_of(*get_args(Source)),
     "online_events": _whole(1, 100),
     "online_neighbours": _whole(1, 100),
     "log_level": _one_of(*LOG_LEVELS),

@@ -56,13 +56,16 @@ def link_elsewhere(folder):
 
 
 BROKEN = {
-    "no manifest": (lambda f: (f / "manifest.json").unlink(), "manifest.json is not whole"),
-    "half a manifest": (truncate("manifest.json"), "manifest.json is not whole"),
+    "no manifest": (lambda f: (f / "manifest.json").unlink(), "manifest.json can't be used"),
+    "half a manifest": (truncate("manifest.json"), "manifest.json can't be used"),
     "a manifest that is a list": (
         lambda f: (f / "manifest.json").write_text("[]"),
         "contract version: expected 1, found None",
     ),
-    "a manifest without serving": (edit_manifest(lambda m: m.pop("serving")), "is not whole"),
+    "a manifest without serving": (
+        edit_manifest(lambda m: m.pop("serving")),
+        "manifest.json can't be used",
+    ),
     "an unknown contract": (
         edit_manifest(lambda m: m.update(contract=99)),
         "contract version: expected 1, found 99",
@@ -122,11 +125,11 @@ BROKEN = {
     ),
     "an unknown heard rule": (
         edit_manifest(lambda m: m["settings"].update(heard="maybe")),
-        "heard is 'maybe', known are ('exclude', 'include')",
+        "Invalid enum value 'maybe' - at `$.settings.heard`",
     ),
     "an unknown blending": (
         edit_manifest(lambda m: m["settings"]["blending"].update(rule="dice")),
-        "blending rule is 'dice'",
+        "Invalid enum value 'dice' - at `$.settings.blending.rule`",
     ),
 }
 
