@@ -1,0 +1,43 @@
+"""The tracks that the model holds nearest to each user's taste.
+
+    python -m jobs.personal_als --work data
+
+Makes personal_als.parquet: 100 tracks a user, exact (see retrieval.top_k). A user whose vector is
+zero gets none: any list would be the same for everyone.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from jobs import als_model, command, contract, listens, settings
+from jobs.ranked import in_blocks, rows_of
+from jobs.retrieval import NormOrder, top_k
+
+USERS_A_BLOCK = 1024
+
+
+def main() -> str:
+    """Make personal_als.parquet."""
+    work = command.parser(__doc__).parse_args().work
+    data = listens.load(work)
+    users, items = als_model.load(work, data.shape)
+    exclude = settings.load(work).heard == "exclude"
+    order = NormOrder.of(items)
+
+    def lists(first: int, last: int) -> pa.Table:
+        heard = data.of_users(np.arange(first, last)).pairs() if exclude else None
+        found, scores = top_k(users[first:last], order, contract.LIST_LENGTH, heard)
+        scores[~users[first:last].any(axis=1)] = -np.inf
+        ids = data.user_ids[first:last]
+        return rows_of(contract.PERSONAL_ALS, ids, data.track_ids, found, scores)
+
+    written = 0
+    with contract.writer(contract.PERSONAL_ALS, work) as append:
+        for table in in_blocks(lists, len(users), USERS_A_BLOCK, "personal_als"):
+            append(table)
+            written += len(table)
+    return f"{written:,} rows for {len(users):,} users"
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,117 @@
+"""Make a release of the lists and switch the service's pointer to it.
+
+    python -m jobs.publish --work data
+
+Makes releases/<id>/ with every file of the contract (hard links: the files are never changed in
+place), the arrays that the service maps into memory, and manifest.json; then current points to it.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jobs import command, contract, serving, settings
+from jobs.contract import JobError
+
+RELEASED = (
+    contract.LISTENS, contract.USERS, contract.ITEMS, contract.TOP_POPULAR, contract.PERSONAL_ALS,
+    contract.SIMILAR, contract.NEXT_PLAYED, contract.RECOMMENDATIONS,
+)  # fmt: skip
+OTHERS = {
+    contract.ALS_MODEL: "jobs.train_als",
+    contract.METRICS: "jobs.evaluate",
+    "ranking.json": "jobs.rank",
+}
+BLENDING = {"rule": "alternate"}
+
+
+def check(work: Path) -> None:
+    """JobError if a file of a release is missing or not what the contract says."""
+    for table in RELEASED:
+        contract.read(table, work, [])
+    for name, made_by in OTHERS.items():
+        if not (work / name).is_file():
+            raise JobError(f"{work / name} is missing: run python -m {made_by} --work {work}")
+
+
+@contextmanager
+def new_folder(releases: Path, release: str) -> Iterator[Path]:
+    """Yield a hidden folder that becomes releases/<release> at the end, or nothing at all."""
+    temporary = releases / f".{release}.tmp"
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        contract.fsync_folder(temporary)
+        temporary.rename(releases / release)
+        contract.fsync_folder(releases)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Hash, size and rows of a file; rows is None where it is no table."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
+    return {"sha256": digest, "bytes": path.stat().st_size, "rows": rows}
+
+
+def manifest(folder: Path, release: str) -> dict[str, Any]:
+    """What the release holds, from which data and settings, and how good its lists were."""
+    chosen = settings.load(folder)
+    times = pc.min_max(contract.read(contract.LISTENS, folder, ["started_at"])["started_at"])
+    first, last = (times[name].as_py() for name in ("min", "max"))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        "id": release,
+        "contract": contract.VERSION,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": {str(path.relative_to(folder)): describe(path) for path in files},
+        "schemas": {
+            table.file: {field.name: str(field.type) for field in table.schema}
+            for table in RELEASED
+        },
+        "serving": {name: str(dtype) for name, dtype in contract.SERVING_ARRAYS.items()},
+        "metrics": contract.read_json(folder / contract.METRICS, made_by="jobs.evaluate"),
+        "settings": vars(chosen) | {"blending": BLENDING},
+        "data": {"first": first.isoformat(), "last": last.isoformat()},
+    }
+
+
+def point(work: Path, release: str) -> None:
+    """Make WORK/current a link to the release, in one step."""
+    temporary = work / f".{contract.CURRENT}.{os.getpid()}.tmp"
+    temporary.symlink_to(Path(contract.RELEASES) / release)
+    temporary.replace(work / contract.CURRENT)
+    contract.fsync_folder(work)
+
+
+def main() -> str:
+    """Make a release and let current point to it."""
+    work = command.parser(__doc__).parse_args().work
+    check(work)
+    releases = work / contract.RELEASES
+    release = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    with new_folder(releases, release) as folder:
+        for name in [table.file for table in RELEASED] + list(OTHERS):
+            os.link(work / name, folder / name)
+        if (work / settings.FILE).exists():
+            os.link(work / settings.FILE, folder / settings.FILE)
+        serving.pack(folder)
+        contract.write_json(folder / contract.MANIFEST, manifest(folder, release))
+    point(work, release)
+    size = sum(np.int64(path.stat().st_size) for path in (releases / release).rglob("*"))
+    return f"release {release} of {size / 1e6:,.1f} MB is current"
+
+
+if __name__ == "__main__":
+    command.run(main)

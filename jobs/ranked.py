@@ -1,0 +1,121 @@
+"""Ranked lists: arrays of the best items a row, turned into rows of the contract's files."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+from scipy.sparse import csr_matrix
+from tqdm import tqdm
+
+from jobs import contract, listens
+from jobs.contract import LIST_LENGTH, Table
+from jobs.retrieval import NOTHING
+
+T = TypeVar("T")
+
+
+def in_blocks(
+    work: Callable[[int, int], T], n: int, size: int, name: str, threads: int | None = None
+) -> Iterator[T]:
+    """Yield work(first, last) for every block of n rows, in order, computed on all cores."""
+    ranges = iter([(first, min(first + size, n)) for first in range(0, n, size)])
+    threads = threads or os.cpu_count() or 1
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        tqdm(total=n, desc=name, unit_scale=True, leave=False, disable=None) as progress,
+    ):
+        running = deque(
+            (last - first, pool.submit(work, first, last))
+            for first, last in islice(ranges, threads + 1)
+        )
+        while running:
+            rows, task = running.popleft()
+            yield task.result()
+            progress.update(rows)
+            running.extend(
+                (last - first, pool.submit(work, first, last)) for first, last in islice(ranges, 1)
+            )
+
+
+def rows_of(
+    table: Table, keys: np.ndarray, track_ids: np.ndarray, items: np.ndarray, scores: np.ndarray
+) -> pa.Table:
+    """Rows of a ranked file: for keys (b,) the tracks items (b, k) with scores (b, k), best first.
+
+    NOTHING and scores of -inf are left out; they stand behind all others.
+    """
+    kept = (items != NOTHING) & (scores > -np.inf)
+    row, place = np.nonzero(kept)
+    key, item, rank, score = table.schema.names
+    return pa.table(
+        {
+            key: keys[row],
+            item: track_ids[items[kept]],
+            rank: (place + 1).astype(np.int32),
+            score: scores[kept].astype(np.float32),
+        }
+    )
+
+
+def best_of_rows(scores: csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k largest positive entries of each row: items and scores (rows, k), best first.
+
+    Equal scores come in the order of items; NOTHING and -inf fill rows with fewer.
+    """
+    row = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
+    kept = scores.data > 0
+    row, item, score = row[kept], scores.indices[kept], scores.data[kept]
+    by_score = np.lexsort((item, -score, row))
+    row, item, score = row[by_score], item[by_score], score[by_score]
+    starts = np.searchsorted(row, np.arange(scores.shape[0]))
+    place = np.arange(len(row)) - starts[row]
+    kept = place < k
+    items = np.full((scores.shape[0], k), NOTHING, np.int32)
+    best = np.full((scores.shape[0], k), -np.inf, np.float32)
+    items[row[kept], place[kept]] = item[kept]
+    best[row[kept], place[kept]] = score[kept]
+    return items, best
+
+
+def first_unheard(order: np.ndarray, heard: csr_matrix) -> np.ndarray:
+    """(users, 100) int32: the first items of one order that each user (row of heard) hasn't heard.
+
+    Takes users × (100 + the most heard by one of them) bytes: call it on blocks of users.
+    """
+    result = np.full((heard.shape[0], LIST_LENGTH), NOTHING, np.int32)
+    order = order[: LIST_LENGTH + int(np.diff(heard.indptr).max(initial=0))]
+    open_ = heard[:, order].toarray() == 0
+    place = np.cumsum(open_, axis=1) - 1
+    row, at = np.nonzero(open_ & (place < LIST_LENGTH))
+    result[row, place[row, at]] = order[at]
+    return result
+
+
+def read_matrix(table: Table, work: Path, track_ids: np.ndarray) -> csr_matrix:
+    """(items, items) float32: the scores of a file of track lists (similar, next_played)."""
+    key, item, _, score = table.schema.names
+    rows = contract.read(table, work, [key, item, score])
+    row, column = (
+        listens.encode(rows[name].to_numpy(), track_ids, name, table, work) for name in (key, item)
+    )
+    shape = (len(track_ids), len(track_ids))
+    result = csr_matrix((rows[score].to_numpy(), (row, column)), shape, dtype=np.float32)
+    result.sort_indices()
+    return result
+
+
+def read_lists(table: Table, work: Path, keys: np.ndarray, track_ids: np.ndarray) -> np.ndarray:
+    """(keys, 100) int32: the items of a ranked file by rank, for each of the ascending keys."""
+    key, item, rank, _ = table.schema.names
+    result = np.full((len(keys), LIST_LENGTH), NOTHING, np.int32)
+    for batch in contract.batches(table, work, [key, item, rank]):
+        row = listens.encode(batch[key].to_numpy(), keys, key, table, work)
+        column = listens.encode(batch[item].to_numpy(), track_ids, item, table, work)
+        result[row, batch[rank].to_numpy() - 1] = column
+    return result

@@ -1,0 +1,48 @@
+"""The settings of a run: the defaults, and what jobs.tune wrote into WORK/settings.json."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs import contract
+
+FILE = "settings.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every choice that depends on the data; half-lives of None mean that nothing decays."""
+
+    heard: str = "exclude"  # whether a track already heard may be recommended: exclude | include
+    popular_half_life: float | None = None  # days after which a listen counts half
+    als_factors: int = 128
+    als_regularization: float = 0.01
+    als_unobserved: float = 0.05  # weight of a track not played, against 1 for a played one
+    als_exponent: float = 1.0  # how the penalty grows with a row's number of listens
+    als_epochs: int = 10
+    als_half_life: float | None = None  # plays after which a user's listen counts half
+    next_window: int = 20  # plays between a track and what still counts as played next
+    next_decay: float = 0.9  # weight lost with each further play inside that window
+    next_source_exponent: float = 0.5  # division by how often the first track is played
+    next_target_exponent: float = 0.3  # division by how often the next track is played
+    next_half_life: float | None = 10.0  # plays, as als_half_life
+    similar_half_life: float | None = 50.0
+
+
+def load(work: Path) -> Settings:
+    """The settings of the folder, or the defaults where nobody has tuned."""
+    path = work / FILE
+    if not path.exists():
+        return Settings()
+    content = contract.read_json(path, made_by="jobs.tune")
+    known = {field.name for field in dataclasses.fields(Settings)}
+    if unknown := sorted(set(content) - known):
+        raise contract.JobError(
+            f"{path} has the unknown settings {unknown}; known: {sorted(known)}"
+        )
+    return Settings(**content)
+
+
+def save(work: Path, settings: Settings) -> None:
+    """Write the folder's settings.json."""
+    contract.write_json(work / FILE, dataclasses.asdict(settings))

@@ -1,0 +1,104 @@
+"""Factorise who played what: a vector for each user and each track whose product is the taste.
+
+    python -m jobs.train_als --work data
+
+Makes als_model.npz, by implicit's solver and in implicit's own format:
+`implicit.als.AlternatingLeastSquares.load("data/als_model.npz")`. The penalty of a row grows with
+its listens (Rendle et al. 2021, see retrieval.row_penalties); tracks without a listen keep a zero
+vector. Users are folded in at the end, with their latest plays weighing most where the settings
+give a half-life.
+"""
+
+import os
+
+import numpy as np
+from implicit.als import AlternatingLeastSquares
+from implicit.cpu._als import least_squares_cg
+from scipy.sparse import csr_matrix
+from tqdm import tqdm
+
+from jobs import command, contract, listens, settings
+from jobs.retrieval import fold_in, penalty_groups, row_penalties
+from jobs.settings import Settings
+
+SEED = 20
+
+
+def factorise(pairs: csr_matrix, chosen: Settings, threads: int) -> tuple[np.ndarray, np.ndarray]:
+    """User (users, d) and item (items, d) factors, float32, of a matrix of weights of 0 or 1.
+
+    Every epoch solves all rows of one side, then of the other; rows of near penalties go together.
+    """
+    rng = np.random.default_rng(SEED)
+    deviation = 0.1 / np.sqrt(chosen.als_factors)
+    users, items = (
+        rng.normal(0, deviation, (n, chosen.als_factors)).astype(np.float32) for n in pairs.shape
+    )
+    items[pairs.getnnz(axis=0) == 0] = 0
+    user_groups = _groups(pairs, chosen)
+    item_groups = _groups(pairs.T.tocsr(), chosen)
+    for _ in tqdm(range(chosen.als_epochs), "train_als epochs", leave=False, disable=None):
+        _solve(user_groups, users, items, threads)
+        _solve(item_groups, items, users, threads)
+    return users, items
+
+
+def _groups(weights: csr_matrix, chosen: Settings) -> list[tuple[np.ndarray, csr_matrix, float]]:
+    """Rows that share a penalty, with implicit's confidences (1 + weight of a play) and it."""
+    confidence = weights.copy()
+    confidence.data = 1 + confidence.data / np.float32(chosen.als_unobserved)
+    penalty = row_penalties(
+        weights.getnnz(axis=1),
+        weights.shape[1],
+        chosen.als_regularization,
+        chosen.als_unobserved,
+        chosen.als_exponent,
+    )
+    return [(rows, confidence[rows], value) for rows, value in penalty_groups(penalty)]
+
+
+def _solve(
+    groups: list[tuple[np.ndarray, csr_matrix, float]],
+    factors: np.ndarray,
+    others: np.ndarray,
+    threads: int,
+) -> None:
+    """Improve the factors of one side in place, those of the other held fixed."""
+    for rows, confidence, penalty in groups:
+        part = factors[rows]
+        least_squares_cg(confidence, part, others, penalty, num_threads=threads)
+        factors[rows] = part
+
+
+def main() -> str:
+    """Make als_model.npz."""
+    work = command.parser(__doc__).parse_args().work
+    chosen, data = settings.load(work), listens.load(work)
+    threads = os.cpu_count() or 1
+    pairs = data.pairs()
+    users, items = factorise(pairs, chosen, threads)
+    if chosen.als_half_life is not None:
+        users = fold_in(
+            data.profiles(chosen.als_half_life),
+            items,
+            items.T @ items,
+            chosen.als_regularization,
+            chosen.als_unobserved,
+            chosen.als_exponent,
+            threads,
+        )
+    model = AlternatingLeastSquares(
+        factors=chosen.als_factors,
+        regularization=chosen.als_regularization * chosen.als_unobserved * pairs.shape[1],
+        alpha=1 / chosen.als_unobserved,
+        iterations=chosen.als_epochs,
+        random_state=SEED,
+    )
+    model.user_factors, model.item_factors = users, items
+    with contract.atomic(work / contract.ALS_MODEL) as temporary, temporary.open("wb") as file:
+        model.save(file)
+    return f"{len(users):,} users and {len(items):,} tracks in {chosen.als_factors} dimensions"
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# From three parquet files to a release that the service can serve.
+#
+#   bash run_all.sh                          the embedded sample, into data/
+#   bash run_all.sh --data IN --work WORK    your own tracks, catalog_names and interactions
+#   bash run_all.sh COMMAND ...              any command in the same environment, without the jobs:
+#                                            pytest, litestar run, locust -f loadtest/locustfile.py
+#
+# Options:
+#   --data DIR          the three input files (default: a synthetic sample, made here)
+#   --work DIR          where everything is written (default: data)
+#   --heard RULE        exclude | include: may a track already heard be recommended
+#   --tune EFFORT       off | quick | full: how long to look for the best settings
+#   --split KIND        auto | time | user: how the past is cut for evaluation
+#   --share NUMBER      share of the listens that each of the three windows holds out
+#   --gap DAYS          days between a window's past and what it foresees
+#   --max-bad-share X   stop if more than this share of the interactions is bad
+set -euo pipefail
+
+data="" work=data
+prepare=() windows=() tune=()
+
+help() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
+fail() { echo "run_all.sh: $1" >&2; exit 2; }
+
+# A first word that is no option is a command; it runs where the caller stands.
+command=()
+if [[ $# -gt 0 && $1 != -* ]]; then command=("$@"); set --; fi
+while [[ $# -gt 0 ]]; do
+  [[ $1 == --*=* ]] && set -- "${1%%=*}" "${1#*=}" "${@:2}"
+  case $1 in
+    -h | --help) help; exit ;;
+    --data | --work | --heard | --tune | --split | --share | --gap | --max-bad-share)
+      [[ $# -gt 1 ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
+    *) help >&2; fail "unknown option $1; the known ones are listed above" ;;
+  esac
+  case $1 in
+    --data) data=$2 ;;
+    --work) work=$2 ;;
+    --heard | --tune) tune+=("$1" "$2") ;;
+    --split | --share | --gap) windows+=("$1" "$2") ;;
+    --max-bad-share) prepare+=("$1" "$2") ;;
+  esac
+  shift 2
+done
+
+# Paths are the caller's; the code and its environment stand beside this script.
+[[ -z $data ]] || data=$(realpath -m "$data")
+work=$(realpath -m "$work")
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+# The environment: made once, and again when the requirements change.
+python=${PYTHON:-python3}
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null ||
+  fail "$python is not Python 3.11 or later: install it, or name one: PYTHON=python3.12 bash run_all.sh"
+if ! cmp -s requirements.txt .venv/requirements.txt; then
+  echo "Setting up .venv (once) ..."
+  "$python" -m venv .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+  cp requirements.txt .venv/requirements.txt
+fi
+source .venv/bin/activate
+if [[ ${#command[@]} -gt 0 ]]; then exec "${command[@]}"; fi
+
+# Every job is a script of its own; its time goes into the closing table.
+mkdir -p "$work"
+times=$work/times.tsv
+: > "$times"
+job() {
+  local start=$EPOCHREALTIME
+  python -m "jobs.$1" "${@:2}"
+  echo "$1 $start $EPOCHREALTIME" >> "$times"
+}
+
+if [[ -z $data ]]; then
+  data=$work/sample
+  job sample_data --out "$data"
+fi
+
+# The data: checked and encoded, looked at, and cut into windows for what must not know the future.
+job prepare --data "$data" --work "$work" "${prepare[@]}"
+job explore --work "$work"
+job windows --work "$work" "${windows[@]}"
+job tune --work "$work" "${tune[@]}"
+
+# The lists of every kind: in each window on its own past, then on all the data for tomorrow.
+for folder in "$work"/windows/{train,choose,report} "$work"; do
+  for name in top_popular train_als personal_als similar next_played; do
+    job "$name" --work "$folder"
+  done
+done
+
+# The final list, how good it is, and the release.
+job rank --work "$work"
+job evaluate --work "$work"
+job publish --work "$work"
+python -m jobs.summary --work "$work"
