@@ -11,16 +11,6 @@ from numpy.typing import NDArray
 from api.blending import Blending
 from jobs import contract
 
-TABLES = (
-    contract.LISTENS,
-    contract.USERS,
-    contract.ITEMS,
-    contract.TOP_POPULAR,
-    contract.PERSONAL_ALS,
-    contract.SIMILAR,
-    contract.NEXT_PLAYED,
-    contract.RECOMMENDATIONS,
-)
 Array = NDArray[Any]
 Arrays = dict[str, Array]
 
@@ -84,13 +74,13 @@ def check(folder: Path) -> Manifest:
         reason = f"{type(error).__name__}: {error}"
         raise ReleaseError(f"{folder.name}: {contract.MANIFEST} can't be used ({reason})") from None
     _expect(folder, "id", folder.name, manifest.id)
-    for table in TABLES:
+    for table in contract.RELEASED:
         schema = {field.name: str(field.type) for field in table.schema}
         _expect(folder, f"schema of {table.file}", schema, manifest.schemas.get(table.file))
     for name, dtype in contract.SERVING_ARRAYS.items():
         _expect(folder, f"dtype of {name}", str(dtype), manifest.serving.get(name))
     arrays = [f"{contract.SERVING}/{name}.npy" for name in contract.SERVING_ARRAYS]
-    for file in [*(table.file for table in TABLES), *arrays]:
+    for file in [*(table.file for table in contract.RELEASED), *arrays]:
         entry = manifest.files.get(file)
         _expect(folder, f"bytes of {file}", entry and entry.bytes, _size(folder / file))
     return manifest

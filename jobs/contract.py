@@ -123,6 +123,9 @@ TABLES = {
         NEXT_PLAYED, RECOMMENDATIONS,
     )
 }  # fmt: skip
+RELEASED = (
+    LISTENS, USERS, ITEMS, TOP_POPULAR, PERSONAL_ALS, SIMILAR, NEXT_PLAYED, RECOMMENDATIONS
+)  # fmt: skip
 ALS_MODEL = "als_model.npz"
 METRICS = "metrics.json"
 MANIFEST = "manifest.json"

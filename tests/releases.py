@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from api.release import TABLES
 from jobs import contract, serving
 
 # a user's tracks or a track's neighbours, best first; with scores, or scored 1 / rank
@@ -114,7 +113,7 @@ def write_manifest(folder: Path, heard: str, blending: Mapping[str, Any]) -> Non
             }
             for file in files
         },
-        "schemas": {t.file: {f.name: str(f.type) for f in t.schema} for t in TABLES},
+        "schemas": {t.file: {f.name: str(f.type) for f in t.schema} for t in contract.RELEASED},
         "serving": {name: str(dtype) for name, dtype in contract.SERVING_ARRAYS.items()},
         "metrics": {},
         "settings": {"heard": heard, "blending": dict(blending)},
