@@ -86,7 +86,7 @@ def shown(value: Any) -> str:
     if value is None or value is pd.NA or value is pd.NaT or value != value:
         return "–"
     if isinstance(value, str) or hasattr(value, "strftime"):
-        return str(value)
+        return str(value).removesuffix(" 00:00:00")
     if not pd.api.types.is_number(value) or pd.api.types.is_bool(value):
         return str(value)
     if pd.api.types.is_integer(value) or abs(value) >= 1000:

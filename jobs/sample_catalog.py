@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from jobs import sample_words as words
+from jobs import sample_names
 
 TRACKS_PER_ARTIST = 6.5
 TRACKS_PER_ALBUM = 2.2
@@ -49,18 +48,18 @@ class Catalog:
 
 def genre_table() -> tuple[list[str], np.ndarray, np.ndarray]:
     """All genres, family after family: names, family of each, share of tracks of each."""
-    families = [names.split() for _, names in words.FAMILIES]
-    extra = words.GENRES_IN_ALL - sum(map(len, families))
+    families = [names.split() for _, names in sample_names.FAMILIES]
+    extra = sample_names.GENRES_IN_ALL - sum(map(len, families))
     for i in range(extra):
         family = families[i % len(families)]
-        region = words.REGIONS[i // len(families) % len(words.REGIONS)]
-        family.append(f"{region}-{family[i // (len(families) * len(words.REGIONS))]}")
+        region = sample_names.REGIONS[i // len(families) % len(sample_names.REGIONS)]
+        family.append(f"{region}-{family[i // (len(families) * len(sample_names.REGIONS))]}")
     names = [name for family in families for name in family]
     of_family = np.repeat(np.arange(len(families)), [len(family) for family in families])
     share = np.concatenate(
         [
             total * _normed(1 / (np.arange(len(family)) + 1.5))
-            for (total, _), family in zip(words.FAMILIES, families, strict=True)
+            for (total, _), family in zip(sample_names.FAMILIES, families, strict=True)
         ]
     )
     return names, of_family, _normed(share)
@@ -69,8 +68,8 @@ def genre_table() -> tuple[list[str], np.ndarray, np.ndarray]:
 def make(rng: np.random.Generator, n_tracks: int, mean_listens: float) -> Catalog:
     """Lay out a catalogue for users with `mean_listens` listens on average."""
     names, of_family, share = genre_table()
-    known = np.arange(min(n_tracks, len(words.WELL_KNOWN)))
-    known_genre = np.array([names.index(words.WELL_KNOWN[i][4]) for i in known])
+    known = np.arange(min(n_tracks, len(sample_names.WELL_KNOWN)))
+    known_genre = np.array([names.index(sample_names.WELL_KNOWN[i][4]) for i in known])
     points = (np.arange(n_tracks - len(known)) + 0.5) / max(1, n_tracks - len(known))
     genre_id = np.concatenate([known_genre, np.searchsorted(np.cumsum(share)[:-1], points)])
     known = np.concatenate([known, np.full(len(points), -1)])
@@ -88,7 +87,7 @@ def make(rng: np.random.Generator, n_tracks: int, mean_listens: float) -> Catalo
     artist, album = np.cumsum(new_artist) - 1, np.cumsum(new_album) - 1
 
     appeal = rng.normal(size=artist[-1] + 1)[artist] + 0.8 * rng.normal(size=n_tracks)
-    appeal[~made_up] = appeal.max() + len(words.WELL_KNOWN) - known[~made_up]
+    appeal[~made_up] = appeal.max() + len(sample_names.WELL_KNOWN) - known[~made_up]
     release = np.where(made_up, rng.integers(OLDEST, DAYS, size=album[-1] + 1)[album], OLDEST)
     appeal[release >= 0] += NEW_APPEAL
     rank = np.empty(n_tracks, dtype=np.int64)
@@ -123,21 +122,30 @@ def popularity(n_tracks: int, mean_listens: float) -> np.ndarray:
 
 
 def tables(rng: np.random.Generator, catalog: Catalog) -> tuple[pa.Table, pa.Table]:
-    """The tables of tracks.parquet and catalog_names.parquet, sorted by id, by type and id."""
-    n_tracks, n_albums = len(catalog.track_id), int(catalog.album[-1]) + 1
-    n_artists, n_collections = int(catalog.artist[-1]) + 1, int(COLLECTIONS_PER_TRACK * n_tracks)
+    """The tables of tracks.parquet, by id, and catalog_names.parquet, by type and id."""
+    n_artists, n_albums = int(catalog.artist[-1]) + 1, int(catalog.album[-1]) + 1
+    n_collections = int(COLLECTIONS_PER_TRACK * len(catalog.track_id))
     artist_ids = _shared_ids(rng, n_artists, catalog.track_id)
     album_ids = _shared_ids(rng, n_albums + n_collections, catalog.track_id)
+    tracks = _tracks_table(rng, catalog, artist_ids, album_ids)
+    return tracks, _names_table(rng, catalog, artist_ids, album_ids)
 
-    collection = n_albums + rng.integers(max(1, n_collections), size=n_tracks)
-    collection[(rng.random(n_tracks) >= IN_COLLECTION) | (n_collections == 0)] = -1
+
+def _tracks_table(
+    rng: np.random.Generator, catalog: Catalog, artist_ids: np.ndarray, album_ids: np.ndarray
+) -> pa.Table:
+    n_tracks, n_albums = len(catalog.track_id), int(catalog.album[-1]) + 1
+    collection = np.full(n_tracks, -1)
+    if len(album_ids) > n_albums:
+        collection = rng.integers(n_albums, len(album_ids), size=n_tracks)
+        collection[rng.random(n_tracks) >= IN_COLLECTION] = -1
     albums = _present(catalog.album, collection, ids=album_ids)
     artists = _present(catalog.artist, _featured(rng, catalog), ids=artist_ids)
     genres = _genres(rng, catalog)
     for lists, share in ((albums, NO_ALBUM), (artists, NO_ARTIST), (genres, NO_GENRE)):
         lists[_lacking(rng, catalog, share)] = -1
     order = np.argsort(catalog.track_id)
-    tracks = pa.table(
+    return pa.table(
         {
             "track_id": catalog.track_id[order],
             "albums": _list_array(albums[order]),
@@ -145,17 +153,27 @@ def tables(rng: np.random.Generator, catalog: Catalog) -> tuple[pa.Table, pa.Tab
             "genres": _list_array(genres[order]),
         }
     )
-    titles = _titles(rng, catalog)
-    names = [
-        ("album", album_ids, _album_names(rng, catalog, titles, n_collections)),
-        ("artist", artist_ids, _artist_names(rng, catalog)),
-        ("genre", np.arange(1, words.GENRES_IN_ALL + 1), pa.array(genre_table()[0])),
+
+
+def _names_table(
+    rng: np.random.Generator, catalog: Catalog, artist_ids: np.ndarray, album_ids: np.ndarray
+) -> pa.Table:
+    titles = sample_names.titles(rng, catalog.known)
+    first = np.flatnonzero(changes(catalog.album))
+    albums = sample_names.albums(rng, catalog.known[first], titles.take(pa.array(first)))
+    collections = sample_names.collections(rng, len(album_ids) - len(first))
+    artists = sample_names.artists(rng, catalog.known[changes(catalog.artist)])
+    genres = pa.array(genre_table()[0])
+    parts = (
+        ("album", album_ids, pa.concat_arrays([albums, collections])),
+        ("artist", artist_ids, artists),
+        ("genre", np.arange(1, len(genres) + 1), genres),
         ("track", catalog.track_id, titles),
-    ]
-    return tracks, pa.concat_tables(_names_table(*part) for part in names)
+    )
+    return pa.concat_tables(_names_of(*part) for part in parts)
 
 
-def _names_table(kind: str, ids: np.ndarray, names: pa.Array) -> pa.Table:
+def _names_of(kind: str, ids: np.ndarray, names: pa.Array) -> pa.Table:
     order = np.argsort(ids)
     kinds = pa.array([kind]).take(pa.array(np.zeros(len(ids), dtype=np.int64)))
     return pa.table({"id": ids[order].astype(np.int64), "type": kinds, "name": names.take(order)})
@@ -163,7 +181,7 @@ def _names_table(kind: str, ids: np.ndarray, names: pa.Array) -> pa.Table:
 
 def _track_ids(rng: np.random.Generator, known: np.ndarray) -> np.ndarray:
     result = np.empty(len(known), dtype=np.int64)
-    ids = np.array([row[0] for row in words.WELL_KNOWN])
+    ids = np.array([row[0] for row in sample_names.WELL_KNOWN])
     result[known >= 0] = ids[known[known >= 0]]
     result[known < 0] = _distinct_ids(rng, int((known < 0).sum()), ids)
     return result
@@ -208,7 +226,7 @@ def _genres(rng: np.random.Generator, catalog: Catalog) -> np.ndarray:
     result[count < GENRE_COUNTS[0], 1] = -1
     result[count < sum(GENRE_COUNTS[:2]), 2] = -1
     unnamed = (rng.random(len(first)) < WITH_UNNAMED_GENRE) & (catalog.known < 0)
-    ids = words.GENRES_IN_ALL + 1 + rng.integers(UNNAMED_GENRES, size=len(first))
+    ids = sample_names.GENRES_IN_ALL + 1 + rng.integers(UNNAMED_GENRES, size=len(first))
     column = (result[:, 1] > 0).astype(np.int64)
     result[unnamed, column[unnamed]] = ids[unnamed]
     for i, j in ((1, 0), (2, 0), (2, 1)):  # each genre once
@@ -236,83 +254,9 @@ def _list_array(rows: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, pa.array(rows[present]))
 
 
-def _titles(rng: np.random.Generator, catalog: Catalog) -> pa.Array:
-    n = len(catalog.track_id)
-    short, long = _phrases(rng, n), _join(_phrases(rng, n), _phrases(rng, n), sep=" & ")
-    kind = rng.random(n)
-    title = pc.if_else(pa.array(kind < 0.6), long, _join(short, _pick(rng, words.ENDINGS, n)))
-    title = pc.if_else(pa.array(kind > 0.8), _pick(rng, words.COMMON_TITLES, n), title)
-    return _known(catalog.known, 1, _odd(rng, title))
-
-
-def _artist_names(rng: np.random.Generator, catalog: Catalog) -> pa.Array:
-    start = np.flatnonzero(changes(catalog.artist))
-    n = len(start)
-    languages = [
-        _join(*(_pick(rng, syllables.split() + [""] * (i > 1), n) for i in range(4)))
-        for syllables in words.SYLLABLES
-    ]
-    name = pc.utf8_title(_either(rng, *languages))
-    forms = [form.split("{}") for form in words.ARTIST_FORMS]
-    form = pa.array(rng.integers(len(forms), size=n))
-    before, after = (pa.array(parts).take(form) for parts in zip(*forms, strict=True))
-    return _known(catalog.known[start], 2, _odd(rng, _join(before, name, after)))
-
-
-def _album_names(
-    rng: np.random.Generator, catalog: Catalog, titles: pa.Array, n_collections: int
-) -> pa.Array:
-    """Albums are mostly named for their first track; collections say what they are."""
-    start = np.flatnonzero(changes(catalog.album))
-    named_for_track = pa.array(rng.random(len(start)) < 0.5)
-    other = _join(_phrases(rng, len(start)), _phrases(rng, len(start)), sep=": ")
-    own = pc.if_else(named_for_track, titles.take(pa.array(start)), other)
-    kind = _pick(rng, words.COLLECTIONS, n_collections)
-    volume = pa.array(rng.integers(1, 100, size=n_collections)).cast(pa.string())
-    collections = _join(kind, _join(_phrases(rng, n_collections), volume, sep=" "))
-    return pa.concat_arrays([_known(catalog.known[start], 3, own), collections])
-
-
-def _phrases(rng: np.random.Generator, n: int) -> pa.Array:
-    """n times an adjective and a noun of one language."""
-    pairs = zip(words.ADJECTIVES, words.NOUNS, strict=True)
-    languages = [
-        _join(_pick(rng, adjectives.split(), n), _pick(rng, nouns.split(), n), sep=" ")
-        for adjectives, nouns in pairs
-    ]
-    return _either(rng, *languages)
-
-
-def _either(rng: np.random.Generator, first: pa.Array, second: pa.Array) -> pa.Array:
-    return pc.if_else(pa.array(rng.random(len(first)) < 0.6), first, second)
-
-
-def _odd(rng: np.random.Generator, names: pa.Array) -> pa.Array:
-    """Make some names as odd as real ones: leading tabs, emoji, only punctuation."""
-    n = len(names)
-    kind = rng.random(n)
-    names = pc.if_else(pa.array(kind < 0.005), _join("\t", names), names)
-    names = pc.if_else(pa.array((kind > 0.005) & (kind < 0.012)), _join(names, " 🎵"), names)
-    return pc.if_else(pa.array(kind > 0.997), _pick(rng, list(words.ODD_NAMES), n), names)
-
-
-def _known(known: np.ndarray, column: int, names: pa.Array) -> pa.Array:
-    """Names, with those of the well-known tracks in their places."""
-    real = pa.array([row[column] for row in words.WELL_KNOWN])
-    return pc.if_else(pa.array(known >= 0), real.take(pa.array(np.maximum(known, 0))), names)
-
-
-def _pick(rng: np.random.Generator, choices: list[str] | tuple[str, ...], n: int) -> pa.Array:
-    return pa.array(choices).take(pa.array(rng.integers(len(choices), size=n)))
-
-
-def _join(*parts: pa.Array | str, sep: str = "") -> pa.Array:
-    return pc.binary_join_element_wise(*parts, sep)
-
-
 def _number(known: np.ndarray, column: int) -> np.ndarray:
     """Number the well-known tracks by artist (2) or album (3), made-up ones all last."""
-    values = [(row[2], row[3])[: column - 1] for row in words.WELL_KNOWN]
+    values = [(row[2], row[3])[: column - 1] for row in sample_names.WELL_KNOWN]
     number = {value: i for i, value in enumerate(dict.fromkeys(values))}
     numbers = np.array([number[value] for value in values] + [len(number)])
     result: np.ndarray = numbers[known]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import sample_catalog, sample_data, sample_listens, sample_words
+from jobs import sample_catalog, sample_data, sample_listens, sample_names
 from jobs.contract import JobError
 
 USERS, TRACKS, LISTENS = 1200, 2500, 60_000
@@ -157,7 +157,7 @@ def test_well_known_tracks_stand_under_their_real_ids(
 ) -> None:
     name = names.set_index(["type", "id"]).name
     listeners = listens.track_id.value_counts()
-    for track_id, title, artist, album, genre in sample_words.WELL_KNOWN:
+    for track_id, title, artist, album, genre in sample_names.WELL_KNOWN:
         row = tracks.loc[track_id]
         assert name["track", track_id] == title
         assert name["artist", row.artists[0]] == artist

@@ -1,8 +1,12 @@
 # ruff: noqa: SIM905
-"""Word lists of the synthetic sample: well-known tracks, genres and the parts of names."""
+"""Names of the synthetic sample: well-known tracks, genres, and words to make up others from."""
 
-# (track_id, title, artist, album, genre), the most played first. The ids are the real ones of
-# the well-known tracks in the service's examples.
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# (track_id, title, artist, album, genre), the most played first. Ids are the real ones; the
+# titles to the first five of them are a guess.
 WELL_KNOWN = (
     (47627256, "Cradles", "Sub Urban", "Cradles", "alternative"),
     (51516485, "bad guy", "Billie Eilish", "When We All Fall Asleep", "pop"),
@@ -87,3 +91,77 @@ ODD_NAMES = (
     "...", "???", "!!!", "-", "+", "$$$", "$ave $ome", "<3", "<b>bold</b>", "R&B & <i>", "🔥🔥🔥",
     "💔", "夜に駆ける", "너의 이름", "ليلى", "100%", "{}", "\\", "'", '"', "  ", "#1", "a\nb",
 )  # fmt: skip
+
+
+def titles(rng: np.random.Generator, known: np.ndarray) -> pa.Array:
+    """Titles of tracks; `known`, here and below, has rows of WELL_KNOWN, -1 for made-up ones."""
+    n = len(known)
+    short, long = _phrases(rng, n), _join(_phrases(rng, n), _phrases(rng, n), sep=" & ")
+    kind = rng.random(n)
+    title = pc.if_else(pa.array(kind < 0.6), long, _join(short, _pick(rng, ENDINGS, n)))
+    title = pc.if_else(pa.array(kind > 0.8), _pick(rng, COMMON_TITLES, n), title)
+    return _known(known, 1, _odd(rng, title))
+
+
+def artists(rng: np.random.Generator, known: np.ndarray) -> pa.Array:
+    """Names of artists, of whom `known` has a track each."""
+    n = len(known)
+    languages = [
+        _join(*(_pick(rng, syllables.split() + [""] * (i > 1), n) for i in range(4)))
+        for syllables in SYLLABLES
+    ]
+    name = pc.utf8_title(_either(rng, *languages))
+    forms = [form.split("{}") for form in ARTIST_FORMS]
+    form = pa.array(rng.integers(len(forms), size=n))
+    before, after = (pa.array(parts).take(form) for parts in zip(*forms, strict=True))
+    return _known(known, 2, _odd(rng, _join(before, name, after)))
+
+
+def albums(rng: np.random.Generator, known: np.ndarray, first_titles: pa.Array) -> pa.Array:
+    """Names of albums: half of them that of their first track."""
+    n = len(known)
+    other = _join(_phrases(rng, n), _phrases(rng, n), sep=": ")
+    return _known(known, 3, pc.if_else(pa.array(rng.random(n) < 0.5), first_titles, other))
+
+
+def collections(rng: np.random.Generator, n: int) -> pa.Array:
+    """Names of albums by many artists, which say that they are."""
+    volume = pa.array(rng.integers(1, 100, size=n)).cast(pa.string())
+    return _join(_pick(rng, COLLECTIONS, n), _join(_phrases(rng, n), volume, sep=" "))
+
+
+def _phrases(rng: np.random.Generator, n: int) -> pa.Array:
+    """n times an adjective and a noun of one language."""
+    pairs = zip(ADJECTIVES, NOUNS, strict=True)
+    languages = [
+        _join(_pick(rng, adjectives.split(), n), _pick(rng, nouns.split(), n), sep=" ")
+        for adjectives, nouns in pairs
+    ]
+    return _either(rng, *languages)
+
+
+def _either(rng: np.random.Generator, first: pa.Array, second: pa.Array) -> pa.Array:
+    return pc.if_else(pa.array(rng.random(len(first)) < 0.6), first, second)
+
+
+def _odd(rng: np.random.Generator, names: pa.Array) -> pa.Array:
+    """Make some names as odd as real ones: leading tabs, emoji, only punctuation."""
+    n = len(names)
+    kind = rng.random(n)
+    names = pc.if_else(pa.array(kind < 0.005), _join("\t", names), names)
+    names = pc.if_else(pa.array((kind > 0.005) & (kind < 0.012)), _join(names, " 🎵"), names)
+    return pc.if_else(pa.array(kind > 0.997), _pick(rng, list(ODD_NAMES), n), names)
+
+
+def _known(known: np.ndarray, column: int, names: pa.Array) -> pa.Array:
+    """Names, with those of the well-known tracks in their places."""
+    real = pa.array([row[column] for row in WELL_KNOWN])
+    return pc.if_else(pa.array(known >= 0), real.take(pa.array(np.maximum(known, 0))), names)
+
+
+def _pick(rng: np.random.Generator, choices: list[str] | tuple[str, ...], n: int) -> pa.Array:
+    return pa.array(choices).take(pa.array(rng.integers(len(choices), size=n)))
+
+
+def _join(*parts: pa.Array | str, sep: str = "") -> pa.Array:
+    return pc.binary_join_element_wise(*parts, sep)
