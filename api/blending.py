@@ -26,21 +26,22 @@ class Blending(Struct, frozen=True, forbid_unknown_fields=True):
     neighbours: Annotated[int, Meta(ge=1, le=100)] = 20  # how many each of them brings
 
 
-def merge_neighbours(lists: Iterable[tuple[Tracks, Scores]]) -> Tracks:
-    """Merge the events' neighbours, best first: a track's score is its sum over all lists.
+def merge_neighbours(tracks: Tracks, scores: Scores) -> Tracks:
+    """Merge the neighbours of several events, best first: a track's score is its sum over them.
 
-    A score below 0 counts as 0, so nearness to one more event never lowers a track. Equal sums
-    go by track, ascending. lists: one (tracks, scores) an event; a repeated event counts again.
+    The arrays hold all the events' neighbours, one after the other; those of a repeated event
+    stand there twice. A score below 0 counts as 0, so that to be near one more event never lowers
+    a track. Equal sums go by track, ascending.
     """
-    pairs = list(lists)
-    if not pairs:
-        return np.empty(0, np.int32)
-    tracks: Tracks = np.concatenate([tracks for tracks, _ in pairs])
-    gains = np.concatenate([scores for _, scores in pairs], dtype=np.float64).clip(0)
+    if not len(tracks):
+        return tracks
     order = tracks.argsort(kind="stable")
-    tracks, gains = tracks[order], gains[order]
-    starts = np.flatnonzero(np.append(True, tracks[1:] != tracks[:-1]))[: len(tracks)]
-    sums = np.add.reduceat(gains, starts)
+    tracks = tracks[order]
+    first = np.empty(len(tracks), bool)
+    first[0] = True
+    np.not_equal(tracks[1:], tracks[:-1], out=first[1:])
+    starts = first.nonzero()[0]
+    sums = np.add.reduceat(np.maximum(scores, 0.0, dtype=np.float64)[order], starts)
     merged: Tracks = tracks[starts][(-sums).argsort(kind="stable")]
     return merged
 
@@ -77,7 +78,11 @@ def blend(
     as needed, so it may go on lazily to the whole top list.
     """
     given = set(kept_out)
-    return list(islice(RULES[rule](_fresh(online, given), _fresh(offline, given)), k))
+    online = [track for track in online if track not in given]
+    fresh = _fresh(offline, given)
+    if online:
+        fresh = RULES[rule](_fresh(online, given), fresh)
+    return list(islice(fresh, k))
 
 
 def _fresh(tracks: Iterable[int], given: set[int]) -> Iterator[int]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api import release
-from api.blending import Scores, Source, Tracks, merge_neighbours, without
+from api.blending import Source, Tracks, merge_neighbours, without
 
 NO_TRACKS: Tracks = np.empty(0, np.int32)
 BLOCK = 256  # tracks of the top list that are looked at in one go
@@ -60,8 +60,20 @@ class Catalog:
 
     def near(self, item_ids: Sequence[int], n: int, source: Source) -> Tracks:
         """The first n neighbours of each item, merged; an unknown item brings none."""
-        rows = (_find(self._track_ids, item_id) for item_id in item_ids)
-        return merge_neighbours(self._neighbours(source, row, n) for row in rows if row >= 0)
+        if not item_ids or not len(self._track_ids):
+            return NO_TRACKS
+        keys = np.array(item_ids, np.int64)
+        rows = self._track_ids.searchsorted(keys)
+        rows[rows == len(self._track_ids)] = 0
+        rows = rows[self._track_ids[rows] == keys]
+        offsets = self._arrays[f"{source}_offsets"]
+        starts = offsets[rows]
+        counts = np.minimum(offsets[rows + 1] - starts, n)
+        ends = counts.cumsum()  # of each item's part in the flat result
+        places = np.repeat(starts - ends + counts, counts)
+        places += np.arange(len(places))
+        items, scores = self._arrays[f"{source}_items"], self._arrays[f"{source}_scores"]
+        return merge_neighbours(items[places], scores[places])
 
     def top_ids(self, heard: Tracks) -> Iterator[int]:
         """The ids of the top list without heard tracks, found block by block as they are read."""
@@ -76,11 +88,6 @@ class Catalog:
     def _list(self, name: str, row: int) -> Tracks:
         offsets = self._arrays[f"{name}_offsets"]
         return self._arrays[f"{name}_items"][offsets[row] : offsets[row + 1]]
-
-    def _neighbours(self, source: Source, row: int, n: int) -> tuple[Tracks, Scores]:
-        offsets = self._arrays[f"{source}_offsets"]
-        some = slice(offsets[row], min(offsets[row] + n, offsets[row + 1]))
-        return self._arrays[f"{source}_items"][some], self._arrays[f"{source}_scores"][some]
 
 
 def _find(ids: NDArray[np.int64], key: int) -> int:

@@ -9,11 +9,10 @@ distinct = st.lists(track, max_size=20, unique=True)
 neighbours = st.dictionaries(track, st.integers(-4, 16).map(lambda n: n / 8), max_size=12)
 
 
-def as_lists(per_event):
-    return [
-        (np.array(list(scores), np.int32), np.array(list(scores.values()), np.float32))
-        for scores in per_event
-    ]
+def merged(per_event):
+    pairs = [pair for scores in per_event for pair in scores.items()]
+    tracks = np.array([t for t, _ in pairs], np.int32)
+    return merge_neighbours(tracks, np.array([s for _, s in pairs], np.float32)).tolist()
 
 
 @given(st.lists(neighbours, max_size=6))
@@ -23,20 +22,20 @@ def test_neighbours_are_merged_by_their_summed_scores(per_event):
         for t, score in scores.items():
             gains[t] = gains.get(t, 0) + max(score, 0)
     expected = sorted(gains, key=lambda t: (-gains[t], t))
-    assert merge_neighbours(as_lists(per_event)).tolist() == expected
+    assert merged(per_event) == expected
 
 
 @given(st.lists(neighbours, min_size=1, max_size=6), st.data())
 def test_a_track_near_one_more_event_never_falls(per_event, data):
-    before = merge_neighbours(as_lists(per_event)).tolist()
+    before = merged(per_event)
     risen = data.draw(st.sampled_from(before)) if before else 0
-    after = merge_neighbours(as_lists([*per_event, {risen: 0.5}])).tolist()
+    after = merged([*per_event, {risen: 0.5}])
     assert after.index(risen) <= (before.index(risen) if before else 0)
 
 
 def test_the_order_of_events_does_not_change_the_merge():
-    lists = as_lists([{1: 0.5, 2: 0.25}, {2: 0.5, 3: 0.75}, {1: 0.25}])
-    assert merge_neighbours(lists).tolist() == merge_neighbours(lists[::-1]).tolist() == [1, 2, 3]
+    per_event = [{1: 0.5, 2: 0.25}, {2: 0.5, 3: 0.75}, {1: 0.25}]
+    assert merged(per_event) == merged(per_event[::-1]) == [1, 2, 3]
 
 
 @given(distinct, distinct)
