@@ -72,12 +72,12 @@ def activity(page: Page, users: pa.Table, counts: Counts) -> None:
     page.heading("Listens per user and per track")
     figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
     for axis, values, name in zip(axes, (per_user, per_track), ("user", "track"), strict=True):
-        edges = np.unique(np.geomspace(1, values.max() + 1, 41).round())
+        edges = 2 ** np.arange(int(values.max()).bit_length() + 1)
         height, _ = np.histogram(values, edges)
         axis.stairs(height, edges, fill=True, color="C0")
         axis.set_xscale("log")
         axis.set(xlabel=f"listens of a {name}", ylabel=f"{name}s")
-    page.figure(figure, "How many users and tracks have how many listens")
+    page.figure(figure, "How many users and tracks have 1, 2–3, 4–7, 8–15 … listens")
     table = pd.DataFrame({"quantile": [f"{q:.0%}" for q in QUANTILES]})
     for name, values in (("user", per_user), ("track", per_track)):
         table[f"listens per {name}"] = np.quantile(values, QUANTILES, method="nearest")
@@ -151,7 +151,7 @@ def most_played(page: Page, items: pa.Table, counts: Counts, n_users: int) -> No
     for column, name in (("artist_names", "artist"), ("genre_names", "genre")):
         table = by_name(items[column], counts.plays)
         if table.empty:
-            page.text(f"No track that was played has the name of a {name}.")
+            page.text(f"No track that was played names its {name}.")
             continue
         shares = table["listens"].to_numpy() / counts.plays.sum()
         page.figure(bars(table["name"], shares, "{:.2%}"), f"Listens by {name} of the track")
@@ -172,14 +172,14 @@ def by_name(names: pa.ChunkedArray, plays: np.ndarray) -> pd.DataFrame:
 def repeats(page: Page, counts: Counts) -> None:
     """How often a user plays a track again."""
     listens = int(counts.plays.sum())
-    again = 1 - counts.pairs / listens
     page.heading("Repeats")
-    advice = (
-        "a track that a user has heard can never be what they play next."
-        if counts.pairs == listens
-        else "decide with --heard whether a track already heard may be recommended."
+    if counts.pairs == listens:
+        page.text("No pair of user and track repeats: what a user has heard is never played again.")
+        return
+    page.text(
+        f"{1 - counts.pairs / listens:.1%} of the listens repeat a pair of user and track: decide "
+        "with --heard whether a track already heard may be recommended."
     )
-    page.text(f"{again:.1%} of the listens repeat a pair of user and track: {advice}")
     page.table(share_table("a user played a track", PLAYS, counts.plays_of_pair, "pairs"))
 
 

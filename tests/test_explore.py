@@ -142,7 +142,7 @@ def test_one_row_or_one_day_is_enough(tmp_path: Path, listens: list) -> None:
     write(tmp_path, listens, {10: (None, [], []), 20: (None, [], [])})
     html = run(tmp_path)
     assert "All listens are of one day, 1970-01-" in html
-    assert "No track that was played has the name of a genre." in html
+    assert "No track that was played names its genre." in html
     assert "No row of the input had to be left out." in html
 
 
