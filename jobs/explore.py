@@ -15,12 +15,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from matplotlib.figure import Figure
 
 from jobs import command, contract
 from jobs.contract import ITEMS, QUARANTINE, USERS, JobError
 from jobs.counts import DAY, GAPS, PLAYS, Counts, count
-from jobs.report import Page
+from jobs.report import Page, bars, shortened
 
 QUANTILES = (0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1)
 TOP = 20  # rows of a list of the most played
@@ -264,31 +263,9 @@ def share_table(title: str, names: Iterable[str], values: np.ndarray, unit: str)
     return pd.DataFrame({title: list(names), unit: values, "share": shares})
 
 
-def bars(names: Iterable[str], values: np.ndarray, form: str) -> Figure:
-    """A horizontal bar for each name, the first on top, with its value as `form` writes it."""
-    labels = [shortened(name, 40) for name in names]
-    figure, axis = plt.subplots(figsize=(9, 0.6 + 0.27 * len(labels)), layout="constrained")
-    place = np.arange(len(labels))
-    drawn = axis.barh(place, values, height=0.75)
-    axis.bar_label(drawn, [form.format(value) for value in values], padding=4)
-    axis.set_yticks(place, labels)
-    axis.set_xlim(0, max(values.max(), 1e-9) * 1.12)
-    axis.invert_yaxis()
-    axis.spines["bottom"].set_visible(False)
-    axis.set_xticks([])
-    axis.tick_params(length=0)
-    return figure
-
-
 def joined(names: Sequence[str] | None) -> str | None:
     """Names in one line, nothing for none."""
     return ", ".join(names) if names else None
-
-
-def shortened(text: str | None, length: int) -> str:
-    """A text in one line of at most so many letters."""
-    line = " ".join((text or "").split()) or repr(text)
-    return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def date(day: int) -> str:

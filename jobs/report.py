@@ -13,11 +13,13 @@ gives the same bytes.
 import io
 import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from jinja2 import Environment
 from markupsafe import Markup
@@ -92,6 +94,28 @@ def shown(value: Any) -> str:
     if pd.api.types.is_integer(value) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def bars(names: Iterable[str], values: np.ndarray, form: str) -> Figure:
+    """A horizontal bar for each name, the first on top, with its value as `form` writes it."""
+    labels = [shortened(name, 40) for name in names]
+    figure, axis = plt.subplots(figsize=(9, 0.6 + 0.27 * len(labels)), layout="constrained")
+    place = np.arange(len(labels))
+    drawn = axis.barh(place, values, height=0.75)
+    axis.bar_label(drawn, [form.format(value) for value in values], padding=4)
+    axis.set_yticks(place, labels)
+    axis.set_xlim(0, max(values.max(), 1e-9) * 1.12)
+    axis.invert_yaxis()
+    axis.spines["bottom"].set_visible(False)
+    axis.set_xticks([])
+    axis.tick_params(length=0)
+    return figure
+
+
+def shortened(text: str | None, length: int) -> str:
+    """A text in one line of at most so many letters."""
+    line = " ".join((text or "").split()) or repr(text)
+    return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def svg(figure: Figure, salt: str) -> str:

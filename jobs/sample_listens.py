@@ -91,32 +91,40 @@ def draw_listens(
 
 def draw_sessions(rng: np.random.Generator, urn: Urn, counts: np.ndarray) -> Sessions:
     """The days and themes of the sessions of users with `counts` listens."""
-    n_users = len(counts)
     count = -(-counts // PER_SESSION)
-    user = np.repeat(np.arange(n_users), count)
-    joined = np.where(rng.random(n_users) < NEW_IN_YEAR, rng.integers(DAYS, size=n_users), 0)
-    leaves = rng.random(n_users) < LEFT_IN_YEAR
-    left = np.where(leaves, rng.integers(joined, DAYS), DAYS - 1)
-    life = (left + 1 - joined)[user] * rng.random(len(user))
-    day = np.sort(user * DAYS + joined[user] + life.astype(np.int64)) % DAYS
-
-    catalog = urn.catalog
-    taste, first_taste, n_tastes = draw_tastes(rng, urn, counts)
-    favourite = (rng.random(len(user)) ** 2 + TASTE_DRIFT * day / DAYS) % 1
-    theme = taste[first_taste[user] + (favourite * n_tastes[user]).astype(np.int64)]
-    exploring = rng.random(len(user)) < EXPLORING
-    theme = np.where(exploring, urn.anything(rng, len(user)), theme)
+    user = np.repeat(np.arange(len(counts)), count)
+    day = draw_days(rng, user, len(counts))
+    theme = draw_themes(rng, urn, counts, user, day)
     source = continued(rng, user)
-    theme = theme[source]
-    lead = urn.like(rng, catalog.scene, theme)[source]
+    theme, lead = theme[source], urn.like(rng, urn.catalog.scene, theme)[source]
     ranges = [
-        urn.range_of(catalog.artist, lead),
-        urn.range_of(catalog.scene, theme),
-        urn.range_of(catalog.genre, theme),
+        urn.range_of(urn.catalog.artist, lead),
+        urn.range_of(urn.catalog.scene, theme),
+        urn.range_of(urn.catalog.genre, theme),
         (np.zeros(len(user)), np.full(len(user), urn.cumulative[-1])),
     ]
     low, high = (np.stack(ends) for ends in zip(*ranges, strict=True))
     return Sessions(np.cumsum(count) - count, count, day, low, high)
+
+
+def draw_days(rng: np.random.Generator, user: np.ndarray, n_users: int) -> np.ndarray:
+    """The day of each session, ascending for a user; `user` (S,) says whose it is."""
+    joined = np.where(rng.random(n_users) < NEW_IN_YEAR, rng.integers(DAYS, size=n_users), 0)
+    leaves = rng.random(n_users) < LEFT_IN_YEAR
+    left = np.where(leaves, rng.integers(joined, DAYS), DAYS - 1)
+    day = joined[user] + ((left + 1 - joined)[user] * rng.random(len(user))).astype(np.int64)
+    return np.sort(user * DAYS + day) % DAYS
+
+
+def draw_themes(
+    rng: np.random.Generator, urn: Urn, counts: np.ndarray, user: np.ndarray, day: np.ndarray
+) -> np.ndarray:
+    """The theme of each session, as the position of a track of the scene: a taste or anything."""
+    taste, first, number = draw_tastes(rng, urn, counts)
+    favourite = (rng.random(len(user)) ** 2 + TASTE_DRIFT * day / DAYS) % 1
+    theme = taste[first[user] + (favourite * number[user]).astype(np.int64)]
+    exploring = rng.random(len(user)) < EXPLORING
+    return np.where(exploring, urn.anything(rng, len(user)), theme)
 
 
 def continued(rng: np.random.Generator, user: np.ndarray) -> np.ndarray:
