@@ -43,6 +43,20 @@ def main() -> str:
     """Generate the files into --out."""
     args = parse_args()
     check(args.users, args.tracks, args.listens, args.seed)
+    try:
+        generate(args)
+    except OSError as error:
+        raise contract.JobError(
+            f"{args.out} can't be written ({error}): free it or name another"
+        ) from None
+    return (
+        f"{args.listens:,} synthetic listens of {args.users:,} users and {args.tracks:,} tracks "
+        f"in {args.out}"
+    )
+
+
+def generate(args: argparse.Namespace) -> None:
+    """Write the three files."""
     rng = np.random.default_rng(args.seed)
     catalog = sample_catalog.make(rng, args.tracks, args.listens / args.users)
     tracks, names = sample_catalog.tables(rng, catalog)
@@ -53,10 +67,6 @@ def main() -> str:
     favour(counts, int(np.searchsorted(user_ids, WITH_HISTORY)))
     blocks = interactions(catalog, user_ids, counts, args.seed)
     write(args.out / "interactions.parquet", blocks, interactions_schema(), **COMPACT)
-    return (
-        f"{args.listens:,} synthetic listens of {args.users:,} users and {args.tracks:,} tracks "
-        f"in {args.out}"
-    )
 
 
 def parse_args() -> argparse.Namespace:

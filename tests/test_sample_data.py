@@ -208,3 +208,9 @@ def test_sizes_that_cannot_be_are_an_error(
     with pytest.raises(JobError, match=says):
         make(tmp_path, option, value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JobError, match="can't be written"):
+        make(tmp_path / "file")
