@@ -13,61 +13,27 @@ the service meanwhile: what it must answer follows from this test's own calls. E
 user, and every worker (16 at most), has ids of its own.
 """
 
-import json
 import logging
 import random
-import sys
-import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 from urllib.parse import urlencode
-from urllib.request import urlopen
 
 import gevent
 from locust import FastHttpUser, between, events, task
-from locust.exception import CatchResponseError
-from locust.runners import LocalRunner, MasterRunner, WorkerRunner
+from locust.runners import MasterRunner, WorkerRunner
 
 from loadtest import rules
-from loadtest.rules import KINDS, Violation, Visitor, World
+from loadtest.rules import Violation, Visitor
+from loadtest.run import HOST, Run, check_release, failing, fetch, most, top_list, world_of
 
-HOST = "http://127.0.0.1:8000"
 REPORT = Path(__file__).with_name("report.html")
-SAMPLE = 2000  # users of the release to play
 SESSION = 40  # events of an online user, then the next one comes
 UNKNOWN_TRACK = rules.MAX_ID  # a listen all the same
 MAX_WORKERS = 16
 
 Check = Callable[[Any], None]
-
-
-class Run:
-    """What the simulated users of this process share while a test runs."""
-
-    def __init__(self, world: World, worker: int = 0, workers: int = 1) -> None:
-        self.world = world
-        mine = world.known[worker::workers]
-        self.readers = deque(mine[::2])  # taken, and put back after the visit
-        self.listeners = deque(mine[1::2])  # taken once, since their events stay
-        # above real ids; others for each worker and for each second in which a test starts
-        self.new_ids = count(2**52 + (worker << 48) + (int(time.time()) % 2**22 << 26))
-        self.started: Counter[str] = Counter()  # /recommendations asked for, by kind
-        self.answered: Counter[str] = Counter()
-        self.before = dict.fromkeys(KINDS, 0)  # what the service had counted already
-        self.told: set[tuple[str, str]] = set()
-
-    def newcomer(self) -> Visitor:
-        """A user whom the service has never seen."""
-        return Visitor(next(self.new_ids))
-
-    def counted(self, own: Counter[str]) -> dict[str, int]:
-        """The service's counts, given our own since the start."""
-        return {kind: self.before[kind] + own[kind] for kind in KINDS}
 
 
 class Caller(FastHttpUser):
@@ -122,6 +88,16 @@ class Caller(FastHttpUser):
         answer = self.call(path, rules.any_events, user_id=who.user_id, k=k)
         who.events.clear()
         who.events.extend(answer["events"] if answer else [])
+
+
+def body(response: Any) -> Any:
+    """The JSON of an answer with status 200."""
+    if response.status_code != 200:
+        raise Violation(f"status {response.status_code}" if response.status_code else "no answer")
+    try:
+        return response.json()
+    except ValueError:
+        raise Violation("not JSON") from None
 
 
 class ColdUser(Caller):
@@ -228,16 +204,6 @@ class OnlineUser(Caller):
         self.call("/get_user_events", check, user_id=self.who.user_id, k=k)
 
 
-def body(response: Any) -> Any:
-    """The JSON of an answer with status 200."""
-    if response.status_code != 200:
-        raise Violation(f"status {response.status_code}" if response.status_code else "no answer")
-    try:
-        return response.json()
-    except ValueError:
-        raise Violation("not JSON") from None
-
-
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any, **_: Any) -> None:
     """Where ids come from."""
@@ -261,26 +227,6 @@ def set_up(environment: Any, **_: Any) -> None:
         options.html_file = str(REPORT)
     environment.world = world_of(options.work, options.user_ids, options.track_ids)
     gevent.get_hub().loop.update_now()  # else the reading would count as part of --run-time
-
-
-def world_of(work: str, user_ids: str, track_ids: str) -> World:
-    """The world by the options: the given ids, else the current release."""
-    if user_ids or track_ids:
-        try:
-            known = [Visitor(user, None) for user in numbers(user_ids)]
-            return World(top=[], tracks=numbers(track_ids), known=known)
-        except ValueError:
-            sys.exit("--user-ids and --track-ids: expected whole numbers, as in 47,16")
-    folder = Path(work) / "current"
-    try:
-        return rules.from_release(folder, SAMPLE)
-    except (OSError, ValueError, KeyError) as error:
-        sys.exit(f"{folder} is no release ({error}): publish one, or give --user-ids, --track-ids")
-
-
-def numbers(text: str) -> list[int]:
-    """Whole numbers between commas."""
-    return [int(number) for number in text.split(",") if number]
 
 
 @events.test_start.add_listener
@@ -317,52 +263,3 @@ def refuse_nothing(environment: Any, **_: Any) -> None:
     ):
         logging.error("No request was made")
         environment.process_exit_code = 1
-
-
-def most(environment: Any) -> dict[str, float]:
-    """What the service may have counted: no bound where other workers ask as well."""
-    shared = environment.shared
-    alone = isinstance(environment.runner, LocalRunner)
-    return shared.counted(shared.started) if alone else dict.fromkeys(KINDS, float("inf"))
-
-
-def check_release(environment: Any) -> None:
-    """The service serves the release that the ids are from, if it tells."""
-    expected = environment.world.release
-    try:
-        served = fetch(environment, "/health/ready").get("release")
-    except HTTPError as error:
-        if error.code == 404:
-            return
-        raise
-    if expected and served != expected:
-        raise Violation(f"release {served!r} is served, the ids are from {expected!r}")
-
-
-def top_list(environment: Any) -> list[int]:
-    """The top list as a newcomer gets it, for want of a release."""
-    who, k = environment.shared.newcomer(), rules.LONGEST_LIST
-    answer = fetch(environment, f"/recommendations?user_id={who.user_id}&k={k}")
-    return rules.tracks_of(answer, "recs")
-
-
-def fetch(environment: Any, path: str) -> Any:
-    """The JSON of an answer that is no part of the load."""
-    with urlopen(f"{environment.host or HOST}{path}", timeout=10) as response:
-        return json.load(response)
-
-
-@contextmanager
-def failing(environment: Any, when: str) -> Iterator[None]:
-    """Count an error in the block as a failed request."""
-    try:
-        yield
-    except (OSError, ValueError, Violation) as error:
-        environment.events.request.fire(
-            request_type="",
-            name=when,
-            response_time=0,
-            response_length=0,
-            exception=CatchResponseError(str(error)),
-            context={},
-        )
