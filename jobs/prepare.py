@@ -62,9 +62,10 @@ def main() -> str:
 def write(
     options: argparse.Namespace, items: pa.Table, listens: Listens, codes: dict[str, np.ndarray]
 ) -> tuple[pa.Table, int]:
-    """Write the four files, or none; returns the users and the number of tracks with a listen.
+    """Write the four files; returns the users and the number of tracks with a listen.
 
-    Marks in `codes` the listens that equal an earlier one.
+    Marks in `codes` the listens that equal an earlier one, and writes nothing where those make
+    too many bad rows.
     """
     track_ids, bad = items["track_id"].to_numpy(), codes[inputs.INTERACTIONS]
     heard = np.zeros(len(track_ids), bool)
