@@ -4,7 +4,7 @@ Tracks are integers, ids or positions alike: a rule only compares them.
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from itertools import islice, zip_longest
+from itertools import islice
 from typing import Annotated, Literal
 
 import numpy as np
@@ -58,7 +58,10 @@ def without(tracks: Tracks, heard: Tracks) -> Tracks:
 
 def alternate(online: Iterator[int], offline: Iterator[int]) -> Iterator[int]:
     """In turn one of each, online first; when one is used up, the rest of the other."""
-    return (track for pair in zip_longest(online, offline) for track in pair if track is not None)
+    for track in online:
+        yield track
+        yield from islice(offline, 1)
+    yield from offline
 
 
 def offline_only(online: Iterator[int], offline: Iterator[int]) -> Iterator[int]:
