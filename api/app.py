@@ -58,7 +58,9 @@ def set_up_logging(level: str) -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(levelname)s:     %(message)s"))
         logger.addHandler(handler)
-    logging.getLogger("uvicorn.access").disabled = True
+    access = logging.getLogger("uvicorn.access")
+    access.handlers.clear()  # without handlers uvicorn doesn't even put the line together
+    access.propagate = False
 
 
 def warn_of_several_workers() -> None:

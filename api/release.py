@@ -1,6 +1,7 @@
 """Finding a release and checking it against its manifest and the contract, before it is served."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,7 +58,7 @@ def current(work: Path) -> str:
     link = work / contract.CURRENT
     if not link.is_symlink():
         raise ReleaseError(f"{link} is missing: run python -m jobs.publish --work {work}")
-    target = (work / link.readlink()).resolve()
+    target = Path(os.path.realpath(link))  # unlike resolve(), takes a link to itself
     if target.parent != (work / contract.RELEASES).resolve() or target.name not in listed(work):
         raise ReleaseError(f"{link} points to {link.readlink()}, which is no release of {work}")
     return target.name

@@ -84,10 +84,10 @@ class Service:
             start = time.monotonic()
             try:
                 catalog = await asyncio.to_thread(self._open, release_id)
-            except ReleaseError as error:
+            except (ReleaseError, OSError) as error:
                 self.reason = str(error)
                 logger.error("Refused a release: %s", error)
-                raise
+                raise ReleaseError(self.reason) from error
             previous, self.catalog = self.catalog, catalog
         logger.info("Serving release %s", catalog.id)
         return Loaded(

@@ -1,6 +1,7 @@
 """What the calls answer, through HTTP, on the world of tests/releases.py."""
 
 import logging
+import multiprocessing
 from contextlib import contextmanager
 from random import Random
 
@@ -186,6 +187,12 @@ def test_without_a_release_events_and_health_answer_and_the_rest_says_why(tmp_pa
         releases.make(tmp_path)
         assert client.answer("/load_recommendations")["previous"] is None
         assert len(client.recs(47)) == 100
+
+
+def test_one_of_several_workers_says_that_events_are_its_own(work, monkeypatch, caplog):
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: "a supervisor")
+    with client_of(work):
+        assert "each keeps its own events and counters" in caplog.text
 
 
 @pytest.fixture(scope="module", params=range(3))

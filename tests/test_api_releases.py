@@ -157,7 +157,14 @@ def test_only_real_folders_of_the_work_folder_are_releases(tmp_path):
     (work / "releases/file").write_text("")
     (work / "releases/.half").mkdir()
     assert listed(work) == ["first"]
-    for target in (foreign, "../other/releases/foreign", "releases/linked", "releases/none", ".."):
+    for target in (
+        foreign,
+        "../other/releases/foreign",
+        "releases/linked",
+        "releases/none",
+        "..",
+        "current",
+    ):
         releases.point_current(work, Path(target))
         with pytest.raises(ReleaseError, match="is no release of"):
             current(work)
