@@ -1,4 +1,4 @@
-"""Reading of als_model.npz."""
+"""Reading of als_model.npz, and the users' vectors with the latest plays weighing most."""
 
 from pathlib import Path
 from zipfile import BadZipFile
@@ -7,6 +7,9 @@ import numpy as np
 
 from jobs import contract
 from jobs.contract import JobError
+from jobs.listens import Listens
+from jobs.retrieval import fold_in
+from jobs.settings import Settings
 
 
 def load(work: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -24,3 +27,20 @@ def load(work: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         found, expected = f"{len(users):,} users × {len(items):,}", f"{shape[0]:,} × {shape[1]:,}"
         raise JobError(f"{path} is of {found} tracks, the data of {expected}: {again}")
     return users, items
+
+
+def recent_tastes(
+    block: Listens, items: np.ndarray, gram: np.ndarray, chosen: Settings
+) -> np.ndarray:
+    """(users, d) vectors of a block of users, folded in with plays that fade by als_half_life.
+
+    items (items, d) are the item factors, gram their own product (d, d).
+    """
+    return fold_in(
+        block.profiles(chosen.als_half_life),
+        items,
+        gram,
+        chosen.als_regularization,
+        chosen.als_unobserved,
+        chosen.als_exponent,
+    )

@@ -64,6 +64,11 @@ class Past:
         )
 
     @cached_property
+    def gram(self) -> np.ndarray:
+        """(d, d): the item factors' own product."""
+        return self.item_factors.T @ self.item_factors
+
+    @cached_property
     def artist_tracks(self) -> csr_matrix:
         """(artists, items): the most played tracks of each artist, by their share of its plays."""
         plays = np.log1p(np.bincount(self.data.item, minlength=self.data.shape[1])) + 0.1
@@ -119,7 +124,8 @@ def pool(past: Past, users: np.ndarray) -> Pool:
         open_scores = matrix - matrix.multiply(heard) if exclude else matrix
         lists[name], _ = best_of_rows(csr_matrix(open_scores), LIST_LENGTH)
     keys = _keys(lists, past.data.shape[1])
-    result = Pool(*(part.astype(np.int32) for part in np.divmod(keys, past.data.shape[1])))
+    row, item = np.divmod(keys, past.data.shape[1])
+    result = Pool(row.astype(np.int32), item.astype(np.int32))
     for name in GENERATORS:
         result.places[name] = _places(lists[name], keys, past.data.shape[1])
     _add_scores(result, past, scores, users)
@@ -159,8 +165,14 @@ def _places(found: np.ndarray, keys: np.ndarray, items: int) -> np.ndarray:
 def _add_scores(result: Pool, past: Past, scores: dict[str, csr_matrix], users: np.ndarray) -> None:
     """Each generator's score of each candidate, and its ratio to the user's best one."""
     row, item, features = result.row, result.item, result.features
-    vectors = past.user_factors[users][row], past.item_factors[item]
-    values = {"als": np.einsum("nd,nd->n", *vectors)}
+    tastes = {"als": past.user_factors[users]}
+    if past.chosen.als_half_life is not None:
+        block = past.data.of_users(users)
+        tastes["als_recent"] = als_model.recent_tastes(
+            block, past.item_factors, past.gram, past.chosen
+        )
+    vectors = past.item_factors[item]
+    values = {name: np.einsum("nd,nd->n", taste[row], vectors) for name, taste in tastes.items()}
     values |= {name: _look_up(matrix, row, item) for name, matrix in scores.items()}
     for name, value in values.items():
         best = np.zeros(row.max(initial=0) + 1, np.float32)
@@ -197,7 +209,9 @@ def _add_context(result: Pool, past: Past, block: Listens) -> None:
         features[name] = np.asarray(values, np.float32)
 
 
-def _row_products(left: csr_matrix, rows: np.ndarray, right: csr_matrix, others: np.ndarray):
+def _row_products(
+    left: csr_matrix, rows: np.ndarray, right: csr_matrix, others: np.ndarray
+) -> np.ndarray:
     """(n,) the products of left's rows with right's rows, pair by pair."""
     counts = np.diff(right.indptr)[others]
     pair = np.repeat(np.arange(len(others)), counts)

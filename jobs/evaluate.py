@@ -57,7 +57,7 @@ def _none(row: np.ndarray, past: Listens) -> csr_matrix:
 def score(lists: dict[str, np.ndarray], later: Holdout, past: Listens) -> dict[str, Any]:
     """Metrics by list, kind of user (all, warm, cold), k and name; a kind without users is out."""
     listeners = past.pairs().getnnz(axis=0)
-    catalogue = np.count_nonzero(listeners)
+    catalogue = int(np.count_nonzero(listeners))
     warm = later.row != COLD
     kinds = {"all": np.ones(len(warm), bool), "warm": warm, "cold": ~warm}
     result: dict[str, Any] = {}

@@ -2,8 +2,9 @@
 
     python -m jobs.personal_als --work data
 
-Makes personal_als.parquet: 100 tracks a user, exact (see retrieval.top_k). A user whose vector is
-zero gets none: any list would be the same for everyone.
+Makes personal_als.parquet: 100 tracks a user, exact (see retrieval.top_k). Where the settings give
+a half-life, users are folded in anew with their latest plays weighing most. A user whose vector is
+zero gets no tracks: any list would be the same for everyone.
 """
 
 import numpy as np
@@ -21,13 +22,16 @@ def main() -> str:
     work = command.parser(__doc__).parse_args().work
     data = listens.load(work)
     users, items = als_model.load(work, data.shape)
-    exclude = settings.load(work).heard == "exclude"
-    order = NormOrder.of(items)
+    chosen = settings.load(work)
+    order, gram = NormOrder.of(items), items.T @ items
 
     def lists(first: int, last: int) -> pa.Table:
-        heard = data.of_users(np.arange(first, last)).pairs() if exclude else None
-        found, scores = top_k(users[first:last], order, contract.LIST_LENGTH, heard)
-        scores[~users[first:last].any(axis=1)] = -np.inf
+        block, tastes = data.of_users(np.arange(first, last)), users[first:last]
+        if chosen.als_half_life is not None:
+            tastes = als_model.recent_tastes(block, items, gram, chosen)
+        heard = block.pairs() if chosen.heard == "exclude" else None
+        found, scores = top_k(tastes, order, contract.LIST_LENGTH, heard)
+        scores[~tastes.any(axis=1)] = -np.inf
         ids = data.user_ids[first:last]
         return rows_of(contract.PERSONAL_ALS, ids, data.track_ids, found, scores)
 

@@ -71,7 +71,8 @@ def top_k(
             break
     found[np.isneginf(scores)] = NOTHING
     by_item = np.argsort(found, axis=1, kind="stable")
-    found, scores = (np.take_along_axis(a, by_item, axis=1) for a in (found, scores))
+    found = np.take_along_axis(found, by_item, axis=1)
+    scores = np.take_along_axis(scores, by_item, axis=1)
     by_score = np.argsort(-scores, axis=1, kind="stable")
     return np.take_along_axis(found, by_score, axis=1), np.take_along_axis(scores, by_score, axis=1)
 

@@ -25,8 +25,8 @@ class Settings:
     next_decay: float = 0.9  # weight lost with each further play inside that window
     next_source_exponent: float = 0.5  # division by how often the first track is played
     next_target_exponent: float = 0.3  # division by how often the next track is played
-    next_half_life: float | None = 10.0  # plays, as als_half_life
-    similar_half_life: float | None = 50.0
+    next_half_life: float | None = 8.0  # plays, as als_half_life
+    similar_half_life: float | None = 64.0
 
 
 def load(work: Path) -> Settings:

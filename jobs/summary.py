@@ -1,6 +1,6 @@
 """Print what a run made: metrics, files with their sizes, times, and how to start the service.
 
-    python -m jobs.summary --work data
+python -m jobs.summary --work data
 """
 
 import shlex
@@ -48,7 +48,9 @@ def main() -> str:
     if (work / "times.tsv").exists():
         print(f"\n{times_table(work).T.to_string()}")
     print(f"\nReports: {work}/report/explore.html, {work}/report/evaluation.html")
-    setting = "" if work.resolve() == Path("data").resolve() else f"RECO_WORK={shlex.quote(str(work))} "
+    setting = (
+        "" if work.resolve() == Path("data").resolve() else f"RECO_WORK={shlex.quote(str(work))} "
+    )
     print(f"Start the service: {setting}bash run_all.sh litestar run\n")
     return f"release {(work / contract.CURRENT).resolve().name}"
 

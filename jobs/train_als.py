@@ -5,8 +5,7 @@
 Makes als_model.npz, by implicit's solver and in implicit's own format:
 `implicit.als.AlternatingLeastSquares.load("data/als_model.npz")`. The penalty of a row grows with
 its listens (Rendle et al. 2021, see retrieval.row_penalties); tracks without a listen keep a zero
-vector. Users are folded in at the end, with their latest plays weighing most where the settings
-give a half-life.
+vector.
 """
 
 import os
@@ -18,7 +17,7 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from jobs import command, contract, listens, settings
-from jobs.retrieval import fold_in, penalty_groups, row_penalties
+from jobs.retrieval import penalty_groups, row_penalties
 from jobs.settings import Settings
 
 SEED = 20
@@ -77,16 +76,6 @@ def main() -> str:
     threads = os.cpu_count() or 1
     pairs = data.pairs()
     users, items = factorise(pairs, chosen, threads)
-    if chosen.als_half_life is not None:
-        users = fold_in(
-            data.profiles(chosen.als_half_life),
-            items,
-            items.T @ items,
-            chosen.als_regularization,
-            chosen.als_unobserved,
-            chosen.als_exponent,
-            threads,
-        )
     model = AlternatingLeastSquares(
         factors=chosen.als_factors,
         regularization=chosen.als_regularization * chosen.als_unobserved * pairs.shape[1],

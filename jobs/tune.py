@@ -1,0 +1,189 @@
+"""Choose the settings that depend on the data, by what they would have foreseen.
+
+    python -m jobs.tune --work data [--tune off|quick|full] [--heard exclude|include]
+
+Makes settings.json here and in every window. Each generator is tried on the windows "train" and
+"choose": made from the past, scored by NDCG@10 on the holdout, averaged over the two; the report
+window stays unseen. One setting after another moves to its best neighbour on a ladder of values
+until none is better. "quick" looks at users with at most 300,000 listens in all, drawn at random,
+"full" at ten times as many; "off" writes the defaults.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from jobs import als_model, command, contract, holdout, listens, metrics, settings
+from jobs.holdout import Holdout
+from jobs.listens import Listens
+from jobs.next_played import follow_counts, normalise
+from jobs.ranked import best_of_rows, first_unheard, in_blocks
+from jobs.retrieval import NormOrder, top_k
+from jobs.settings import Settings
+from jobs.top_popular import popularity
+from jobs.train_als import factorise
+
+MOST_LISTENS = {"quick": 300_000, "full": 3_000_000}
+MOST_USERS = {"quick": 2_000, "full": 20_000}
+SEED = 20
+K = 10
+TUNED_FACTORS, TUNED_EPOCHS = 64, 6  # of a trial: enough to tell settings apart
+USERS_A_BLOCK = 512
+HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, None)  # plays
+LADDERS = {
+    "popular_half_life": (1 / 24, 0.25, 1.0, 7.0, 30.0, 90.0, 365.0, None),  # days
+    "next_half_life": HALF_LIVES,
+    "next_target_exponent": (0.0, 0.15, 0.3, 0.45, 0.6),
+    "next_source_exponent": (0.0, 0.25, 0.5, 0.75, 1.0),
+    "als_regularization": (0.001, 0.002, 0.004, 0.007, 0.01, 0.015, 0.025, 0.05),
+    "als_unobserved": (0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+    "als_half_life": HALF_LIVES,
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A window's past and some of its users with what they played next."""
+
+    past: Listens
+    later: Holdout
+
+    @classmethod
+    def read(cls, window: Path, effort: str, heard: str) -> "Trial":
+        """Read a window, cut down to a sample of its users where it is large."""
+        past = listens.load(window)
+        later = holdout.read(window, past, heard).warm()
+        n = past.shape[0]
+        kept = int(n * min(1, MOST_LISTENS[effort] / max(len(past.item), 1)))
+        users = np.sort(np.random.default_rng(SEED).permutation(n)[: max(kept, 1)])
+        later = later.take(np.isin(later.row, users))
+        later = Holdout(later.user_ids, np.searchsorted(users, later.row), later.labels)
+        return cls(past.of_users(users), later.sample(MOST_USERS[effort]))
+
+    def ndcg(self, recommend: Callable[[np.ndarray, csr_matrix], np.ndarray], heard: str) -> float:
+        """NDCG@10 of recommend(users' rows, what they have heard) over the holdout's users."""
+        row = self.later.row
+
+        def block(first: int, last: int) -> np.ndarray:
+            users = row[first:last]
+            known = self.past.of_users(users).pairs()
+            known = known if heard == "exclude" else csr_matrix(known.shape, dtype=np.float32)
+            found = recommend(users, known)
+            labels = csr_matrix(self.later.labels[first:last])
+            return metrics.per_user(found, labels, K)["ndcg"]
+
+        values = list(in_blocks(block, len(row), USERS_A_BLOCK, "tune"))
+        return float(np.concatenate(values).mean()) if values else 0.0
+
+
+def popular_score(trial: Trial, chosen: Settings) -> float:
+    """NDCG@10 of the top list."""
+    top = popularity(trial.past, chosen.popular_half_life)["track_id"].to_numpy()
+    order = np.searchsorted(trial.past.track_ids, top).astype(np.int32)
+    return trial.ndcg(lambda users, heard: first_unheard(order, heard), chosen.heard)
+
+
+def next_score(trial: Trial, counts: csr_matrix, chosen: Settings) -> float:
+    """NDCG@10 of what is played next."""
+    plays = np.bincount(trial.past.item, minlength=trial.past.shape[1])
+    relation = normalise(counts, plays, chosen)
+
+    def recommend(users: np.ndarray, heard: csr_matrix) -> np.ndarray:
+        scores = trial.past.of_users(users).profiles(chosen.next_half_life) @ relation
+        return best_of_rows(csr_matrix(scores - scores.multiply(heard)), K)[0]
+
+    return trial.ndcg(recommend, chosen.heard)
+
+
+def als_score(trial: Trial, items: np.ndarray, chosen: Settings) -> float:
+    """NDCG@10 of the factorisation whose item factors are given, users folded in."""
+    order, gram = NormOrder.of(items), items.T @ items
+
+    def recommend(users: np.ndarray, heard: csr_matrix) -> np.ndarray:
+        block = trial.past.of_users(users)
+        vectors = als_model.recent_tastes(block, items, gram, chosen)
+        return top_k(vectors, order, K, heard)[0]
+
+    return trial.ndcg(recommend, chosen.heard)
+
+
+def climb(
+    chosen: Settings, names: tuple[str, ...], score: Callable[[Settings], float], log: list[str]
+) -> Settings:
+    """Move one setting after another to a neighbour on its ladder while the score rises."""
+    known = cache(score)
+    moved = True
+    while moved:
+        moved = False
+        for name in names:
+            ladder = LADDERS[name]
+            for step in (-1, 1):
+                place = ladder.index(getattr(chosen, name)) + step
+                while 0 <= place < len(ladder):
+                    changed: dict[str, Any] = {name: ladder[place]}
+                    tried = replace(chosen, **changed)
+                    if known(tried) <= known(chosen):
+                        break
+                    chosen, moved = tried, True
+                    place += step
+    values = ", ".join(f"{name} {getattr(chosen, name)}" for name in names)
+    log.append(f"{values}: NDCG@10 {known(chosen):.4f}")
+    return chosen
+
+
+def tune(trials: list[Trial], chosen: Settings, log: list[str]) -> Settings:
+    """The settings that score best on the trials, each generator by itself."""
+
+    def mean(score: Callable[[Trial], float]) -> float:
+        return float(np.mean([score(trial) for trial in trials]))
+
+    chosen = climb(
+        chosen, ("popular_half_life",), lambda s: mean(lambda t: popular_score(t, s)), log
+    )
+    counts = {
+        id(trial): follow_counts(trial.past, chosen.next_window, chosen.next_decay)
+        for trial in trials
+    }
+    names = ("next_half_life", "next_target_exponent", "next_source_exponent")
+    chosen = climb(chosen, names, lambda s: mean(lambda t: next_score(t, counts[id(t)], s)), log)
+
+    small = replace(chosen, als_factors=TUNED_FACTORS, als_epochs=TUNED_EPOCHS)
+
+    @cache
+    def factors(index: int, regularization: float, unobserved: float) -> np.ndarray:
+        tried = replace(small, als_regularization=regularization, als_unobserved=unobserved)
+        return factorise(trials[index].past.pairs(), tried, os.cpu_count() or 1)[1]
+
+    def als(s: Settings) -> float:
+        both = enumerate(trials)
+        key = s.als_regularization, s.als_unobserved
+        return float(np.mean([als_score(t, factors(i, *key), s) for i, t in both]))
+
+    return climb(chosen, ("als_regularization", "als_unobserved", "als_half_life"), als, log)
+
+
+def main() -> str:
+    """Make settings.json."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--tune", choices=["off", "quick", "full"], default="quick")
+    parser.add_argument("--heard", choices=["exclude", "include"], default="exclude")
+    args = parser.parse_args()
+    chosen = Settings(heard=args.heard)
+    windows = [args.work / "windows" / name for name in contract.WINDOWS]
+    log: list[str] = []
+    if args.tune != "off":
+        trials = [Trial.read(window, args.tune, args.heard) for window in windows[:2]]
+        chosen = tune(trials, chosen, log)
+    for folder in (*windows, args.work):
+        settings.save(folder, chosen)
+    return "; ".join(log) or "the defaults"
+
+
+if __name__ == "__main__":
+    command.run(main)
