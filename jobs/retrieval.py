@@ -108,9 +108,9 @@ def fold_in(
 ) -> np.ndarray:
     """Vectors (users, d) that fit the users' weighted plays (users, items), items held fixed.
 
-    Minimises sum_played w (1 - x·y)^2 + unobserved * sum_all (x·y)^2 + penalty |x|^2, as the
-    training does; gram is item_factors' own (d, d). The penalty grows with a user's plays:
-    see row_penalties. A user without plays gets a zero vector.
+    Minimises sum_played (unobserved + w) (1 - x·y)^2 + unobserved (sum_others (x·y)^2 +
+    penalty |x|^2), as the training does; gram is item_factors' own (d, d). The penalty grows with
+    a user's plays: see row_penalties. A user without plays gets a zero vector.
     """
     users = np.zeros((weights.shape[0], item_factors.shape[1]), np.float32)
     confidence = 1 + weights.data.astype(np.float32) / np.float32(unobserved)

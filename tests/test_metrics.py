@@ -1,0 +1,76 @@
+"""jobs.metrics beside trec_eval's own code."""
+
+import numpy as np
+import pytest
+import pytrec_eval
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+
+from jobs import metrics
+from jobs.retrieval import NOTHING
+
+ITEMS = 25
+THEIR_NAMES = {
+    "precision": "P_{}", "recall": "recall_{}", "ndcg": "ndcg_cut_{}", "hit": "success_{}",
+    "map": "map_cut_{}",
+}  # fmt: skip
+item = st.integers(0, ITEMS - 1)
+users = st.lists(
+    st.tuples(st.lists(item, unique=True, max_size=20), st.sets(item, min_size=1)),
+    min_size=1,
+    max_size=8,
+)
+
+
+def filled(lists: list[list[int]], width: int) -> np.ndarray:
+    """(users, width) items, NOTHING behind them."""
+    return np.array([found + [NOTHING] * (width - len(found)) for found in lists], np.int32)
+
+
+def as_matrix(labels: list[set[int]], dtype=np.float32) -> csr_matrix:
+    return csr_matrix([[i in own for i in range(ITEMS)] for own in labels], dtype=dtype)
+
+
+@settings(max_examples=200, deadline=None)
+@given(users, st.sampled_from([1, 3, 5, 10, 20]))
+def test_every_metric_of_a_user_equals_that_of_trec_eval(users, k):
+    lists, labels = (list(column) for column in zip(*users, strict=True))
+    ours = metrics.per_user(filled(lists, 20), as_matrix(labels), k)
+    truth = {str(u): {str(i): 1 for i in own} for u, own in enumerate(labels)}
+    run = {
+        str(u): {str(i): float(-place) for place, i in enumerate(found)}
+        for u, found in enumerate(lists)
+        if found
+    }
+    measures = {name.format(k) for name in THEIR_NAMES.values()}
+    theirs = pytrec_eval.RelevanceEvaluator(truth, measures).evaluate(run)
+    assert set(ours) == set(THEIR_NAMES) == set(metrics.PER_USER)
+    for u in range(len(users)):
+        for name, values in ours.items():
+            expected = theirs[str(u)][THEIR_NAMES[name].format(k)] if str(u) in theirs else 0
+            assert values[u] == pytest.approx(expected, abs=1e-6), name
+
+
+def test_a_list_worked_by_hand():
+    ours = metrics.per_user(np.array([[7, 1, 8, 2, NOTHING]]), as_matrix([{1, 2, 3}]), 5)
+    assert ours["precision"] == 2 / 5
+    assert ours["recall"] == 2 / 3
+    assert ours["hit"] == 1
+    assert ours["map"] == pytest.approx((1 / 2 + 2 / 4) / 3)
+    best = 1 / np.log2(2) + 1 / np.log2(3) + 1 / np.log2(4)
+    assert ours["ndcg"] == pytest.approx((1 / np.log2(3) + 1 / np.log2(5)) / best)
+
+
+def test_coverage_is_the_share_of_the_catalogue_in_the_first_k():
+    found = np.array([[1, 2, 3], [2, 1, 4], [NOTHING, NOTHING, NOTHING]])
+    assert metrics.coverage(found, 2, catalogue=8) == 2 / 8
+    assert metrics.coverage(found, 3, catalogue=8) == 4 / 8
+    assert metrics.coverage(found[2:], 3, catalogue=8) == 0
+
+
+def test_novelty_is_the_mean_of_bits_and_a_track_of_nobody_counts_as_of_one():
+    listeners = np.array([8, 4, 1, 0])  # of 8 users: 0, 1, 3 and 3 bits
+    found = np.array([[0, 1, 2], [3, NOTHING, NOTHING], [NOTHING] * 3])
+    assert metrics.novelty(found, 3, listeners, users=8).tolist() == [4 / 3, 3, 0]
+    assert metrics.novelty(found, 2, listeners, users=8).tolist() == [0.5, 3, 0]
