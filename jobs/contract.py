@@ -156,7 +156,8 @@ SERVING_ARRAYS: dict[str, np.dtype[Any]] = {
 def read(table: Table, folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a file of the contract, or the named columns of it, after checking its schema."""
     _check(table, folder)
-    return pq.read_table(folder / table.file, columns=columns, memory_map=True)
+    names = None if columns is None else list(columns)
+    return pq.read_table(folder / table.file, columns=names, memory_map=True)
 
 
 def batches(

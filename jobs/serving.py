@@ -106,7 +106,9 @@ def _write_lists(
 def _blocks(table: Table, folder: Path, columns: list[str]) -> Iterator[dict[str, np.ndarray]]:
     """The columns of a file as arrays, a block of rows at a time, with a progress bar."""
     rows = contract.n_rows(table, folder)
-    with tqdm(total=rows, desc=f"pack {table.file}", unit="row", unit_scale=True) as bar:
+    with tqdm(
+        total=rows, desc=f"pack {table.file}", unit=" rows", unit_scale=True, disable=None
+    ) as bar:
         for batch in contract.batches(table, folder, columns):
             if batch.num_rows:
                 yield {name: batch[name].to_numpy() for name in columns}

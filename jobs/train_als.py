@@ -3,16 +3,16 @@
     python -m jobs.train_als --work data
 
 Makes als_model.npz, by implicit's solver and in implicit's own format:
-`implicit.als.AlternatingLeastSquares.load("data/als_model.npz")`. The penalty of a row grows with
-its listens (Rendle et al. 2021, see retrieval.row_penalties); tracks without a listen keep a zero
-vector.
+`implicit.cpu.als.AlternatingLeastSquares.load("data/als_model.npz")`. The penalty of a row grows
+with its listens (Rendle et al. 2021, see retrieval.row_penalties); implicit knows one for all rows,
+so the file has the mean of the users'. Tracks without a listen keep a zero vector.
 """
 
 import os
 
 import numpy as np
-from implicit.als import AlternatingLeastSquares
 from implicit.cpu._als import least_squares_cg
+from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
@@ -46,14 +46,19 @@ def _groups(weights: csr_matrix, chosen: Settings) -> list[tuple[np.ndarray, csr
     """Rows that share a penalty, with implicit's confidences (1 + weight of a play) and it."""
     confidence = weights.copy()
     confidence.data = 1 + confidence.data / np.float32(chosen.als_unobserved)
-    penalty = row_penalties(
+    groups = penalty_groups(_penalties(weights, chosen))
+    return [(rows, confidence[rows], value) for rows, value in groups]
+
+
+def _penalties(weights: csr_matrix, chosen: Settings) -> np.ndarray:
+    """(rows,) each row's penalty, in implicit's units."""
+    return row_penalties(
         weights.getnnz(axis=1),
         weights.shape[1],
         chosen.als_regularization,
         chosen.als_unobserved,
         chosen.als_exponent,
     )
-    return [(rows, confidence[rows], value) for rows, value in penalty_groups(penalty)]
 
 
 def _solve(
@@ -78,8 +83,8 @@ def main() -> str:
     users, items = factorise(pairs, chosen, threads)
     model = AlternatingLeastSquares(
         factors=chosen.als_factors,
-        regularization=chosen.als_regularization * chosen.als_unobserved * pairs.shape[1],
-        alpha=1 / chosen.als_unobserved,
+        regularization=float(_penalties(pairs, chosen).mean()),
+        alpha=1 + 1 / chosen.als_unobserved,
         iterations=chosen.als_epochs,
         random_state=SEED,
     )

@@ -157,17 +157,18 @@ def main() -> str:
     data = listens.load(args.work)
     split, reason = choose_split(data, args.split, args.share, args.gap)
     windows = by_time(data, args.share, args.gap) if split == "time" else by_user(data, args.share)
-    held = []
-    for name, window in zip(reversed(contract.WINDOWS), windows, strict=True):
+    named = dict(zip(reversed(contract.WINDOWS), windows, strict=True))
+    for name, window in named.items():
         if not (window.past.any() and window.holdout.any()):
             raise JobError(
                 f"the {split} split leaves the window {name!r} without a past or a holdout: "
                 f"there are {len(data.user):,} listens; give more of them, or another --split"
             )
-        facts = {"split": split, "reason": reason, "share": args.share, "gap_days": args.gap}
+    facts = {"split": split, "reason": reason, "share": args.share, "gap_days": args.gap}
+    for name, window in named.items():
         write_window(args.work, name, data, window, facts)
-        held.append(f"{name} {int(window.holdout.sum()):,}")
-    return f"{split} split ({reason}); listens held out: {', '.join(held)}"
+    held = ", ".join(f"{name} {int(window.holdout.sum()):,}" for name, window in named.items())
+    return f"{split} split ({reason}); listens held out: {held}"
 
 
 if __name__ == "__main__":
