@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix, diags_array
 from jobs import als_model, contract, listens, settings
 from jobs.contract import LIST_LENGTH
 from jobs.listens import SECONDS_A_DAY, Listens
-from jobs.ranked import best_of_rows, first_unheard, read_lists, read_matrix
+from jobs.ranked import best_of_rows, first_unheard, matrix_of_lists, read_lists, read_matrix
 from jobs.retrieval import NOTHING
 from jobs.settings import Settings
 
@@ -74,7 +74,7 @@ class Past:
         plays = np.log1p(np.bincount(self.data.item, minlength=self.data.shape[1])) + 0.1
         by_artist = _scale_rows(self.artists, plays).T.tocsr()
         items, scores = best_of_rows(by_artist, TRACKS_AN_ARTIST)
-        return _matrix_of_lists(items, scores, self.data.shape[1])
+        return matrix_of_lists(items, scores, self.data.shape[1])
 
     @cached_property
     def item_features(self) -> dict[str, np.ndarray]:
@@ -241,12 +241,6 @@ def _incidence(lists: pa.ChunkedArray) -> csr_matrix:
     result = csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape)
     result.data[:] = 1
     return result
-
-
-def _matrix_of_lists(items: np.ndarray, scores: np.ndarray, columns: int) -> csr_matrix:
-    rows, places = np.nonzero(items != NOTHING)
-    values = scores[rows, places]
-    return csr_matrix((values, (rows, items[rows, places])), (len(items), columns))
 
 
 def feature_names(past: Past) -> list[str]:

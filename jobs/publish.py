@@ -22,10 +22,6 @@ import pyarrow.parquet as pq
 from jobs import command, contract, serving, settings
 from jobs.contract import JobError
 
-RELEASED = (
-    contract.LISTENS, contract.USERS, contract.ITEMS, contract.TOP_POPULAR, contract.PERSONAL_ALS,
-    contract.SIMILAR, contract.NEXT_PLAYED, contract.RECOMMENDATIONS,
-)  # fmt: skip
 OTHERS = {
     contract.ALS_MODEL: "jobs.train_als",
     contract.METRICS: "jobs.evaluate",
@@ -36,7 +32,7 @@ BLENDING = {"rule": "alternate"}
 
 def check(work: Path) -> None:
     """JobError if a file of a release is missing or not what the contract says."""
-    for table in RELEASED:
+    for table in contract.RELEASED:
         contract.read(table, work, [])
     for name, made_by in OTHERS.items():
         if not (work / name).is_file():
@@ -78,7 +74,7 @@ def manifest(folder: Path, release: str) -> dict[str, Any]:
         "files": {str(path.relative_to(folder)): describe(path) for path in files},
         "schemas": {
             table.file: {field.name: str(field.type) for field in table.schema}
-            for table in RELEASED
+            for table in contract.RELEASED
         },
         "serving": {name: str(dtype) for name, dtype in contract.SERVING_ARRAYS.items()},
         "metrics": contract.read_json(folder / contract.METRICS, made_by="jobs.evaluate"),
@@ -102,7 +98,7 @@ def main() -> str:
     releases = work / contract.RELEASES
     release = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     with new_folder(releases, release) as folder:
-        for name in [table.file for table in RELEASED] + list(OTHERS):
+        for name in [table.file for table in contract.RELEASED] + list(OTHERS):
             os.link(work / name, folder / name)
         if (work / settings.FILE).exists():
             os.link(work / settings.FILE, folder / settings.FILE)

@@ -35,9 +35,12 @@ NEGATIVES = 40  # a user, drawn from the candidates that were not played
 SEED = 20
 PARAMETERS = {
     "loss_function": "QueryRMSE",
-    "iterations": 200,
+    "iterations": 150,
     "depth": 6,
-    "learning_rate": 0.08,
+    "learning_rate": 0.05,
+    "l2_leaf_reg": 20,
+    "rsm": 0.5,  # of the features that a tree may choose from
+    "border_count": 64,
     "random_seed": SEED,
     "allow_writing_files": False,
     "verbose": False,

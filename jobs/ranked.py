@@ -104,6 +104,13 @@ def _largest_first(
     return place, starts[row] + (key & 0x3FFFFF).astype(np.int64)
 
 
+def matrix_of_lists(items: np.ndarray, scores: np.ndarray, columns: int) -> csr_matrix:
+    """(rows, columns) float32: lists as best_of_rows returns them, as a sparse matrix."""
+    row, place = np.nonzero(items != NOTHING)
+    entries = scores[row, place], (row, items[row, place])
+    return csr_matrix(entries, (len(items), columns), dtype=np.float32)
+
+
 def first_unheard(order: np.ndarray, heard: csr_matrix) -> np.ndarray:
     """(users, 100) int32: the first items of one order that each user (row of heard) hasn't heard.
 

@@ -5,7 +5,7 @@
 Makes settings.json here and in every window. Each generator is tried on the windows "train" and
 "choose": made from the past, scored by NDCG@10 on the holdout, averaged over the two; the report
 window stays unseen. One setting after another moves to its best neighbour on a ladder of values
-until none is better. "quick" looks at users with at most 300,000 listens in all, drawn at random,
+until none is clearly better. "quick" looks at users with at most 200,000 listens in all, drawn at random,
 "full" at ten times as many; "off" writes the defaults.
 """
 
@@ -23,16 +23,17 @@ from jobs import als_model, command, contract, holdout, listens, metrics, settin
 from jobs.holdout import Holdout
 from jobs.listens import Listens
 from jobs.next_played import follow_counts, normalise
-from jobs.ranked import best_of_rows, first_unheard, in_blocks
+from jobs.ranked import best_of_rows, first_unheard, in_blocks, matrix_of_lists
 from jobs.retrieval import NormOrder, top_k
 from jobs.settings import Settings
 from jobs.top_popular import popularity
 from jobs.train_als import factorise
 
-MOST_LISTENS = {"quick": 300_000, "full": 3_000_000}
-MOST_USERS = {"quick": 2_000, "full": 20_000}
+MOST_LISTENS = {"quick": 200_000, "full": 2_000_000}
+MOST_USERS = {"quick": 1_500, "full": 20_000}
 SEED = 20
 K = 10
+MARGIN = 1.003  # a step has to gain that much, or it is noise
 TUNED_FACTORS, TUNED_EPOCHS = 64, 6  # of a trial: enough to tell settings apart
 USERS_A_BLOCK = 512
 HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, None)  # plays
@@ -92,7 +93,8 @@ def popular_score(trial: Trial, chosen: Settings) -> float:
 def next_score(trial: Trial, counts: csr_matrix, chosen: Settings) -> float:
     """NDCG@10 of what is played next."""
     plays = np.bincount(trial.past.item, minlength=trial.past.shape[1])
-    relation = normalise(counts, plays, chosen)
+    lists = best_of_rows(normalise(counts, plays, chosen), contract.LIST_LENGTH)
+    relation = matrix_of_lists(*lists, trial.past.shape[1])
 
     def recommend(users: np.ndarray, heard: csr_matrix) -> np.ndarray:
         scores = trial.past.of_users(users).profiles(chosen.next_half_life) @ relation
@@ -128,7 +130,7 @@ def climb(
                 while 0 <= place < len(ladder):
                     changed: dict[str, Any] = {name: ladder[place]}
                     tried = replace(chosen, **changed)
-                    if known(tried) <= known(chosen):
+                    if known(tried) <= MARGIN * known(chosen):
                         break
                     chosen, moved = tried, True
                     place += step
