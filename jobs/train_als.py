@@ -21,6 +21,7 @@ from jobs.retrieval import penalty_groups, row_penalties
 from jobs.settings import Settings
 
 SEED = 20
+WORTH_THREADS = 30_000  # listens: with fewer, threads wait for each other longer than they work
 
 
 def factorise(pairs: csr_matrix, chosen: Settings, threads: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +71,8 @@ def _solve(
     """Improve the factors of one side in place, those of the other held fixed."""
     for rows, confidence, penalty in groups:
         part = factors[rows]
-        least_squares_cg(confidence, part, others, penalty, num_threads=threads)
+        n = threads if confidence.nnz > WORTH_THREADS else 1
+        least_squares_cg(confidence, part, others, penalty, num_threads=n)
         factors[rows] = part
 
 

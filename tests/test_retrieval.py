@@ -9,9 +9,9 @@ from implicit.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix, random_array
 from threadpoolctl import threadpool_limits
 
+from jobs import train_als
 from jobs.retrieval import NOTHING, NormOrder, fold_in, penalty_groups, row_penalties, top_k
 from jobs.settings import Settings
-from jobs.train_als import factorise
 
 
 @dataclass(frozen=True)
@@ -163,12 +163,13 @@ def test_groups_of_penalties_lose_no_row_and_change_none_by_over_a_tenth(penalti
         assert penalties[rows].max() <= penalties[rows].min() * 1.1 * (1 + 1e-9)
 
 
-def test_results_do_not_depend_on_the_number_of_threads():
+def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
+    monkeypatch.setattr(train_als, "WORTH_THREADS", 0)
     weights = plays(5, 300, 200, 0.05)
     items = np.random.default_rng(5).normal(size=(200, 16)).astype(np.float32)
     folded = [fold_in(weights, items, items.T @ items, 0.01, 0.1, 1.0, n) for n in (1, 2, 3)]
     weights.data[:] = 1
     chosen = Settings(als_factors=16, als_epochs=3)
-    trained = [np.concatenate(factorise(weights, chosen, n)) for n in (1, 2, 3)]
+    trained = [np.concatenate(train_als.factorise(weights, chosen, n)) for n in (1, 2, 3)]
     for one, *others in (folded, trained):
         assert all(np.array_equal(one, other) for other in others)
