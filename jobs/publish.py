@@ -15,10 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from api.blending import Blending
 from jobs import command, contract, serving, settings
 from jobs.contract import JobError
 
@@ -27,7 +29,6 @@ OTHERS = {
     contract.METRICS: "jobs.evaluate",
     "ranking.json": "jobs.rank",
 }
-BLENDING = {"rule": "alternate"}
 
 
 def check(work: Path) -> None:
@@ -78,7 +79,7 @@ def manifest(folder: Path, release: str) -> dict[str, Any]:
         },
         "serving": {name: str(dtype) for name, dtype in contract.SERVING_ARRAYS.items()},
         "metrics": contract.read_json(folder / contract.METRICS, made_by="jobs.evaluate"),
-        "settings": vars(chosen) | {"blending": BLENDING},
+        "settings": vars(chosen) | {"blending": msgspec.to_builtins(Blending())},
         "data": {"first": first.isoformat(), "last": last.isoformat()},
     }
 

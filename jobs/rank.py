@@ -4,8 +4,9 @@
 
 A CatBoost model learns from the windows which candidates were played next: from "train", to be
 judged on "choose" beside every single generator; the best of them serves. It learns again from
-"train" and "choose" to make windows/report/recommendations.parquet, and from all three to make
-recommendations.parquet. ranking.json says what was chosen and by how much.
+"train" and "choose" to make the lists of "report", and from all three to make those for tomorrow:
+recommendations.parquet here and in windows/choose and windows/report. ranking.json says what was
+chosen and by how much.
 """
 
 import os
@@ -167,7 +168,7 @@ def recommend(
 
 
 def main() -> str:
-    """Make recommendations.parquet here and in windows/report."""
+    """Make recommendations.parquet here and in the windows choose and report."""
     work = command.parser(__doc__).parse_args().work
     folders = {name: work / "windows" / name for name in contract.WINDOWS}
     past = Past.read(folders["train"])
@@ -183,6 +184,8 @@ def main() -> str:
     ranker = learn(learnt, names)
     examples, judged = learn_and_judge(past, labels_of(folders["choose"], past), ranker)
     rule = max(judged, key=lambda name: judged[name])
+    none = csr_matrix(past.data.shape, dtype=np.float32)
+    recommend(folders["choose"], past, rule, ranker, none)
     learnt.append(examples)
 
     past = Past.read(folders["report"])

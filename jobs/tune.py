@@ -5,8 +5,8 @@
 Makes settings.json here and in every window. Each generator is tried on the windows "train" and
 "choose": made from the past, scored by NDCG@10 on the holdout, averaged over the two; the report
 window stays unseen. One setting after another moves to its best neighbour on a ladder of values
-until none is clearly better. "quick" looks at users with at most 200,000 listens in all, drawn at random,
-"full" at ten times as many; "off" writes the defaults.
+until none is clearly better. "quick" looks at users with at most 200,000 listens in all, drawn at
+random, "full" at ten times as many; "off" writes the defaults.
 """
 
 import os
