@@ -177,21 +177,28 @@ def n_rows(table: Table, folder: Path) -> int:
 def _check(table: Table, folder: Path) -> pq.FileMetaData:
     path = folder / table.file
     if not path.is_file():
-        raise JobError(f"{path} is missing: run python -m {table.made_by} --work {folder}")
+        raise JobError(f"{path} is missing: run {_command(table, folder)}")
     try:
         metadata = pq.read_metadata(path)
     except (pa.ArrowException, OSError) as error:
         raise JobError(
-            f"{path} is not a whole parquet file ({error}): "
-            f"run python -m {table.made_by} --work {folder} again"
+            f"{path} is not a whole parquet file ({error}): run {_command(table, folder)} again"
         ) from None
     found = metadata.schema.to_arrow_schema()
     if not found.equals(table.schema):
         raise JobError(
             f"{path} has the columns {_columns(found)}, expected {_columns(table.schema)}: "
-            f"run python -m {table.made_by} --work {folder} again"
+            f"run {_command(table, folder)} again"
         )
     return metadata
+
+
+def _command(table: Table, folder: Path) -> str:
+    """What makes the file; some of those in WORK/windows/NAME are made from WORK."""
+    job, work = table.made_by, folder
+    if folder.parent.name == "windows" and job in ("jobs.prepare", "jobs.windows", "jobs.rank"):
+        job, work = job.replace("prepare", "windows"), folder.parent.parent
+    return f"python -m {job} --work {work}"
 
 
 def _columns(schema: pa.Schema) -> str:

@@ -32,12 +32,15 @@ OTHERS = {
 
 
 def check(work: Path) -> None:
-    """JobError if a file of a release is missing or not what the contract says."""
+    """JobError if a file is missing or not what the contract says, or current is no link."""
     for table in contract.RELEASED:
         contract.read(table, work, [])
     for name, made_by in OTHERS.items():
         if not (work / name).is_file():
             raise JobError(f"{work / name} is missing: run python -m {made_by} --work {work}")
+    link = work / contract.CURRENT
+    if link.exists() and not link.is_symlink():
+        raise JobError(f"{link} is no link, though this job makes one: move it elsewhere")
 
 
 @contextmanager

@@ -3,6 +3,9 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+import msgspec
 
 from jobs import contract
 
@@ -13,7 +16,7 @@ FILE = "settings.json"
 class Settings:
     """Every choice that depends on the data; half-lives of None mean that nothing decays."""
 
-    heard: str = "exclude"  # whether a track already heard may be recommended: exclude | include
+    heard: Literal["exclude", "include"] = "exclude"  # may a track already heard be recommended
     popular_half_life: float | None = None  # days after which a listen counts half
     als_factors: int = 128
     als_regularization: float = 0.01
@@ -40,7 +43,10 @@ def load(work: Path) -> Settings:
         raise contract.JobError(
             f"{path} has the unknown settings {unknown}; known: {sorted(known)}"
         )
-    return Settings(**content)
+    try:
+        return msgspec.convert(content, Settings)
+    except msgspec.ValidationError as error:
+        raise contract.JobError(f"{path} can't be used: {error}") from None
 
 
 def save(work: Path, settings: Settings) -> None:

@@ -29,6 +29,7 @@ from jobs.listens import SECONDS_A_DAY, Listens
 FEWEST_LISTENS = 3  # of a user from whom "user" holds something out
 SHORT_LIFE = 0.02  # of the data's span: users who come once
 FEWEST_KNOWN = 0.5  # of the holdout's users should have a past
+MOST_DAYS = 36_500  # of a gap
 BRIEF_TRACKS = 0.1  # of the data's span: tracks that come and go
 
 
@@ -152,10 +153,15 @@ def main() -> str:
     args = parser.parse_args()
     if not 0 < args.share <= 0.25:
         raise JobError(f"--share is {args.share}: expected more than 0 and at most 0.25")
-    if args.gap < 0:
-        raise JobError(f"--gap is {args.gap}: expected 0 or more days")
+    if not 0 <= args.gap <= MOST_DAYS:
+        raise JobError(f"--gap is {args.gap}: expected 0 to {MOST_DAYS:,} days")
     data = listens.load(args.work)
     split, reason = choose_split(data, args.split, args.share, args.gap)
+    if split == "user" and args.gap:
+        raise JobError(
+            f"--gap is for the time split, but this is the user split ({reason}): "
+            f"leave --gap out, or add --split time"
+        )
     windows = by_time(data, args.share, args.gap) if split == "time" else by_user(data, args.share)
     named = dict(zip(reversed(contract.WINDOWS), windows, strict=True))
     for name, window in named.items():

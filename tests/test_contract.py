@@ -79,6 +79,20 @@ def test_a_missing_file_names_the_job_that_makes_it(table, tmp_path):
         next(contract.batches(table, tmp_path, table.schema.names))
 
 
+@pytest.mark.parametrize(
+    ("table", "command"),
+    [
+        (contract.LISTENS, "jobs.windows --work work"),
+        (contract.HOLDOUT, "jobs.windows --work work"),
+        (contract.SIMILAR, "jobs.similar --work work/windows/choose"),
+        (contract.RECOMMENDATIONS, "jobs.rank --work work"),
+    ],
+)
+def test_a_missing_file_of_a_window_names_the_job_and_the_folder_to_run_it_in(table, command):
+    with pytest.raises(JobError, match=rf"is missing: run python -m {command}$"):
+        contract.read(table, Path("work/windows/choose"))
+
+
 @each_table
 def test_a_truncated_file_names_the_job_that_makes_it(table, tmp_path):
     contract.write(table, tmp_path, some(table, 1))

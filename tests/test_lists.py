@@ -252,8 +252,16 @@ def test_files_of_different_runs_are_not_mixed(tmp_path):
         run("top_popular", tmp_path)
 
 
-def test_unknown_settings_are_an_error(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"als_factor": 3}, r"unknown settings \['als_factor'\]"),
+        ({"als_factors": "many"}, r"Expected `int`, got `str` - at `\$.als_factors`"),
+        ({"heard": "maybe"}, "Invalid enum value 'maybe'"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_an_error(content, says, tmp_path):
     save_listens(tmp_path, [(1, 10, 0)])
-    contract.write_json(tmp_path / "settings.json", {"als_factor": 3})
-    with pytest.raises(JobError, match=r"unknown settings \['als_factor'\]"):
+    contract.write_json(tmp_path / "settings.json", content)
+    with pytest.raises(JobError, match=says):
         run("top_popular", tmp_path)

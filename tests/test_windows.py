@@ -159,6 +159,8 @@ def test_by_user_a_holdout_is_the_end_of_each_history_up_to_the_later_holdout(da
         (["--share", "0"], "--share is 0.0"),
         (["--share", "0.3"], "--share is 0.3"),
         (["--gap", "-1"], "--gap is -1.0"),
+        (["--gap", "nan"], "--gap is nan"),
+        (["--gap", "1", "--split", "user"], "--gap is for the time split"),
         (["--split", "time", "--gap", "400"], "without a past or a holdout"),
     ],
 )
