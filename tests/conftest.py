@@ -1,0 +1,28 @@
+"""What several test files share: a made sample, and one run of the whole line on it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs import sample_data
+from tests.work import run_line
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The three input files of a small synthetic sample."""
+    folder = tmp_path_factory.mktemp("sample")
+    sizes = ["--users", "300", "--tracks", "400", "--listens", "9000"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["sample_data", "--out", str(folder), *sizes])
+        sample_data.main()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every job has run on the sample; not to be changed."""
+    work = tmp_path_factory.mktemp("finished")
+    run_line(sample, work)
+    return work
