@@ -65,10 +65,10 @@ def test_with_a_half_life_a_listen_halves_every_so_many_days_before_the_last(tmp
 
 
 def test_equally_popular_tracks_come_by_listeners_then_id(tmp_path):
-    save_listens(tmp_path, [(1, 30, 0), (1, 30, 0), (1, 20, 0), (2, 20, 0), (3, 9, 0), (4, 9, 0)])
+    save_listens(tmp_path, [(1, 5, 0), (1, 5, 0), (1, 20, 0), (2, 20, 0), (3, 9, 0), (4, 9, 0)])
     settings.save(tmp_path, Settings(popular_half_life=1.0))
     run("top_popular", tmp_path)
-    assert [row[0] for row in rows(contract.TOP_POPULAR, tmp_path)] == [9, 20, 30]
+    assert [row[0] for row in rows(contract.TOP_POPULAR, tmp_path)] == [9, 20, 5]
 
 
 # --- train_als
