@@ -23,6 +23,7 @@ from jobs.settings import Settings
 
 GENERATORS = ("popular", "als", "next", "last", "similar", "artist", "own")
 TRACKS_AN_ARTIST = 20
+LAST_PLAYS = 5  # each of which is looked at alone
 HORIZONS = (0.01, 0.05, 0.25)  # shares of all listens, counted from the end
 
 
@@ -129,6 +130,7 @@ def pool(past: Past, users: np.ndarray) -> Pool:
     for name in GENERATORS:
         result.places[name] = _places(lists[name], keys, past.data.shape[1])
     _add_scores(result, past, scores, users)
+    _add_last_plays(result, past, block)
     _add_context(result, past, block)
     return result
 
@@ -182,6 +184,18 @@ def _add_scores(result: Pool, past: Past, scores: dict[str, csr_matrix], users: 
     for name, places in result.places.items():
         features[f"{name}_rank"] = places
     features["generators"] = np.sum([~np.isnan(p) for p in result.places.values()], axis=0)
+
+
+def _add_last_plays(result: Pool, past: Past, block: Listens) -> None:
+    """How each of the user's last plays, taken alone, is followed by the candidate."""
+    for back in range(1, LAST_PLAYS + 1):
+        at = block.starts[1:] - back
+        there = np.flatnonzero(at >= block.starts[:-1])
+        played = csr_matrix(
+            (np.ones(len(there), np.float32), (there, block.item[at[there]])), block.shape
+        )
+        followers = csr_matrix(played @ past.next_played)
+        result.features[f"follows_{back}"] = _look_up(followers, result.row, result.item)
 
 
 def _add_context(result: Pool, past: Past, block: Listens) -> None:
