@@ -65,6 +65,13 @@ class Past:
         )
 
     @cached_property
+    def top_place(self) -> np.ndarray:
+        """(items,): where a track stands in the top list; its length for one that nobody played."""
+        result = np.full(self.data.shape[1], len(self.top))
+        result[self.top] = np.arange(len(self.top))
+        return result
+
+    @cached_property
     def gram(self) -> np.ndarray:
         """(d, d): the item factors' own product."""
         return self.item_factors.T @ self.item_factors
@@ -105,6 +112,7 @@ class Pool:
 
     row: np.ndarray
     item: np.ndarray
+    top_place: np.ndarray  # (n,) where the item stands in the top list, from 0
     places: dict[str, np.ndarray] = field(default_factory=dict)  # generator: (n,) 1 is best, or NaN
     features: dict[str, np.ndarray] = field(default_factory=dict)  # name: (n,) float32
 
@@ -126,7 +134,7 @@ def pool(past: Past, users: np.ndarray) -> Pool:
         lists[name], _ = best_of_rows(csr_matrix(open_scores), LIST_LENGTH)
     keys = _keys(lists, past.data.shape[1])
     row, item = np.divmod(keys, past.data.shape[1])
-    result = Pool(row.astype(np.int32), item.astype(np.int32))
+    result = Pool(row.astype(np.int32), item.astype(np.int32), past.top_place[item])
     for name in GENERATORS:
         result.places[name] = _places(lists[name], keys, past.data.shape[1])
     _add_scores(result, past, scores, users)

@@ -11,7 +11,7 @@ chosen and by how much.
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from scipy.sparse import csr_matrix
 
 from jobs import candidates, command, contract, holdout, metrics
 from jobs.candidates import GENERATORS, Past, Pool
-from jobs.contract import LIST_LENGTH, JobError
+from jobs.contract import LIST_LENGTH
 from jobs.ranked import in_blocks, rows_of
 from jobs.retrieval import NOTHING
 
@@ -89,30 +89,29 @@ def draw(pool: Pool, labels: csr_matrix, users: np.ndarray) -> Examples:
     return Examples(pool.matrix()[kept], played[kept], users[pool.row[kept]])
 
 
-def joined(parts: list[Examples]) -> Examples:
-    """All examples in one."""
-    names = (field.name for field in fields(Examples))
-    return Examples(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-
-def learn(windows: list[Examples], names: list[str]) -> CatBoost:
-    """Fit the ranker; a group is one user in one window."""
-    every = joined(windows)
-    if not every.played.any():
-        raise JobError("no candidate was played in the windows: there is nothing to learn from")
-    window = np.repeat(np.arange(len(windows)), [len(part.user) for part in windows])
-    group = every.user.astype(np.int64) * len(windows) + window
-    data = Groups(
-        every.features, every.played.astype(np.float32), group_id=group, feature_names=names
-    )
+def learn(windows: list[list[Examples]], names: list[str]) -> CatBoost | None:
+    """Fit the ranker; a group is one user in one window. None where there is nothing to learn."""
+    parts = [(i, part) for i, window in enumerate(windows) for part in window]
+    played = np.concatenate([np.zeros(0, bool)] + [part.played for _, part in parts])
+    if played.all() or not played.any():
+        return None
+    features = np.concatenate([part.features for _, part in parts])
+    group = np.concatenate([part.user.astype(np.int64) * len(windows) + i for i, part in parts])
+    data = Groups(features, played.astype(np.float32), group_id=group, feature_names=names)
     return CatBoost(PARAMETERS | {"thread_count": os.cpu_count()}).fit(data)
 
 
-def scores_of(pool: Pool, rule: str, ranker: CatBoost) -> np.ndarray:
-    """(n,) how a rule values each candidate: the ranker, or one generator's places."""
+def scores_of(pool: Pool, rule: str, ranker: CatBoost | None) -> np.ndarray:
+    """(n,) float32: how a rule values each candidate.
+
+    The ranker's prediction; or one generator's places, and behind them the order of the top list.
+    """
     if rule == RANKER:
+        assert ranker is not None
         return ranker.predict(pool.matrix(), thread_count=1).astype(np.float32)
-    return -np.nan_to_num(pool.places[rule], nan=np.inf)
+    places = pool.places[rule]
+    behind = LIST_LENGTH + 1 + pool.top_place
+    return -np.where(np.isnan(places), behind, places).astype(np.float32)
 
 
 def best_lists(pool: Pool, scores: np.ndarray, users: int) -> tuple[np.ndarray, np.ndarray]:
@@ -128,86 +127,85 @@ def best_lists(pool: Pool, scores: np.ndarray, users: int) -> tuple[np.ndarray, 
 
 
 def learn_and_judge(
-    past: Past, labels: csr_matrix, ranker: CatBoost
-) -> tuple[Examples, dict[str, float]]:
-    """Examples of a window, and NDCG@10 of the ranker and of every generator on its users."""
+    past: Past, labels: csr_matrix, ranker: CatBoost | None
+) -> tuple[list[Examples], dict[str, float]]:
+    """Examples of a window, and NDCG@10 of every generator and the ranker on its users."""
     users = np.flatnonzero(labels.getnnz(axis=1))
+    rules = [*GENERATORS, RANKER] if ranker else [*GENERATORS]
 
     def visit(pool: Pool, part: slice) -> tuple[Examples, list[np.ndarray]]:
         wanted = csr_matrix(labels[users[part]])
         judged = []
-        for rule in (RANKER, *GENERATORS):
+        for rule in rules:
             found, _ = best_lists(pool, scores_of(pool, rule, ranker), wanted.shape[0])
             judged.append(metrics.per_user(found, wanted, 10)["ndcg"])
         return draw(pool, wanted, users[part]), judged
 
-    drawn, judged = zip(*over_users(past, users, visit, "choose"), strict=True)
-    means = np.concatenate(judged, axis=1).mean(axis=1).tolist()
-    return joined(list(drawn)), dict(zip((RANKER, *GENERATORS), means, strict=True))
+    seen = list(over_users(past, users, visit, "choose"))
+    ndcg = np.concatenate([np.zeros((len(rules), 0))] + [judged for _, judged in seen], axis=1)
+    means = ndcg.sum(axis=1) / max(len(users), 1)
+    return [drawn for drawn, _ in seen], dict(zip(rules, means.tolist(), strict=True))
 
 
 def recommend(
-    work: Path, past: Past, rule: str, ranker: CatBoost, labels: csr_matrix
-) -> tuple[int, Examples]:
-    """Write a folder's recommendations.parquet; returns its rows, and examples from its labels."""
+    work: Path, past: Past, rule: str, ranker: CatBoost | None, labels: csr_matrix | None = None
+) -> tuple[int, list[Examples]]:
+    """Write a folder's recommendations.parquet; returns its rows, and examples if given labels."""
     users = np.arange(past.data.shape[0])
     ids = past.data.user_ids, past.data.track_ids
 
-    def visit(pool: Pool, part: slice) -> tuple[pa.Table, Examples]:
+    def visit(pool: Pool, part: slice) -> tuple[pa.Table, list[Examples]]:
         found, scores = best_lists(pool, scores_of(pool, rule, ranker), part.stop - part.start)
         table = rows_of(contract.RECOMMENDATIONS, ids[0][part], ids[1], found, scores)
-        return table, draw(pool, csr_matrix(labels[part]), users[part])
+        examples = [] if labels is None else [draw(pool, csr_matrix(labels[part]), users[part])]
+        return table, examples
 
     written, drawn = 0, []
     with contract.writer(contract.RECOMMENDATIONS, work) as append:
         for table, examples in over_users(past, users, visit, work.name):
             append(table)
             written += len(table)
-            drawn.append(examples)
-    return written, joined(drawn)
+            drawn += examples
+    return written, drawn
 
 
 def main() -> str:
     """Make recommendations.parquet here and in the windows choose and report."""
     work = command.parser(__doc__).parse_args().work
-    folders = {name: work / "windows" / name for name in contract.WINDOWS}
-    past = Past.read(folders["train"])
+    train, choose, report = (work / "windows" / name for name in contract.WINDOWS)
+    past = Past.read(train)
     names = candidates.feature_names(past)
-    labels = labels_of(folders["train"], past)
+    labels = labels_of(train, past)
     users = np.flatnonzero(labels.getnnz(axis=1))
-    drawn = over_users(
-        past, users, lambda pool, at: draw(pool, labels[users[at]], users[at]), "train"
-    )
-    learnt = [joined(list(drawn))]
+    learnt = [
+        list(
+            over_users(
+                past, users, lambda pool, at: draw(pool, labels[users[at]], users[at]), "train"
+            )
+        )
+    ]
 
-    past = Past.read(folders["choose"])
-    ranker = learn(learnt, names)
-    examples, judged = learn_and_judge(past, labels_of(folders["choose"], past), ranker)
+    past, ranker = Past.read(choose), learn(learnt, names)
+    examples, judged = learn_and_judge(past, labels_of(choose, past), ranker)
     rule = max(judged, key=lambda name: judged[name])
-    none = csr_matrix(past.data.shape, dtype=np.float32)
-    recommend(folders["choose"], past, rule, ranker, none)
+    recommend(choose, past, rule, ranker)
     learnt.append(examples)
 
-    past = Past.read(folders["report"])
-    ranker = learn(learnt, names)
-    importance = ranker.get_feature_importance(type="PredictionValuesChange").tolist()
-    labels = labels_of(folders["report"], past)
-    learnt.append(recommend(folders["report"], past, rule, ranker, labels)[1])
+    past, ranker = Past.read(report), learn(learnt, names)
+    importance = ranker.get_feature_importance(type="PredictionValuesChange") if ranker else []
+    learnt.append(recommend(report, past, rule, ranker, labels_of(report, past))[1])
 
-    past = Past.read(work)
-    ranker = learn(learnt, names)
-    written, _ = recommend(work, past, rule, ranker, csr_matrix(past.data.shape, dtype=np.float32))
+    past, ranker = Past.read(work), learn(learnt, names)
+    written, _ = recommend(work, past, rule, ranker)
     content = {
         "rule": rule,
         "ndcg@10_on_choose": judged,
-        "feature_importance": dict(zip(names, importance, strict=True)),
+        "feature_importance": dict(zip(names, map(float, importance), strict=False)),
     }
     contract.write_json(work / RANKING, content)
-    single = max(GENERATORS, key=lambda name: judged[name])
-    return (
-        f"{written:,} rows by {rule}; on the window choose NDCG@10 {judged[RANKER]:.4f} by the "
-        f"ranker, {judged[single]:.4f} by the best single generator ({single})"
-    )
+    shown = sorted(judged, key=lambda name: -judged[name])[:3]
+    figures = ", ".join(f"{name} {judged[name]:.4f}" for name in shown)
+    return f"{written:,} rows by {rule}; NDCG@10 on the window choose: {figures}"
 
 
 if __name__ == "__main__":
