@@ -13,7 +13,7 @@
 #   --tune EFFORT       off | quick | full: how long to look for the best settings
 #   --split KIND        auto | time | user: how the past is cut for evaluation
 #   --share NUMBER      share of the listens that each of the three windows holds out
-#   --gap DAYS          days between a window's past and what it foresees
+#   --gap DAYS          days between a window's past and what it foresees (time split)
 #   --max-bad-share X   stop if more than this share of the interactions is bad
 set -euo pipefail
 
