@@ -17,7 +17,14 @@ from scipy.sparse import csr_matrix, diags_array
 from jobs import als_model, contract, listens, settings
 from jobs.contract import LIST_LENGTH
 from jobs.listens import SECONDS_A_DAY, Listens
-from jobs.ranked import best_of_rows, first_unheard, matrix_of_lists, read_lists, read_matrix
+from jobs.ranked import (
+    best_of_rows,
+    first_unheard,
+    look_up,
+    matrix_of_lists,
+    read_lists,
+    read_matrix,
+)
 from jobs.retrieval import NOTHING
 from jobs.settings import Settings
 
@@ -38,7 +45,8 @@ class Past:
     als_lists: np.ndarray  # (users, 100) items
     top: np.ndarray  # items, best first
     similar: csr_matrix
-    next_played: csr_matrix
+    followers: csr_matrix
+    directly: csr_matrix  # followers that came right after
     artists: csr_matrix  # (items, artists): 1 / number of the track's artists
     genres: csr_matrix  # (items, genres), rows of unit length
 
@@ -59,7 +67,8 @@ class Past:
             read_lists(contract.PERSONAL_ALS, work, data.user_ids, ids),
             np.searchsorted(ids, top).astype(np.int32),
             read_matrix(contract.SIMILAR, work, ids),
-            read_matrix(contract.NEXT_PLAYED, work, ids),
+            read_matrix(contract.FOLLOWERS, work, ids),
+            read_matrix(contract.FOLLOWERS, work, ids, "directly"),
             _scale_rows(artists, 1 / np.maximum(artists.getnnz(axis=1), 1)),
             _scale_rows(genres, 1 / np.sqrt(np.maximum(genres.getnnz(axis=1), 1))),
         )
@@ -150,8 +159,8 @@ def _sparse_scores(past: Past, block: Listens) -> dict[str, csr_matrix]:
         block.profiles(half) for half in (chosen.similar_half_life, chosen.next_half_life)
     )
     return {
-        "next": csr_matrix(following @ past.next_played),
-        "last": csr_matrix(block.profiles(1.0) @ past.next_played),
+        "next": csr_matrix(following @ past.followers),
+        "last": csr_matrix(block.profiles(1.0) @ past.followers),
         "similar": csr_matrix(similar @ past.similar),
         "artist": csr_matrix(similar @ past.artists @ past.artist_tracks),
         "own": similar,
@@ -183,7 +192,7 @@ def _add_scores(result: Pool, past: Past, scores: dict[str, csr_matrix], users: 
         )
     vectors = past.item_factors[item]
     values = {name: np.einsum("nd,nd->n", taste[row], vectors) for name, taste in tastes.items()}
-    values |= {name: _look_up(matrix, row, item) for name, matrix in scores.items()}
+    values |= {name: look_up(matrix, row, item) for name, matrix in scores.items()}
     for name, value in values.items():
         best = np.zeros(row.max(initial=0) + 1, np.float32)
         np.maximum.at(best, row, value)
@@ -202,8 +211,11 @@ def _add_last_plays(result: Pool, past: Past, block: Listens) -> None:
         played = csr_matrix(
             (np.ones(len(there), np.float32), (there, block.item[at[there]])), block.shape
         )
-        followers = csr_matrix(played @ past.next_played)
-        result.features[f"follows_{back}"] = _look_up(followers, result.row, result.item)
+        after = csr_matrix(played @ past.followers)
+        result.features[f"follows_{back}"] = look_up(after, result.row, result.item)
+        if back == 1:
+            after = csr_matrix(played @ past.directly)
+            result.features["follows_directly"] = look_up(after, result.row, result.item)
 
 
 def _add_context(result: Pool, past: Past, block: Listens) -> None:
@@ -239,15 +251,8 @@ def _row_products(
     pair = np.repeat(np.arange(len(others)), counts)
     inside = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
     at = right.indptr[others][pair] + inside
-    values = _look_up(left, rows[pair], right.indices[at]) * right.data[at]
+    values = look_up(left, rows[pair], right.indices[at]) * right.data[at]
     return np.bincount(pair, values, minlength=len(others)).astype(np.float32)
-
-
-def _look_up(matrix: csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    matrix.sort_indices()
-    if not len(rows):
-        return np.empty(0, np.float32)
-    return np.asarray(matrix[rows, columns]).ravel()
 
 
 def _scale_rows(matrix: csr_matrix, factors: np.ndarray) -> csr_matrix:

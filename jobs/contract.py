@@ -113,6 +113,13 @@ NEXT_PLAYED = _ranked(
     "track_id",
     "next_track_id",
 )
+FOLLOWERS = Table(
+    "followers.parquet",
+    "jobs.next_played",
+    "one track played soon after a track, as in next_played, and how often directly after it",
+    NEXT_PLAYED.schema.append(pa.field("directly", SCORE)),
+    NEXT_PLAYED.order,
+)
 RECOMMENDATIONS = _ranked(
     "recommendations.parquet", "jobs.rank", "one track for a user, final", "user_id", "track_id"
 )
@@ -120,7 +127,7 @@ TABLES = {
     t.file: t
     for t in (
         LISTENS, USERS, ITEMS, QUARANTINE, HOLDOUT, TOP_POPULAR, PERSONAL_ALS, SIMILAR,
-        NEXT_PLAYED, RECOMMENDATIONS,
+        NEXT_PLAYED, FOLLOWERS, RECOMMENDATIONS,
     )
 }  # fmt: skip
 RELEASED = (

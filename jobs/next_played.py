@@ -2,19 +2,25 @@
 
     python -m jobs.next_played --work data
 
-Makes next_played.parquet: up to 100 tracks each. Every listen counts towards the plays that follow
+Makes next_played.parquet, up to 100 tracks each, and followers.parquet, more of them with more
+detail for the ranker. Every listen counts towards the plays that follow
 it in the same user's history, less with every step between them; the count is divided by powers of
 how often the two tracks are played, so that what is merely popular doesn't stand everywhere.
 """
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.sparse import csr_matrix, diags_array
 from tqdm import tqdm
 
 from jobs import command, contract, listens, settings
 from jobs.listens import Listens
-from jobs.ranked import best_of_rows, rows_of
+from jobs.ranked import best_of_rows, look_up, rows_of
+from jobs.retrieval import NOTHING
 from jobs.settings import Settings
+
+MOST_FOLLOWERS = 50_000_000
 
 
 def follow_counts(data: Listens, window: int, decay: float) -> csr_matrix:
@@ -41,17 +47,26 @@ def normalise(counts: csr_matrix, plays: np.ndarray, chosen: Settings) -> csr_ma
     return csr_matrix(diags_array(source) @ counts @ diags_array(target), dtype=np.float32)
 
 
+def kept_a_track(tracks: int) -> int:
+    """How many followers of each track the ranker may look at: at most MOST_FOLLOWERS in all."""
+    return max(contract.LIST_LENGTH, min(1000, MOST_FOLLOWERS // max(tracks, 1)))
+
+
 def main() -> str:
-    """Make next_played.parquet."""
+    """Make followers.parquet and next_played.parquet."""
     work = command.parser(__doc__).parse_args().work
     chosen, data = settings.load(work), listens.load(work)
-    plays = np.bincount(data.item, minlength=data.shape[1])
-    counts = follow_counts(data, chosen.next_window, chosen.next_decay)
-    found, scores = best_of_rows(normalise(counts, plays, chosen), contract.LIST_LENGTH)
-    table = rows_of(contract.NEXT_PLAYED, data.track_ids, data.track_ids, found, scores)
-    contract.write(contract.NEXT_PLAYED, work, table)
-    followed = np.count_nonzero(np.diff(counts.indptr))
-    return f"{len(table):,} rows for {followed:,} tracks"
+    ids, plays = data.track_ids, np.bincount(data.item, minlength=data.shape[1])
+    within = normalise(follow_counts(data, chosen.next_window, chosen.next_decay), plays, chosen)
+    found, scores = best_of_rows(within, kept_a_track(len(ids)))
+    table = rows_of(contract.NEXT_PLAYED, ids, ids, found, scores)
+    row, place = np.nonzero(found != NOTHING)
+    directly = normalise(follow_counts(data, 1, 1.0), plays, chosen)
+    directly = look_up(directly, row, found[row, place])
+    contract.write(contract.FOLLOWERS, work, table.append_column("directly", pa.array(directly)))
+    short = table.filter(pc.less_equal(table["rank"], contract.LIST_LENGTH))
+    contract.write(contract.NEXT_PLAYED, work, short)
+    return f"{len(short):,} rows for {len(np.unique(row)):,} tracks; {len(table):,} for the ranker"
 
 
 if __name__ == "__main__":

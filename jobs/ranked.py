@@ -125,17 +125,27 @@ def first_unheard(order: np.ndarray, heard: csr_matrix) -> np.ndarray:
     return result
 
 
-def read_matrix(table: Table, work: Path, track_ids: np.ndarray) -> csr_matrix:
-    """(items, items) float32: the scores of a file of track lists (similar, next_played)."""
-    key, item, _, score = table.schema.names
-    rows = contract.read(table, work, [key, item, score])
+def read_matrix(
+    table: Table, work: Path, track_ids: np.ndarray, value: str = "score"
+) -> csr_matrix:
+    """(items, items) float32: a column of a file of track lists (similar, followers)."""
+    key, item = table.schema.names[:2]
+    rows = contract.read(table, work, [key, item, value])
     row, column = (
         listens.encode(rows[name].to_numpy(), track_ids, name, table, work) for name in (key, item)
     )
     shape = (len(track_ids), len(track_ids))
-    result = csr_matrix((rows[score].to_numpy(), (row, column)), shape, dtype=np.float32)
+    result = csr_matrix((rows[value].to_numpy(), (row, column)), shape, dtype=np.float32)
     result.sort_indices()
     return result
+
+
+def look_up(matrix: csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(n,) float32: the matrix's values at pairs of rows and columns."""
+    matrix.sort_indices()
+    if not len(rows):
+        return np.empty(0, np.float32)
+    return np.asarray(matrix[rows, columns], np.float32).ravel()
 
 
 def read_lists(table: Table, work: Path, keys: np.ndarray, track_ids: np.ndarray) -> np.ndarray:

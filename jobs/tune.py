@@ -22,7 +22,7 @@ from scipy.sparse import csr_matrix
 from jobs import als_model, command, contract, holdout, listens, metrics, settings
 from jobs.holdout import Holdout
 from jobs.listens import Listens
-from jobs.next_played import follow_counts, normalise
+from jobs.next_played import follow_counts, kept_a_track, normalise
 from jobs.ranked import best_of_rows, first_unheard, in_blocks, matrix_of_lists
 from jobs.retrieval import NormOrder, top_k
 from jobs.settings import Settings
@@ -93,7 +93,7 @@ def popular_score(trial: Trial, chosen: Settings) -> float:
 def next_score(trial: Trial, counts: csr_matrix, chosen: Settings) -> float:
     """NDCG@10 of what is played next."""
     plays = np.bincount(trial.past.item, minlength=trial.past.shape[1])
-    lists = best_of_rows(normalise(counts, plays, chosen), contract.LIST_LENGTH)
+    lists = best_of_rows(normalise(counts, plays, chosen), kept_a_track(len(plays)))
     relation = matrix_of_lists(*lists, trial.past.shape[1])
 
     def recommend(users: np.ndarray, heard: csr_matrix) -> np.ndarray:
