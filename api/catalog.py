@@ -4,6 +4,7 @@ Inside, tracks are positions in the sorted track ids; the user's own ids appear 
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api import release
-from api.blending import Source, Tracks, merge_neighbours, without
-
-NO_TRACKS: Tracks = np.empty(0, np.int32)
-BLOCK = 256  # tracks of the top list that are looked at in one go
+from api.blending import NO_TRACKS, Neighbours, Tracks, in_growing_blocks
 
 
 class Catalog:
@@ -31,6 +29,10 @@ class Catalog:
         self._user_ids, self._track_ids = arrays["user_ids"], arrays["track_ids"]
         self._top = arrays["top_items"]
         self._arrays = arrays
+        self.neighbours = {
+            name: Neighbours(*(arrays[f"{name}_{part}"] for part in Neighbours._fields))
+            for name in ("similar", "next_played")
+        }
 
     @property
     def n_users(self) -> int:
@@ -58,27 +60,19 @@ class Catalog:
         offline = self._list("recommendations", row)
         return offline, self._list("heard", row) if self.excludes_heard else NO_TRACKS
 
-    def near(self, item_ids: Sequence[int], n: int, source: Source) -> Tracks:
-        """The first n neighbours of each item, merged; an unknown item brings none."""
-        if not item_ids or not len(self._track_ids):
+    def positions(self, item_ids: Sequence[int]) -> Tracks:
+        """Where the items stand; -1 for one that the release doesn't know."""
+        if not item_ids or not self.n_tracks:
             return NO_TRACKS
         keys = np.array(item_ids, np.int64)
-        rows = self._track_ids.searchsorted(keys)
-        rows[rows == len(self._track_ids)] = 0
-        rows = rows[self._track_ids[rows] == keys]
-        offsets = self._arrays[f"{source}_offsets"]
-        starts = offsets[rows]
-        counts = np.minimum(offsets[rows + 1] - starts, n)
-        ends = counts.cumsum()  # of each item's part in the flat result
-        places = np.repeat(starts - ends + counts, counts)
-        places += np.arange(len(places))
-        items, scores = self._arrays[f"{source}_items"], self._arrays[f"{source}_scores"]
-        return merge_neighbours(items[places], scores[places])
+        found = self._track_ids.searchsorted(keys)
+        found[found == self.n_tracks] = 0
+        found[self._track_ids[found] != keys] = -1
+        return found.astype(np.int32)
 
-    def top_ids(self, heard: Tracks) -> Iterator[int]:
-        """The ids of the top list without heard tracks, found block by block as they are read."""
-        for start in range(0, len(self._top), BLOCK):
-            yield from self.ids(without(self._top[start : start + BLOCK], heard))
+    def offline(self, final: Tracks) -> Iterator[Tracks]:
+        """A user's final list, then the top list, block by block as they are read."""
+        return chain([final], in_growing_blocks(self._top))
 
     def ids(self, tracks: Tracks) -> list[int]:
         """The user's own ids of tracks."""

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import time
-from itertools import chain
+
+import numpy as np
 
 from api import release
 from api.answers import Loaded
-from api.blending import blend, without
+from api.blending import Blending, Tracks, blend, merge_neighbours, near, without
 from api.catalog import Catalog
 from api.counters import Counters
 from api.events import Events
@@ -42,30 +43,36 @@ class Service:
     def recommend(self, user_id: int, k: int) -> list[int]:
         """The answer of /recommendations: exactly k track ids where that many can be given."""
         catalog = self.current()
-        events = self.events.of(user_id)
-        offline, heard = catalog.of_user(user_id)
-        self._count(catalog, len(offline))
+        events = catalog.positions(self.events.of(user_id))
+        final, heard = catalog.of_user(user_id)
+        self._count(catalog, len(final))
         rule = catalog.blending
-        online = catalog.near(events[: rule.events], rule.neighbours, rule.source)
-        return blend(
-            catalog.ids(without(online, heard)),
-            chain(catalog.ids(without(offline, heard)), catalog.top_ids(heard)),
-            self._kept_out(catalog, events),
+        answer = blend(
+            near(catalog.neighbours, events, rule),
+            catalog.offline(final),
+            self._kept_out(catalog, heard, events),
             k,
-            rule.rule,
+            rule,
+            len(events),
         )
+        return catalog.ids(answer)
 
     def online(self, user_id: int, k: int, n: int) -> list[int]:
         """The answer of /get_online_u2i: neighbours of the last k events, n of each, merged."""
         catalog = self.current()
-        events = self.events.of(user_id)
-        heard = catalog.of_user(user_id)[1]
-        kept_out = set(self._kept_out(catalog, events))
-        near = catalog.ids(without(catalog.near(events[:k], n, "similar"), heard))
-        return [track for track in near if track not in kept_out]
+        events = catalog.positions(self.events.of(user_id))
+        kept_out = self._kept_out(catalog, catalog.of_user(user_id)[1], events)
+        rule = Blending(source="similar", events=k, neighbours=n)
+        return catalog.ids(
+            without(merge_neighbours(*near(catalog.neighbours, events, rule)), kept_out)
+        )
 
-    def _kept_out(self, catalog: Catalog, events: list[int]) -> list[int]:
-        return events if catalog.excludes_heard else events[: self.settings.recent_events]
+    def _kept_out(self, catalog: Catalog, heard: Tracks, events: Tracks) -> Tracks:
+        """Positions of what was heard, in the history or just now, ascending."""
+        if not len(events):
+            return heard
+        played = events if catalog.excludes_heard else events[: self.settings.recent_events]
+        return np.sort(np.concatenate([heard, played]))
 
     def _count(self, catalog: Catalog, personal: int) -> None:
         """Count an answer and log it; personal: the length of the user's final list."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from api.blending import Rule, Source
+from api.blending import RECENT_EVENTS, Rule, Source
 
 PREFIX = "RECO_"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -22,7 +22,7 @@ class Settings:
     work: Path = Path("data")  # the folder with releases/ and current
     events_per_user: int = 100
     max_users: int = 1_000_000
-    recent_events: int = 5  # kept out of the answers of a release that includes heard tracks
+    recent_events: int = RECENT_EVENTS  # kept out of answers where heard tracks are included
     blending: str | None = None
     online_source: str | None = None
     online_events: int | None = None

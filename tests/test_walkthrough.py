@@ -79,7 +79,7 @@ def test_the_walk_through(service):
     ("name", "value", "allowed"),
     [
         ("MAX_USERS", "many", "a whole number from 1 to"),
-        ("BLENDING", "random", "one of alternate, offline"),
+        ("BLENDING", "random", "one of alternate, weighted, offline"),
         ("LOG_LEVEL", "loud", "one of DEBUG, INFO"),
         ("WROK", "data", "is no setting; there are RECO_WORK,"),
     ],
