@@ -30,7 +30,7 @@ from jobs.top_popular import popularity
 from jobs.train_als import factorise
 
 MOST_LISTENS = {"quick": 200_000, "full": 2_000_000}
-MOST_USERS = {"quick": 1_500, "full": 20_000}
+MOST_USERS = {"quick": 1_000, "full": 20_000}
 SEED = 20
 K = 10
 MARGIN = 1.003  # a step has to gain that much, or it is noise
