@@ -25,6 +25,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 def run(main: Callable[[], str]) -> None:
     """Run a job's main and print its summary line; a JobError becomes one line and exit code 1.
 
+    So does a file that can't be read or written, as on a full disk: what was there is still whole.
     BLAS is held to one thread, since with more of them sums, and so lists, differ between runs.
     """
     job = Path(sys.argv[0]).stem
@@ -34,4 +35,8 @@ def run(main: Callable[[], str]) -> None:
             summary = main()
     except JobError as error:
         sys.exit(f"{job}: {error}")
+    except OSError as error:
+        sys.exit(
+            f"{job}: a file can't be read or written ({error}): free it or name another --work"
+        )
     print(f"{job}: {summary} ({time.monotonic() - start:.1f} s)", flush=True)
