@@ -90,8 +90,9 @@ for folder in "$work"/windows/{train,choose,report} "$work"; do
   done
 done
 
-# The final list, how good it is, and the release.
+# The final list, how good it is, how live events are best blended in, and the release.
 job rank --work "$work"
 job evaluate --work "$work"
+job replay --work "$work"
 job publish --work "$work"
 python -m jobs.summary --work "$work"

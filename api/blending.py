@@ -16,7 +16,7 @@ Tracks = NDArray[np.integer]
 Scores = NDArray[np.floating]
 Rule = Literal["alternate", "weighted", "offline"]
 Source = Literal["similar", "next_played", "both"]  # whose neighbours
-Weight = Annotated[float, Meta(ge=0, le=1e6)]
+Weight = Annotated[float, Meta(ge=0, le=1e12)]
 HalfLife = Annotated[float, Meta(gt=0, le=1e6)] | None  # None: nothing fades
 
 WEIGHED = 100  # tracks of the offline list that compete with neighbours; the rest comes after
@@ -87,12 +87,21 @@ def near(lists: Mapping[str, Neighbours], events: Tracks, rule: Blending) -> Nea
 
 def _brought(lists: Neighbours, rows: Tracks, weights: Scores, n: int) -> Near:
     """The first n neighbours of each row; their scores times the row's weight."""
-    starts = lists.offsets[rows]
-    counts = np.minimum(lists.offsets[rows + 1] - starts, n)
+    places, counts = first_places(lists.offsets, rows, n)
+    return Near(lists.items[places], lists.scores[places] * np.repeat(weights, counts))
+
+
+def first_places(offsets: Tracks, rows: Tracks, n: int) -> tuple[Tracks, Tracks]:
+    """Where the first n entries of each row's list stand, one row after the other.
+
+    And how many each row has.
+    """
+    starts = offsets[rows]
+    counts = np.minimum(offsets[rows + 1] - starts, n)
     ends = counts.cumsum()  # of each row's part in the flat result
     places = np.repeat(starts - ends + counts, counts)
     places += np.arange(len(places))
-    return Near(lists.items[places], lists.scores[places] * np.repeat(weights, counts))
+    return places, counts
 
 
 @lru_cache

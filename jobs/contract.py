@@ -135,6 +135,7 @@ RELEASED = (
 )  # fmt: skip
 ALS_MODEL = "als_model.npz"
 METRICS = "metrics.json"
+REPLAY = "replay.json"
 MANIFEST = "manifest.json"
 CURRENT = "current"  # WORK/current -> WORK/releases/<id>
 RELEASES = "releases"

@@ -44,14 +44,19 @@ class Holdout:
 def read(window: Path, past: Listens, heard: str) -> Holdout:
     """The holdout of a window; where heard is "exclude", tracks already heard are no labels."""
     later = listens.load_holdout(window, past.track_ids)
-    row = np.searchsorted(past.user_ids, later.user_ids)
-    row = np.minimum(row, len(past.user_ids) - 1)
-    row = np.where(past.user_ids[row] == later.user_ids, row, COLD)
+    row = rows_in(past, later.user_ids)
     labels = later.pairs()
     if heard == "exclude":
         labels = csr_matrix(labels - labels.multiply(heard_by(past, row)))
         labels.eliminate_zeros()
     return Holdout(later.user_ids, row, labels).take(labels.getnnz(axis=1) > 0)
+
+
+def rows_in(past: Listens, user_ids: np.ndarray) -> np.ndarray:
+    """(n,): the rows of users in the past, or COLD."""
+    row = np.searchsorted(past.user_ids, user_ids)
+    row = np.minimum(row, len(past.user_ids) - 1)
+    return np.where(past.user_ids[row] == user_ids, row, COLD)
 
 
 def heard_by(past: Listens, row: np.ndarray) -> csr_matrix:

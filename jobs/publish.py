@@ -29,6 +29,7 @@ OTHERS = {
     contract.METRICS: "jobs.evaluate",
     "ranking.json": "jobs.rank",
 }
+IF_THERE = (settings.FILE, contract.REPLAY)  # without them the defaults are served
 
 
 def check(work: Path) -> None:
@@ -65,6 +66,20 @@ def describe(path: Path) -> dict[str, Any]:
     return {"sha256": digest, "bytes": path.stat().st_size, "rows": rows}
 
 
+def blending(folder: Path) -> Blending:
+    """The rule that jobs.replay chose, or the default where nothing was replayed."""
+    path = folder / contract.REPLAY
+    if not path.exists():
+        return Blending()
+    content = contract.read_json(path, made_by="jobs.replay")
+    try:
+        return msgspec.convert(content.get("blending"), Blending)
+    except msgspec.ValidationError as error:
+        raise JobError(
+            f"{path} has a blending that can't be served ({error}): run python -m jobs.replay again"
+        ) from None
+
+
 def manifest(folder: Path, release: str) -> dict[str, Any]:
     """What the release holds, from which data and settings, and how good its lists were."""
     chosen = settings.load(folder)
@@ -82,7 +97,7 @@ def manifest(folder: Path, release: str) -> dict[str, Any]:
         },
         "serving": {name: str(dtype) for name, dtype in contract.SERVING_ARRAYS.items()},
         "metrics": contract.read_json(folder / contract.METRICS, made_by="jobs.evaluate"),
-        "settings": vars(chosen) | {"blending": msgspec.to_builtins(Blending())},
+        "settings": vars(chosen) | {"blending": msgspec.to_builtins(blending(folder))},
         "data": {"first": first.isoformat(), "last": last.isoformat()},
     }
 
@@ -104,8 +119,9 @@ def main() -> str:
     with new_folder(releases, release) as folder:
         for name in [table.file for table in contract.RELEASED] + list(OTHERS):
             os.link(work / name, folder / name)
-        if (work / settings.FILE).exists():
-            os.link(work / settings.FILE, folder / settings.FILE)
+        for name in IF_THERE:
+            if (work / name).exists():
+                os.link(work / name, folder / name)
         serving.pack(folder)
         contract.write_json(folder / contract.MANIFEST, manifest(folder, release))
     point(work, release)

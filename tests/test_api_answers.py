@@ -53,7 +53,17 @@ def client(work):
         yield client
 
 
-def test_the_example_of_the_readme_comes_out_as_worked_by_hand(tmp_path):
+@pytest.mark.parametrize(
+    ("blending", "answer"),
+    [
+        ({"rule": "alternate"}, [13, 30, 12, 31, 32, 1, 2, 3]),
+        (
+            {"rule": "weighted", "half_life": 1, "offline_half_life": 2, "offline_half_place": 2},
+            [30, 13, 12, 31, 32, 1, 2, 3],
+        ),
+    ],
+)
+def test_the_example_of_the_readme_comes_out_as_worked_by_hand(tmp_path, blending, answer):
     releases.make(
         tmp_path,
         tracks=[1, 2, 3, 10, 11, 12, 13, 20, 30, 31, 32],
@@ -61,11 +71,12 @@ def test_the_example_of_the_readme_comes_out_as_worked_by_hand(tmp_path):
         final={7: [30, 31, 32]},
         heard={7: [11]},
         similar={10: {11: 0.9, 12: 0.8, 13: 0.4}, 20: {13: 0.7, 30: 0.6, 10: 0.5}},
+        blending=blending,
     )
     with client_of(tmp_path) as client:
         client.put(7, 10, 20)
         assert client.answer("/get_online_u2i", user_id=7)["recs"] == [13, 12, 30]
-        assert client.recs(7, k=8) == [13, 30, 12, 31, 32, 1, 2, 3]
+        assert client.recs(7, k=8) == answer
 
 
 @pytest.mark.parametrize("path", ["/recommendations", "/get_online_u2i", "/get_user_events"])

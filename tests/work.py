@@ -37,7 +37,7 @@ def finish(work: Path) -> None:
     """Run what follows jobs.tune, as run_all.sh does."""
     for folder in (*(work / "windows" / name for name in contract.WINDOWS), work):
         make_lists(folder)
-    for job in ("rank", "evaluate", "publish"):
+    for job in ("rank", "evaluate", "replay", "publish"):
         run(job, work)
 
 

@@ -1,0 +1,152 @@
+"""The blending that would have foreseen most on some sessions.
+
+Rules by turns are tried as they are; of the weighted rule every number is varied, one at a time.
+Leaving the events out is no choice: what a listener plays should show in the answers.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from itertools import product
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from api.blending import Blending
+from jobs.contest import Contest
+from jobs.sessions import SOURCES, K, Sessions
+
+SEEN = ("0", "1", "2", "3+")  # numbers of events
+MOST_PAIRS = 500  # of an event and a neighbour that a request may have to add up
+SIZES = ((5, 50), (10, 20), (10, 50), (5, 100))  # events, neighbours
+HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, None)
+WEIGHTS = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0)  # of a source's typical best score
+STEPS: dict[str, tuple[Any, ...]] = {
+    "next_played_weight": WEIGHTS,
+    "similar_weight": WEIGHTS,
+    "offline_half_life": HALF_LIVES,
+    "half_life": HALF_LIVES,
+    "offline_half_place": (5.0, 10.0, 20.0, 40.0, 80.0),
+}
+START = {
+    "next_played_weight": 0.25,
+    "similar_weight": 0.12,
+    "offline_half_life": 4.0,
+    "half_life": 4.0,
+    "offline_half_place": 20.0,
+}
+Numbers = dict[str, Any]
+
+
+def by_seen(hit: np.ndarray, at: np.ndarray) -> dict[str, float]:
+    """hit@10 by the number of events seen; a number that no play has is out."""
+    seen = np.minimum(at, len(SEEN) - 1)
+    found = {name: hit[seen == i] for i, name in enumerate(SEEN)}
+    return {name: float(hits.mean()) for name, hits in found.items() if len(hits)}
+
+
+def goodness(hit: np.ndarray, at: np.ndarray) -> float:
+    """What is maximised: the mean over 1, 2 and 3+ events, so that long sessions don't decide."""
+    found = by_seen(hit, at)
+    return float(np.mean([found[name] for name in SEEN[1:] if name in found]))
+
+
+def typical_scores(played: Sessions) -> dict[str, float]:
+    """The mean score of a track's best neighbour, by source; 1 where there are none."""
+    result = {}
+    for source, lists in played.lists.items():
+        best = lists.scores[lists.offsets[:-1][np.diff(lists.offsets) > 0]]
+        result[source] = float(best.mean()) if len(best) and best.mean() > 0 else 1.0
+    return result
+
+
+def weighted(numbers: Numbers, size: tuple[int, int], typical: dict[str, float]) -> Blending:
+    """The rule of some numbers, whose weights are relative to the typical best score.
+
+    A source of weight 0 is left out, and gets the other's weight in case a setting asks for it.
+    """
+    relative = {source: numbers[f"{source}_weight"] for source in SOURCES}
+    used: list[Any] = [source for source in SOURCES if relative[source] > 0]
+    weights = {
+        f"{source}_weight": float(f"{(weight or max(relative.values())) / typical[source]:.4g}")
+        for source, weight in relative.items()
+    }
+    return Blending(
+        **numbers | weights,
+        rule="weighted",
+        source=used[0] if len(used) == 1 else "both",
+        events=size[0],
+        neighbours=size[1],
+    )
+
+
+def fits(numbers: Numbers, size: tuple[int, int]) -> bool:
+    """Whether events count at all, and a request has not too much to add up."""
+    sources = sum(numbers[f"{source}_weight"] > 0 for source in SOURCES)
+    return 0 < size[0] * size[1] * sources <= MOST_PAIRS
+
+
+def climb(value: Callable[..., float], numbers: Numbers) -> tuple[float, Numbers]:
+    """Change one number at a time, step by step up or down, as long as the value rises."""
+    best, before = value(*numbers.values()), None
+    while before != best:
+        before = best
+        for (name, steps), direction in product(STEPS.items(), (1, -1)):
+            while 0 <= (at := steps.index(numbers[name]) + direction) < len(steps):
+                tried = numbers | {name: steps[at]}
+                reached = value(*tried.values())
+                if reached <= best:
+                    break
+                best, numbers = reached, tried
+    return best, numbers
+
+
+def judge(played: Sessions, size: tuple[int, int], progress: tqdm) -> Callable[..., float]:
+    """How good the weighted rule of a size is, as a function of its numbers, in order of STEPS."""
+    typical, contest = typical_scores(played), Contest.of(played, *size)
+
+    @cache
+    def value(*numbers: float | None) -> float:
+        tried = dict(zip(STEPS, numbers, strict=True))
+        if not fits(tried, size):
+            return -1.0
+        progress.update()
+        hit = np.zeros(len(played), bool)
+        hit[contest.plays] = contest.hits(weighted(tried, size, typical))
+        return goodness(hit, played.at)
+
+    return value
+
+
+def best_weighted(played: Sessions, progress: tqdm) -> tuple[float, Blending]:
+    """The best weighted rule: all its numbers for the first size, then what other sizes change."""
+    best, numbers, chosen = -1.0, START, SIZES[0]
+    for size in SIZES:
+        value = judge(played, size, progress)
+        start = numbers
+        if not fits(start, size):
+            weakest = min((f"{source}_weight" for source in SOURCES), key=lambda name: start[name])
+            start = start | {weakest: 0.0}
+        reached, tried = climb(value, start)
+        if reached > best:
+            best, numbers, chosen = reached, tried, size
+    return best, weighted(numbers, chosen, typical_scores(played))
+
+
+def choose(played: Sessions) -> tuple[Blending, pd.DataFrame]:
+    """The best rule on some sessions, and all that were compared, the offline list too.
+
+    Where no session has an event before a play, that is the default.
+    """
+    if not (played.at > 0).any():
+        return Blending(), pd.DataFrame()
+    offline = (goodness(played.offline_place < K, played.at), Blending(rule="offline"))
+    with tqdm(desc="replay choose", unit=" rules", leave=False, disable=None) as progress:
+        rules = [Blending(source=source) for source in ("similar", "next_played", "both")]
+        tried = [(goodness(played.hits(rule), played.at), rule) for rule in rules]
+        tried.append(best_weighted(played, progress))
+    best = max(tried, key=lambda pair: pair[0])[1]
+    rows = [{"hit@10": value} | msgspec.to_builtins(rule) for value, rule in [*tried, offline]]
+    return best, pd.DataFrame(rows).sort_values("hit@10", ascending=False, kind="stable")

@@ -1,0 +1,218 @@
+"""The sessions of a window's holdout, walked through play by play: what would have been a hit.
+
+A session is what one user played after the cut, in order. A play is foreseen from what was known
+just before it: the window's lists, which know nothing after the cut, and the session's earlier
+plays, its events.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from tqdm import tqdm
+
+from api.blending import (
+    RECENT_EVENTS,
+    WEIGHED,
+    Blending,
+    Neighbours,
+    Tracks,
+    blend,
+    first_of,
+    in_growing_blocks,
+    merge_neighbours,
+    near,
+    without,
+)
+from jobs import contract, holdout, listens, metrics
+from jobs.holdout import COLD
+from jobs.listens import Listens
+from jobs.ranked import read_lists
+from jobs.retrieval import NOTHING
+
+K = 10
+SOURCES = {"similar": contract.SIMILAR, "next_played": contract.NEXT_PLAYED}
+LONGEST = 30  # plays of a session that are foreseen
+MOST_EVENTS = 10  # that bring neighbours
+FAR = np.iinfo(np.int32).max
+SEED = 20
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """Sessions, and which of their plays are foreseen; tracks are places in the sorted ids."""
+
+    lists: dict[str, Neighbours]  # by source
+    top: Tracks
+    tracks: list[Tracks]  # of each session, in the order played
+    final: list[Tracks]  # the user's final list, best first; none of a cold user
+    heard: list[Tracks]  # what the user has heard before and may not be recommended, ascending
+    kept_out: int  # how many last events may not be recommended either
+    session: np.ndarray  # (plays,) int64
+    at: np.ndarray  # (plays,) int64: the number of events before the play
+    events_of: np.ndarray  # (sessions,): the session whose events bring neighbours
+
+    def __len__(self) -> int:
+        return len(self.session)
+
+    @property
+    def n_tracks(self) -> int:
+        """Tracks that there are."""
+        return len(self.lists["similar"].offsets) - 1
+
+    @cached_property
+    def target(self) -> np.ndarray:
+        """(plays,): the track that was played."""
+        pairs = zip(self.session, self.at, strict=True)
+        return np.array([self.tracks[session][at] for session, at in pairs], np.int64)
+
+    def events(self, play: int) -> Tracks:
+        """The events that bring neighbours, newest first."""
+        return self.tracks[self.events_of[self.session[play]]][: self.at[play]][::-1]
+
+    def out(self, play: int) -> Tracks:
+        """What may not be recommended, ascending."""
+        session, at = self.session[play], self.at[play]
+        played = self.tracks[session][max(at - self.kept_out, 0) : at]
+        return np.sort(np.concatenate([self.heard[session], played]))
+
+    def offline(self, play: int) -> Iterator[Tracks]:
+        """The user's final list, then the top list."""
+        yield self.final[self.session[play]]
+        yield from in_growing_blocks(self.top)
+
+    def online_list(self, play: int, rule: Blending) -> Tracks:
+        """What the events bring, alone."""
+        merged = merge_neighbours(*near(self.lists, self.events(play), rule))
+        return without(merged, self.out(play))[:K]
+
+    def answer(self, play: int, rule: Blending) -> Tracks:
+        """What the service would answer."""
+        events = self.events(play)
+        online = near(self.lists, events, rule)
+        return blend(online, self.offline(play), self.out(play), K, rule, len(events))
+
+    @cached_property
+    def offline_place(self) -> np.ndarray:
+        """(plays,): where the track stands in the offline list just before; FAR if too far down."""
+        result = np.full(len(self), FAR)
+        for play in tqdm(range(len(self)), "offline", leave=False, disable=None):
+            found = first_of(self.offline(play), self.out(play), WEIGHED)
+            at = np.flatnonzero(found == self.target[play])
+            result[play] = at[0] if len(at) else FAR
+        return result
+
+    @cached_property
+    def near_place(self) -> dict[str, np.ndarray]:
+        """(plays, MOST_EVENTS) by source: where it stands among each event's neighbours, or FAR."""
+        events = np.full((len(self), MOST_EVENTS), NOTHING, np.int64)
+        for play in range(len(self)):
+            found = self.events(play)[:MOST_EVENTS]
+            events[play, : len(found)] = found
+        row, age = np.nonzero(events != NOTHING)
+        result = {}
+        for source, lists in self.lists.items():
+            place = _places(lists, events[row, age], self.target[row])
+            result[source] = np.full(events.shape, FAR)
+            result[source][row, age] = place
+        return result
+
+    def near(self, rule: Blending) -> np.ndarray:
+        """(plays,) bool: whether the track is a neighbour of one of the events that count."""
+        result = np.zeros(len(self), bool)
+        for source in rule.weights():
+            result |= (self.near_place[source][:, : rule.events] < rule.neighbours).any(axis=1)
+        return result
+
+    def hits(self, rule: Blending, alone: bool = False, name: str | None = None) -> np.ndarray:
+        """(plays,) bool: whether the track is among the first K of the answer.
+
+        Or of the online list alone. Without events the answer is the offline list.
+        """
+        possible = self.near(rule) | (self.offline_place < (0 if alone else WEIGHED))
+        result = (self.offline_place < K) & (self.at == 0) & (not alone)
+        found = self.online_list if alone else self.answer
+        plays = np.flatnonzero(possible & (self.at > 0))
+        for play in tqdm(plays, name, leave=False, disable=None if name else True):
+            result[play] = self.target[play] in found(play, rule)
+        return result
+
+    def exchanged(self) -> "Sessions":
+        """The same with each session's events exchanged for those of one as long, or longer."""
+        chance = np.random.default_rng(SEED).random(len(self.tracks))
+        lengths = np.array([len(tracks) for tracks in self.tracks])
+        order = np.lexsort((chance, lengths))
+        others = np.empty(len(order), np.int64)
+        others[order] = np.append(order[1:], order[-2:-1])
+        return replace(self, events_of=others)
+
+
+def read(window: Path, heard: str, most: int) -> Sessions:
+    """The sessions of a window's holdout, or of users drawn at random with so many plays.
+
+    A play of a track that the user has heard before can't be foreseen where heard is "exclude": it
+    is an event only.
+    """
+    past = listens.load(window)
+    later = listens.load_holdout(window, past.track_ids)
+    later = later.of_users(_drawn(np.minimum(np.diff(later.starts), LONGEST), most))
+    row = holdout.rows_in(past, later.user_ids)
+    final = read_lists(contract.RECOMMENDATIONS, window, past.user_ids, past.track_ids)[row]
+    final[row == COLD] = NOTHING
+    top = contract.read(contract.TOP_POPULAR, window, ["track_id"])["track_id"].to_numpy()
+    known = csr_matrix((len(row), past.shape[1]), dtype=np.float32)
+    at = np.arange(len(later.item)) - later.starts[later.user]
+    foreseen = at < LONGEST
+    if heard == "exclude":
+        known = holdout.heard_by(past, row)
+        foreseen &= _first_plays(later) & ~metrics.marked(known, later.user, later.item)
+    known.sort_indices()
+    return Sessions(
+        lists={name: _neighbours(table, window, past.track_ids) for name, table in SOURCES.items()},
+        top=np.searchsorted(past.track_ids, top).astype(np.int32),
+        tracks=np.split(later.item, later.starts[1:-1]),
+        final=[found[found != NOTHING] for found in final],
+        heard=np.split(known.indices, known.indptr[1:-1]),
+        kept_out=LONGEST if heard == "exclude" else RECENT_EVENTS,
+        session=later.user[foreseen].astype(np.int64),
+        at=at[foreseen],
+        events_of=np.arange(len(row)),
+    )
+
+
+def _drawn(plays: np.ndarray, most: int) -> np.ndarray:
+    """Users, ascending: all of them, or as many in random order as have `most` plays together."""
+    order = np.random.default_rng(SEED).permutation(len(plays))
+    return np.sort(order[np.cumsum(plays[order]) - plays[order] < most])
+
+
+def _first_plays(later: Listens) -> np.ndarray:
+    """(listens,) bool: whether the user plays the track for the first time since the cut."""
+    pairs = later.user.astype(np.int64) * later.shape[1] + later.item
+    result = np.zeros(len(pairs), bool)
+    result[np.unique(pairs, return_index=True)[1]] = True
+    return result
+
+
+def _neighbours(table: contract.Table, window: Path, track_ids: np.ndarray) -> Neighbours:
+    """A file of track lists in the form that the service has them in."""
+    key, item, _, score = table.schema.names
+    rows = contract.read(table, window, [key, item, score])
+    row, items = (
+        listens.encode(rows[name].to_numpy(), track_ids, name, table, window)
+        for name in (key, item)
+    )
+    offsets = np.searchsorted(row, np.arange(len(track_ids) + 1))
+    return Neighbours(offsets, items.astype(np.int32), rows[score].to_numpy())
+
+
+def _places(lists: Neighbours, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """(n,): where each item stands in the list of the row beside it, or FAR."""
+    n = len(lists.offsets) - 1
+    place = np.arange(len(lists.items)) - np.repeat(lists.offsets[:-1], np.diff(lists.offsets))
+    table = csr_matrix((place + 1, lists.items, lists.offsets), (n, n))
+    found = np.asarray(table[rows, items]).ravel() if len(rows) else np.zeros(0, np.int64)
+    return np.where(found > 0, found - 1, FAR)
