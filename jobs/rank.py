@@ -32,6 +32,7 @@ RANKING = "ranking.json"
 RANKER = "ranker"
 USERS_A_BLOCK = 512
 MOST_USERS = 30_000  # of a window that the ranker learns from or is judged on
+HANDICAP = 0.01
 NEGATIVES = 40  # a user, drawn from the candidates that were not played
 SEED = 20
 PARAMETERS = {
@@ -147,6 +148,15 @@ def learn_and_judge(
     return [drawn for drawn, _ in seen], dict(zip(rules, means.tolist(), strict=True))
 
 
+def best_rule(judged: dict[str, float]) -> str:
+    """The best of the judged rules; the ranker too if it's within HANDICAP of the best.
+
+    It is judged after learning from one window, and serves after learning from three.
+    """
+    best = max(judged, key=lambda name: judged[name])
+    return RANKER if judged.get(RANKER, 0) > judged[best] * (1 - HANDICAP) else best
+
+
 def recommend(
     work: Path, past: Past, rule: str, ranker: CatBoost | None, labels: csr_matrix | None = None
 ) -> tuple[int, list[Examples]]:
@@ -187,7 +197,7 @@ def main() -> str:
 
     past, ranker = Past.read(choose), learn(learnt, names)
     examples, judged = learn_and_judge(past, labels_of(choose, past), ranker)
-    rule = max(judged, key=lambda name: judged[name])
+    rule = best_rule(judged)
     recommend(choose, past, rule, ranker)
     learnt.append(examples)
 
