@@ -9,6 +9,7 @@ so the file has the mean of the users'. Tracks without a listen keep a zero vect
 """
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 from implicit.cpu._als import least_squares_cg
@@ -24,10 +25,16 @@ SEED = 20
 WORTH_THREADS = 30_000  # listens: with fewer, threads wait for each other longer than they work
 
 
-def factorise(pairs: csr_matrix, chosen: Settings, threads: int) -> tuple[np.ndarray, np.ndarray]:
+def factorise(
+    pairs: csr_matrix,
+    chosen: Settings,
+    threads: int,
+    after_epoch: Callable[[np.ndarray, np.ndarray], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """User (users, d) and item (items, d) factors, float32, of a matrix of weights of 0 or 1.
 
     Every epoch solves all rows of one side, then of the other; rows of near penalties go together.
+    after_epoch sees the factors as they are by then.
     """
     rng = np.random.default_rng(SEED)
     deviation = 0.1 / np.sqrt(chosen.als_factors)
@@ -40,6 +47,8 @@ def factorise(pairs: csr_matrix, chosen: Settings, threads: int) -> tuple[np.nda
     for _ in tqdm(range(chosen.als_epochs), "train_als epochs", leave=False, disable=None):
         _solve(user_groups, users, items, threads)
         _solve(item_groups, items, users, threads)
+        if after_epoch is not None:
+            after_epoch(users, items)
     return users, items
 
 
