@@ -22,8 +22,9 @@ prepare=() windows=() tune=()
 
 help() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 fail() { echo "run_all.sh: $1" >&2; exit 2; }
+one_of() { [[ " ${*:3} " == *" $2 "* ]] || fail "$1 is $2: expected one of ${*:3}"; }
 
-# A first word that is no option is a command; it runs where the caller stands.
+# A first word that is no option is a command; it runs beside this script.
 command=()
 if [[ $# -gt 0 && $1 != -* ]]; then command=("$@"); set --; fi
 while [[ $# -gt 0 ]]; do
@@ -31,14 +32,16 @@ while [[ $# -gt 0 ]]; do
   case $1 in
     -h | --help) help; exit ;;
     --data | --work | --heard | --tune | --split | --share | --gap | --max-bad-share)
-      [[ $# -gt 1 ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
+      [[ -n ${2-} ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
     *) help >&2; fail "unknown option $1; the known ones are listed above" ;;
   esac
   case $1 in
     --data) data=$2 ;;
     --work) work=$2 ;;
-    --heard | --tune) tune+=("$1" "$2") ;;
-    --split | --share | --gap) windows+=("$1" "$2") ;;
+    --heard) one_of "$1" "$2" exclude include; tune+=("$1" "$2") ;;
+    --tune) one_of "$1" "$2" off quick full; tune+=("$1" "$2") ;;
+    --split) one_of "$1" "$2" auto time user; windows+=("$1" "$2") ;;
+    --share | --gap) windows+=("$1" "$2") ;;
     --max-bad-share) prepare+=("$1" "$2") ;;
   esac
   shift 2
@@ -62,10 +65,15 @@ fi
 source .venv/bin/activate
 if [[ ${#command[@]} -gt 0 ]]; then exec "${command[@]}"; fi
 
+# One run at a time in a folder: the lock goes with its processes, however they end.
+mkdir -p "$work" && exec 9< "$work" || fail "--work $work can't be a folder: name another"
+if command -v flock > /dev/null && ! flock -n 9; then
+  fail "another run is writing into $work: wait for it, or name another --work"
+fi
+
 # Every job is a script of its own; its time goes into the closing table.
-mkdir -p "$work"
 times=$work/times.tsv
-: > "$times"
+: > "$times" || fail "$work can't be written: free it, or name another --work"
 job() {
   local start=$EPOCHREALTIME
   python -m "jobs.$1" "${@:2}"
