@@ -99,7 +99,8 @@ def _largest_first(
         (row.astype(np.uint64) << 53) | (falling << 22) | (positive - starts[row]).astype(np.uint64)
     )
     key.sort()
-    place = np.arange(len(row)) - np.searchsorted(row, row)
+    counts = np.bincount(row, minlength=len(starts) - 1)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     key, row, place = (part[place < k] for part in (key, row, place))
     return place, starts[row] + (key & 0x3FFFFF).astype(np.int64)
 
