@@ -52,10 +52,11 @@ done
 work=$(realpath -m "$work")
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# The environment: made once, and again when the requirements change.
+# The environment: made once, and again when the requirements change or this folder was moved.
 python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null ||
   fail "$python is not Python 3.11 or later: install it, or name one: PYTHON=python3.12 bash run_all.sh"
+if [[ -d .venv && ! -L .venv ]] && ! grep -qsF "$PWD/.venv" .venv/bin/activate; then rm -rf .venv; fi
 if ! cmp -s requirements.txt .venv/requirements.txt; then
   echo "Setting up .venv (once) ..."
   "$python" -m venv .venv
