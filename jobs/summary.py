@@ -47,7 +47,7 @@ def main() -> str:
         print(f"\n{table.to_string()}")
     if (work / "times.tsv").exists():
         print(f"\n{times_table(work).T.to_string()}")
-    print(f"\nReports: {work}/report/explore.html, {work}/report/evaluation.html")
+    print("\nReports: " + ", ".join(map(str, sorted((work / "report").glob("*.html")))))
     setting = (
         "" if work.resolve() == Path("data").resolve() else f"RECO_WORK={shlex.quote(str(work))} "
     )
