@@ -34,6 +34,7 @@ class Blending(Struct, frozen=True, forbid_unknown_fields=True):
     half_life: HalfLife = None  # events after which an event counts half
     similar_weight: Weight = 1.0  # what a neighbour's score is multiplied by
     next_played_weight: Weight = 1.0
+    score_exponent: Annotated[float, Meta(gt=0, le=10)] = 1.0  # to which it is raised before
     # of the rule "weighted" only:
     offline_half_life: HalfLife = None  # events after which the offline list counts half
     offline_half_place: Annotated[float, Meta(gt=0, le=1e6)] = 20.0  # and how far down it does
@@ -77,7 +78,7 @@ def near(lists: Mapping[str, Neighbours], events: Tracks, rule: Blending) -> Nea
     if not len(rows):
         return NOTHING_NEAR
     found = [
-        _brought(lists[source], rows, fading[: len(rows)] * weight, rule.neighbours)
+        _brought(lists[source], rows, fading[: len(rows)] * weight, rule)
         for source, weight in rule.weights().items()
     ]
     if len(found) == 1:
@@ -85,10 +86,17 @@ def near(lists: Mapping[str, Neighbours], events: Tracks, rule: Blending) -> Nea
     return Near(*map(np.concatenate, zip(*found, strict=True))) if found else NOTHING_NEAR
 
 
-def _brought(lists: Neighbours, rows: Tracks, weights: Scores, n: int) -> Near:
-    """The first n neighbours of each row; their scores times the row's weight."""
-    places, counts = first_places(lists.offsets, rows, n)
-    return Near(lists.items[places], lists.scores[places] * np.repeat(weights, counts))
+def _brought(lists: Neighbours, rows: Tracks, weights: Scores, rule: Blending) -> Near:
+    """The neighbours of each row; their scores times the row's weight."""
+    places, counts = first_places(lists.offsets, rows, rule.neighbours)
+    scores = raised(lists.scores[places], rule.score_exponent)
+    return Near(lists.items[places], scores * np.repeat(weights, counts))
+
+
+def raised(scores: Scores, exponent: float) -> Scores:
+    """The scores to a power; those below 0 count as 0."""
+    positive: Scores = np.maximum(scores, 0)
+    return positive if exponent == 1 else positive ** scores.dtype.type(exponent)
 
 
 def first_places(offsets: Tracks, rows: Tracks, n: int) -> tuple[Tracks, Tracks]:

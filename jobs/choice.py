@@ -22,13 +22,14 @@ SEEN = ("0", "1", "2", "3+")  # numbers of events
 MOST_PAIRS = 500  # of an event and a neighbour that a request may have to add up
 SIZES = ((5, 50), (10, 20), (10, 50), (5, 100))  # events, neighbours
 HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, None)
-WEIGHTS = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0)  # of a source's typical best score
+WEIGHTS = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0)  # of a typical best neighbour: its gain
 STEPS: dict[str, tuple[Any, ...]] = {
     "next_played_weight": WEIGHTS,
     "similar_weight": WEIGHTS,
     "offline_half_life": HALF_LIVES,
     "half_life": HALF_LIVES,
     "offline_half_place": (5.0, 10.0, 20.0, 40.0, 80.0),
+    "score_exponent": (0.5, 0.75, 1.0),
 }
 START = {
     "next_played_weight": 0.25,
@@ -36,6 +37,7 @@ START = {
     "offline_half_life": 4.0,
     "half_life": 4.0,
     "offline_half_place": 20.0,
+    "score_exponent": 1.0,
 }
 Numbers = dict[str, Any]
 
@@ -69,8 +71,9 @@ def weighted(numbers: Numbers, size: tuple[int, int], typical: dict[str, float])
     """
     relative = {source: numbers[f"{source}_weight"] for source in SOURCES}
     used: list[Any] = [source for source in SOURCES if relative[source] > 0]
+    best = {source: score ** numbers["score_exponent"] for source, score in typical.items()}
     weights = {
-        f"{source}_weight": float(f"{(weight or max(relative.values())) / typical[source]:.4g}")
+        f"{source}_weight": float(f"{(weight or max(relative.values())) / best[source]:.4g}")
         for source, weight in relative.items()
     }
     return Blending(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from api.blending import WEIGHED, Blending, fadings, first_of, first_places, places_worth
+from api.blending import WEIGHED, Blending, fadings, first_of, first_places, places_worth, raised
 from jobs.sessions import SOURCES, K, Sessions
 
 
@@ -56,8 +56,8 @@ class Contest:
 
     def hits(self, rule: Blending) -> np.ndarray:
         """(p,) bool: which plays a weighted rule of this size would have hit."""
-        worth = worth_of_kinds(rule)
-        sums = np.add.reduceat(worth[self.kind] * self.score, self.first)
+        worth, score = worth_of_kinds(rule), raised(self.score, rule.score_exponent)
+        sums = np.add.reduceat(worth[self.kind] * score, self.first)
         own = sums[self.own]
         better = (sums > own[self.row]) | (self.before & (sums == own[self.row]))
         ahead = np.bincount(self.row[better & self.allowed], minlength=len(own))
@@ -93,8 +93,7 @@ def _neighbours(
         lists = sessions.lists[source]
         places, counts = first_places(lists.offsets, track[row, age], neighbours)
         kind = np.repeat((number * events + age).astype(np.int32), counts)
-        score = np.maximum(lists.scores[places], 0)
-        result.append((np.repeat(row, counts), lists.items[places], kind, score))
+        result.append((np.repeat(row, counts), lists.items[places], kind, lists.scores[places]))
     return result
 
 

@@ -36,7 +36,7 @@ from jobs.retrieval import NOTHING
 K = 10
 SOURCES = {"similar": contract.SIMILAR, "next_played": contract.NEXT_PLAYED}
 LONGEST = 30  # plays of a session that are foreseen
-MOST_EVENTS = 10  # that bring neighbours
+MOST_EVENTS = 10  # that bring neighbours, by any rule that is replayed
 FAR = np.iinfo(np.int32).max
 SEED = 20
 

@@ -32,6 +32,7 @@ rules = st.builds(
     half_life=st.none() | st.floats(0.5, 8),
     similar_weight=st.sampled_from([0, 0.25, 1, 3]),
     next_played_weight=st.sampled_from([0, 0.25, 1, 3]),
+    score_exponent=st.sampled_from([0.5, 1, 2]),
     offline_half_life=st.none() | st.floats(0.5, 8),
     offline_half_place=st.floats(0.5, 50),
 )
@@ -94,6 +95,9 @@ def test_neighbours_bring_their_score_by_source_and_age_of_the_event():
     gains = [*zip(found.tracks.tolist(), found.gains.tolist(), strict=True)]
     # 2 is of age 0, the unknown track of age 1, 0 of age 2; the fourth no longer counts
     assert gains == [(6, 3.0), (5, 3.0 / 4), (6, 1.5 / 4), (8, 20.0)]
+    squared = msgspec.structs.replace(rule, source="similar", score_exponent=2)
+    found = near({"similar": similar}, tracks([2, -1, 0]), squared)
+    assert found.gains.tolist() == [3.0, 3.0 / 4, 0.75 / 4]
 
 
 def lists_of(per_track):

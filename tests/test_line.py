@@ -89,7 +89,8 @@ def test_a_second_run_in_a_process_of_its_own_gives_the_same_bytes(finished, sam
     program = f"from tests.work import *; run_line(Path({str(sample)!r}), Path({str(tmp_path)!r}))"
     command = [sys.executable, "-c", program]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    for pattern in ("*.parquet", "*.npz", "settings.json", "metrics.json", "replay.json", "windows/*/*"):
+    results = ("settings.json", "metrics.json", "replay.json")
+    for pattern in ("*.parquet", "*.npz", *results, "windows/*/*"):
         assert files(tmp_path, pattern) == files(finished, pattern)
 
 

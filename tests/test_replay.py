@@ -108,6 +108,7 @@ def test_many_rules_tried_at_once_hit_what_each_of_them_hits(random_world):
             half_life=random.choice([None, 0.5, 3.0]),
             similar_weight=random.choice([0.1, 0.5, 4.0]),
             next_played_weight=random.choice([0.1, 0.5, 4.0]),
+            score_exponent=random.choice([0.5, 1.0]),
             offline_half_life=random.choice([None, 0.5, 3.0]),
             offline_half_place=random.choice([1.0, 8.0, 50.0]),
         )
