@@ -14,11 +14,12 @@
 #   --split KIND        auto | time | user: how the past is cut for evaluation
 #   --share NUMBER      share of the listens that each of the three windows holds out
 #   --gap DAYS          days between a window's past and what it foresees (time split)
+#   --peers             compare with other models too: implicit's ALS, item kNN, EASE
 #   --max-bad-share X   stop if more than this share of the interactions is bad
 set -euo pipefail
 
 data="" work=data
-prepare=() windows=() tune=()
+prepare=() windows=() tune=() evaluate=()
 
 help() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 fail() { echo "run_all.sh: $1" >&2; exit 2; }
@@ -31,6 +32,7 @@ while [[ $# -gt 0 ]]; do
   [[ $1 == --*=* ]] && set -- "${1%%=*}" "${1#*=}" "${@:2}"
   case $1 in
     -h | --help) help; exit ;;
+    --peers) evaluate+=("$1"); shift; continue ;;
     --data | --work | --heard | --tune | --split | --share | --gap | --max-bad-share)
       [[ -n ${2-} ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
     *) help >&2; fail "unknown option $1; the known ones are listed above" ;;
@@ -71,6 +73,7 @@ mkdir -p "$work" && exec 9< "$work" || fail "--work $work can't be a folder: nam
 if command -v flock > /dev/null && ! flock -n 9; then
   fail "another run is writing into $work: wait for it, or name another --work"
 fi
+rm -rf "$work"/{,report/,releases/,windows/*/}.*.tmp  # what a killed run was writing
 
 # Every job is a script of its own; its time goes into the closing table.
 times=$work/times.tsv
@@ -101,7 +104,7 @@ done
 
 # The final list, how good it is, how live events are best blended in, and the release.
 job rank --work "$work"
-job evaluate --work "$work"
+job evaluate --work "$work" "${evaluate[@]}"
 job replay --work "$work"
 job publish --work "$work"
 python -m jobs.summary --work "$work"

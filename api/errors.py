@@ -29,7 +29,7 @@ def bad_parameter(request: AnyRequest, error: ValidationException) -> Response[P
         if not isinstance(wanted, QueryParameter):
             continue
         alias = wanted.name or name
-        value = request.query_params.get(alias)
+        value = (request.query_params.getall(alias, None) or [None])[-1]  # the last counts
         if name in refused or (value is None and not field.has_default):
             found = "missing" if value is None else f"found {value[:40]!r}"
             expected = f"a whole number from {wanted.ge} to {wanted.le}"

@@ -3,10 +3,10 @@
     python -m jobs.rank --work data
 
 A CatBoost model learns from the windows which candidates were played next: from "train", to be
-judged on "choose" beside every single generator; the best of them serves. It learns again from
-"train" and "choose" to make the lists of "report", and from all three to make those for tomorrow:
-recommendations.parquet here and in windows/choose and windows/report. ranking.json says what was
-chosen and by how much.
+judged on "choose" beside every single generator; the best serves (see best_rule). It learns again
+from "train" and "choose" to make the lists of "report", and from all three to make those for
+tomorrow: recommendations.parquet here and in windows/choose and windows/report. ranking.json says
+what was chosen and by how much.
 """
 
 import os

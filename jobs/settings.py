@@ -3,13 +3,17 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from jobs import contract
 
 FILE = "settings.json"
+Positive = Annotated[float, Meta(gt=0)]
+Power = Annotated[float, Meta(ge=0, le=2)]
+HalfLife = Annotated[float, Meta(gt=0)] | None
 
 
 @dataclass(frozen=True)
@@ -17,19 +21,23 @@ class Settings:
     """Every choice that depends on the data; half-lives of None mean that nothing decays."""
 
     heard: Literal["exclude", "include"] = "exclude"  # may a track already heard be recommended
-    popular_half_life: float | None = None  # days after which a listen counts half
-    als_factors: int = 128
-    als_regularization: float = 0.01
-    als_unobserved: float = 0.05  # weight of a track not played, against 1 for a played one
-    als_exponent: float = 1.0  # how the penalty grows with a row's number of listens
-    als_epochs: int = 10
-    als_half_life: float | None = None  # plays after which a user's listen counts half
-    next_window: int = 20  # plays between a track and what still counts as played next
-    next_decay: float = 0.9  # weight lost with each further play inside that window
-    next_source_exponent: float = 0.5  # division by how often the first track is played
-    next_target_exponent: float = 0.3  # division by how often the next track is played
-    next_half_life: float | None = 8.0  # plays, as als_half_life
-    similar_half_life: float | None = 64.0
+    popular_half_life: HalfLife = None  # days after which a listen counts half
+    als_factors: Annotated[int, Meta(ge=1, le=1024)] = 128
+    als_regularization: Positive = 0.01
+    als_unobserved: Positive = 0.05  # weight of a track not played, against 1 for a played one
+    als_exponent: Power = 1.0  # how the penalty grows with a row's number of listens
+    als_epochs: Annotated[int, Meta(ge=1, le=1000)] = 10
+    als_half_life: HalfLife = None  # plays after which a user's listen counts half
+    next_window: Annotated[int, Meta(ge=1, le=1000)] = (
+        20  # plays between a track and what still counts as played next
+    )
+    next_decay: Annotated[float, Meta(gt=0, le=1)] = (
+        0.9  # weight lost with each further play inside that window
+    )
+    next_source_exponent: Power = 0.5  # division by how often the first track is played
+    next_target_exponent: Power = 0.3  # division by how often the next track is played
+    next_half_life: HalfLife = 8.0  # plays, as als_half_life
+    similar_half_life: HalfLife = 64.0
 
 
 def load(work: Path) -> Settings:
