@@ -94,9 +94,11 @@ def _brought(lists: Neighbours, rows: Tracks, weights: Scores, rule: Blending) -
 
 
 def raised(scores: Scores, exponent: float) -> Scores:
-    """The scores to a power; those below 0 count as 0."""
-    positive: Scores = np.maximum(scores, 0)
-    return positive if exponent == 1 else positive ** scores.dtype.type(exponent)
+    """The scores to a power; then those below 0 count as 0."""
+    if exponent == 1:
+        return scores
+    powers: Scores = np.maximum(scores, 0) ** scores.dtype.type(exponent)
+    return powers
 
 
 def first_places(offsets: Tracks, rows: Tracks, n: int) -> tuple[Tracks, Tracks]:

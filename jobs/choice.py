@@ -64,13 +64,18 @@ def typical_scores(played: Sessions) -> dict[str, float]:
     return result
 
 
+def used_by(numbers: Numbers) -> list[Any]:
+    """The sources of a weight above 0."""
+    return [source for source in SOURCES if numbers[f"{source}_weight"] > 0]
+
+
 def weighted(numbers: Numbers, size: tuple[int, int], typical: dict[str, float]) -> Blending:
     """The rule of some numbers, whose weights are relative to the typical best score.
 
     A source of weight 0 is left out, and gets the other's weight in case a setting asks for it.
     """
     relative = {source: numbers[f"{source}_weight"] for source in SOURCES}
-    used: list[Any] = [source for source in SOURCES if relative[source] > 0]
+    used = used_by(numbers)
     best = {source: score ** numbers["score_exponent"] for source, score in typical.items()}
     weights = {
         f"{source}_weight": float(f"{(weight or max(relative.values())) / best[source]:.4g}")
@@ -83,12 +88,6 @@ def weighted(numbers: Numbers, size: tuple[int, int], typical: dict[str, float])
         events=size[0],
         neighbours=size[1],
     )
-
-
-def fits(numbers: Numbers, size: tuple[int, int]) -> bool:
-    """Whether events count at all, and a request has not too much to add up."""
-    sources = sum(numbers[f"{source}_weight"] > 0 for source in SOURCES)
-    return 0 < size[0] * size[1] * sources <= MOST_PAIRS
 
 
 def climb(value: Callable[..., float], numbers: Numbers) -> tuple[float, Numbers]:
@@ -106,14 +105,22 @@ def climb(value: Callable[..., float], numbers: Numbers) -> tuple[float, Numbers
     return best, numbers
 
 
-def judge(played: Sessions, size: tuple[int, int], progress: tqdm) -> Callable[..., float]:
-    """How good the weighted rule of a size is, as a function of its numbers, in order of STEPS."""
-    typical, contest = typical_scores(played), Contest.of(played, *size)
+def judge(
+    played: Sessions, size: tuple[int, int], sources: list[Any], progress: tqdm
+) -> Callable[..., float]:
+    """How good the weighted rule of a size is, as a function of its numbers, in order of STEPS.
+
+    It is -1 for numbers that use no source, or another than these.
+    """
+    typical = typical_scores(played)
+    source: Any = sources[0] if len(sources) == 1 else "both"
+    contest = Contest.of(played, Blending(source=source, events=size[0], neighbours=size[1]))
 
     @cache
     def value(*numbers: float | None) -> float:
         tried = dict(zip(STEPS, numbers, strict=True))
-        if not fits(tried, size):
+        used = used_by(tried)
+        if not used or not set(sources).issuperset(used):
             return -1.0
         progress.update()
         hit = np.zeros(len(played), bool)
@@ -127,12 +134,11 @@ def best_weighted(played: Sessions, progress: tqdm) -> tuple[float, Blending]:
     """The best weighted rule: all its numbers for the first size, then what other sizes change."""
     best, numbers, chosen = -1.0, START, SIZES[0]
     for size in SIZES:
-        value = judge(played, size, progress)
-        start = numbers
-        if not fits(start, size):
-            weakest = min((f"{source}_weight" for source in SOURCES), key=lambda name: start[name])
-            start = start | {weakest: 0.0}
-        reached, tried = climb(value, start)
+        start, sources = numbers, list(SOURCES)
+        if size[0] * size[1] * len(sources) > MOST_PAIRS:  # of the better one, then
+            sources = [max(SOURCES, key=lambda source: start[f"{source}_weight"])]
+            start = start | {f"{source}_weight": 0.0 for source in SOURCES if source not in sources}
+        reached, tried = climb(judge(played, size, sources, progress), start)
         if reached > best:
             best, numbers, chosen = reached, tried, size
     return best, weighted(numbers, chosen, typical_scores(played))

@@ -5,6 +5,7 @@ entry; entries of one track are added up, as api.blending.weighted does it, and 
 fewer than K tracks stand before its own.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,13 +28,14 @@ class Contest:
     own: np.ndarray  # (p,): the track that was played
 
     @classmethod
-    def of(cls, sessions: Sessions, events: int, neighbours: int) -> "Contest":
-        """Gather the entries, of both sources: a weight of 0 leaves one out."""
-        size = Blending(source="both", events=events, neighbours=neighbours)
+    def of(cls, sessions: Sessions, size: Blending) -> "Contest":
+        """Gather the entries for rules with the sources, events and neighbours of `size`.
+
+        A weight of 0 leaves one of two sources out.
+        """
         possible = sessions.near(size) | (sessions.offline_place < WEIGHED)
         plays = np.flatnonzero(possible & (sessions.at > 0))
-        parts = _neighbours(sessions, plays, events, neighbours)
-        parts.append(_offline(sessions, plays, events))
+        parts = [*_neighbours(sessions, plays, size), _offline(sessions, plays, size.events)]
         row, item, kind, score = (np.concatenate(column) for column in zip(*parts, strict=True))
         n = sessions.n_tracks
         key = row * n + item  # of a play and a track
@@ -79,22 +81,21 @@ def worth_of_kinds(rule: Blending) -> np.ndarray:
     return np.concatenate([*near, places.ravel()])
 
 
-def _neighbours(
-    sessions: Sessions, plays: np.ndarray, events: int, neighbours: int
-) -> list[Entries]:
-    """What the last events before each play bring, by source."""
+def _neighbours(sessions: Sessions, plays: np.ndarray, size: Blending) -> Iterator[Entries]:
+    """What the last events before each play bring, source by source."""
+    events = size.events
     track = np.full((len(plays), events), -1, np.int64)
     for i, play in enumerate(plays.tolist()):
         found = sessions.events(play)[:events]
         track[i, : len(found)] = found
     row, age = np.nonzero(track >= 0)
-    result = []
     for number, source in enumerate(SOURCES):
-        lists = sessions.lists[source]
-        places, counts = first_places(lists.offsets, track[row, age], neighbours)
-        kind = np.repeat((number * events + age).astype(np.int32), counts)
-        result.append((np.repeat(row, counts), lists.items[places], kind, lists.scores[places]))
-    return result
+        if source in size.weights():
+            lists = sessions.lists[source]
+            places, counts = first_places(lists.offsets, track[row, age], size.neighbours)
+            kind = np.repeat((number * events + age).astype(np.int32), counts)
+            score = np.maximum(lists.scores[places], 0)
+            yield np.repeat(row, counts), lists.items[places], kind, score
 
 
 def _offline(sessions: Sessions, plays: np.ndarray, events: int) -> Entries:

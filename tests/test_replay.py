@@ -100,7 +100,7 @@ def test_many_rules_tried_at_once_hit_what_each_of_them_hits(random_world):
     folder, heard, _ = random_world
     found = sessions.read(folder, heard, 10**6)
     random = Random(1)
-    contest = Contest.of(found, WEIGHTED.events, WEIGHTED.neighbours)
+    contest = Contest.of(found, WEIGHTED)
     for _ in range(40):
         rule = msgspec.structs.replace(
             WEIGHTED,
