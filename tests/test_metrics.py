@@ -74,3 +74,33 @@ def test_novelty_is_the_mean_of_bits_and_a_track_of_nobody_counts_as_of_one():
     found = np.array([[0, 1, 2], [3, NOTHING, NOTHING], [NOTHING] * 3])
     assert metrics.novelty(found, 3, listeners, users=8).tolist() == [4 / 3, 3, 0]
     assert metrics.novelty(found, 2, listeners, users=8).tolist() == [0.5, 3, 0]
+
+
+def test_popularity_is_the_mean_share_of_the_users_who_heard_a_track():
+    listeners = np.array([8, 4, 1, 0])  # of 8 users
+    found = np.array([[0, 1, 2], [3, NOTHING, NOTHING], [NOTHING] * 3])
+    assert metrics.popularity(found, 3, listeners, users=8).tolist() == [13 / 24, 0, 0]
+    assert metrics.popularity(found, 2, listeners, users=8).tolist() == [12 / 16, 0, 0]
+
+
+def test_serendipity_counts_hits_that_the_top_list_would_not_have_had():
+    labels = as_matrix([{1, 2, 3}, {1}, {1}])
+    found = np.array([[1, 2, 9], [1, 5, 6], [NOTHING] * 3])
+    top = np.array([[7, 1, 2], [7, 8, 1], [7, 8, 1]])
+    assert metrics.serendipity(found, top, labels, 3).tolist() == [0, 0, 0]
+    assert metrics.serendipity(found, top, labels, 2).tolist() == [1 / 2, 1 / 2, 0]
+    precision = metrics.per_user(found, labels, 3)["precision"].tolist()
+    nobody = np.full((3, 3), NOTHING)
+    assert metrics.serendipity(found, nobody, labels, 3).tolist() == precision
+
+
+def test_diversity_is_1_minus_the_mean_cosine_of_all_pairs():
+    half = np.sqrt(0.5)
+    vectors = np.array([[1, 0], [1, 0], [0, 1], [half, half], [0, 0]])
+    found = np.array([[0, 1, NOTHING], [0, 2, 3], [0, 4, 2], [3, 4, NOTHING]])
+    mean_cosine = np.array([1, (0 + half + half) / 3, 0])
+    for kind in (np.asarray, csr_matrix):
+        ours = metrics.diversity(found, 3, kind(vectors))
+        assert ours == pytest.approx([*(1 - mean_cosine), 0])  # the last has one known track
+    assert metrics.diversity(found, 2, vectors) == pytest.approx([0, 1, 0, 0])
+    assert metrics.diversity(found, 1, vectors).tolist() == [0] * 4

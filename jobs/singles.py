@@ -1,0 +1,79 @@
+"""Every generator alone, as if its lists were served, and what it brings to the candidates."""
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from jobs import candidates, metrics
+from jobs.candidates import GENERATORS, Past
+from jobs.contract import LIST_LENGTH
+from jobs.ranked import best_of_rows, in_blocks
+from jobs.retrieval import NOTHING
+
+USERS_A_BLOCK = 512
+
+
+def own_lists(past: Past, users: np.ndarray, top: np.ndarray) -> dict[str, np.ndarray]:
+    """(users, 100) items of each generator for users in some rows of the past, ascending.
+
+    top (users, 100) are the first tracks of the top list that each may get.
+    """
+
+    def block(first: int, last: int) -> dict[str, np.ndarray]:
+        return _of_block(past, users[first:last]) | {"popular": top[first:last]}
+
+    blocks = list(in_blocks(block, len(users), USERS_A_BLOCK, "generators"))
+    none = np.empty((0, LIST_LENGTH), np.int32)
+    return {name: np.concatenate([none, *(own[name] for own in blocks)]) for name in GENERATORS}
+
+
+def _of_block(past: Past, users: np.ndarray) -> dict[str, np.ndarray]:
+    """The lists of all generators but the top list for a block of users, as candidates.pool."""
+    block = past.data.of_users(users)
+    heard = block.pairs()
+    lists = {"als": past.als_lists[users]}
+    for name, scores in candidates._sparse_scores(past, block).items():
+        if past.chosen.heard == "exclude":
+            scores = csr_matrix(scores - scores.multiply(heard))
+        lists[name], _ = best_of_rows(scores, LIST_LENGTH)
+    return lists
+
+
+def continued(lists: np.ndarray, top: np.ndarray) -> np.ndarray:
+    """Lists (users, 100) filled up with the users' top lists (users, 100), no item twice."""
+    both = np.concatenate([lists, top], axis=1)
+    order = np.argsort(both, axis=1, kind="stable")
+    sorted_ = np.take_along_axis(both, order, axis=1)
+    again = np.zeros(both.shape, bool)
+    np.put_along_axis(again, order[:, 1:], sorted_[:, 1:] == sorted_[:, :-1], axis=1)
+    kept = ~again & (both != NOTHING)
+    place = np.cumsum(kept, axis=1) - 1
+    row, at = np.nonzero(kept & (place < lists.shape[1]))
+    result = np.full(lists.shape, NOTHING, np.int32)
+    result[row, place[row, at]] = both[row, at]
+    return result
+
+
+def candidate_recall(lists: dict[str, np.ndarray], labels: csr_matrix) -> dict[str, Any]:
+    """Which share of the labels is in each generator's lists, in its alone, and in any.
+
+    And how many users each has a list for.
+    """
+    n = labels.shape[1]
+    keys = {}
+    for name, found in lists.items():
+        row, place = np.nonzero(metrics.hits(found, labels))
+        keys[name] = row * n + found[row, place]
+    every, times = np.unique(np.concatenate(list(keys.values())), return_counts=True)
+    once = every[times == 1]
+    total = max(labels.nnz, 1)
+    generators = {
+        name: {
+            "users": int((lists[name] != NOTHING).any(axis=1).sum()),
+            "recall": len(own) / total,
+            "alone": int(np.isin(own, once).sum()) / total,
+        }
+        for name, own in keys.items()
+    }
+    return {"labels": labels.nnz, "union": len(every) / total, "generators": generators}
