@@ -12,7 +12,7 @@ from jobs import contract
 
 FILE = "settings.json"
 Positive = Annotated[float, Meta(gt=0)]
-Power = Annotated[float, Meta(ge=0, le=2)]
+Power = Annotated[float, Meta(ge=0, le=10)]
 HalfLife = Annotated[float, Meta(gt=0)] | None
 
 
