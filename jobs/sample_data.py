@@ -1,6 +1,6 @@
 """Write a synthetic sample of the three input files: tracks, catalog_names and interactions.
 
-    python -m jobs.sample_data --out data/sample --users 3000 --tracks 5000 --listens 150000
+    python -m jobs.sample_data --out data/sample --users 2000 --tracks 4000 --listens 100000
 
 All of it is made up, but for the titles of some well-known tracks. Its shape is that of a real
 service's year: few users listen much, few tracks are popular, users keep to artists and genres
@@ -79,9 +79,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=Path("data/sample"), help="folder to write (data/sample)"
     )
-    parser.add_argument("--users", type=int, default=3_000, help="users with a listen (3000)")
-    parser.add_argument("--tracks", type=int, default=5_000, help="tracks (5000)")
-    parser.add_argument("--listens", type=int, default=150_000, help="listens in all (150000)")
+    parser.add_argument("--users", type=int, default=2_000, help="users with a listen (2000)")
+    parser.add_argument("--tracks", type=int, default=4_000, help="tracks (4000)")
+    parser.add_argument("--listens", type=int, default=100_000, help="listens in all (100000)")
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers (0)")
     return parser.parse_args()
 
