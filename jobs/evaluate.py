@@ -23,9 +23,9 @@ from jobs.ranked import read_lists
 from jobs.segments import segments
 from jobs.significance import intervals, ratio
 from jobs.singles import candidate_recall, continued, own_lists
+from jobs.verdict import BEST, FINAL, PERSONAL
 
-TOP, PERSONAL, FINAL = "top popular", "personal ALS", "final list"
-BEST = "best single generator"
+TOP = "top popular"
 
 
 def facts_of(judge: Judge, window: Path) -> dict[str, Any]:

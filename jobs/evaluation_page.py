@@ -1,16 +1,25 @@
 """The report to read: what was compared on what, who won by how much, and why."""
 
-from typing import Any
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jobs.report import Page, bars
+from jobs.report import Page, bars, dots
+from jobs.verdict import (
+    BEST,
+    FINAL,
+    PERSONAL,
+    Content,
+    all_at_10,
+    grounds,
+    interval,
+    number,
+    times,
+    verdict,
+    with_lists,
+)
 
-FINAL, BEST, PERSONAL = "final list", "best single generator", "personal ALS"
 MEANINGS = {
     "popular": "the top list",
     "als": "personal ALS, the nearest tracks by the factorisation",
@@ -24,7 +33,6 @@ ACCURACY = ("ndcg", "precision", "recall", "hit", "map")
 BEYOND = ("coverage", "novelty", "popularity", "diversity", "serendipity")
 GREY = "#8a94a6"
 TOP_FEATURES = 20
-Content = dict[str, Any]
 
 
 def page(content: Content, ranking: Content) -> Page:
@@ -43,86 +51,6 @@ def page(content: Content, ranking: Content) -> Page:
     importances(result, ranking)
     every_list(result, content)
     return result
-
-
-def all_at_10(content: Content) -> dict[str, dict[str, float]]:
-    """Metrics at 10 over all users: the final list, each generator that has lists, each peer."""
-    singles = {name: content["generators"][name] for name in with_lists(content)}
-    kinds = {FINAL: content["lists"][FINAL], **singles, **content.get("peers", {})}
-    return {name: of["all"]["@10"] for name, of in kinds.items()}
-
-
-def with_lists(content: Content) -> list[str]:
-    """The generators that have a list for anybody, and those that are compared anyway."""
-    compared = {over["list"] for over in content["comparisons"].values()}
-    bring = content["candidates"]["generators"]
-    return [name for name in bring if bring[name]["users"] or name in compared]
-
-
-def verdict(page: Page, content: Content) -> None:
-    """Who won by how much."""
-    at_10, over = all_at_10(content), content["comparisons"]
-    shown = opponents(content)
-    found = [
-        in_words(title, at_10[over[name]["list"]], over[name]) for name, title in shown.items()
-    ]
-    ours = at_10[FINAL]
-    page.text(" ".join([f"The final list reaches an NDCG@10 of {ours['ndcg']:.4f}.", *found]))
-    cards = {"NDCG@10": number(ours["ndcg"])}
-    cards |= {f"times {name}": times(over[name]["ratio"]) for name in shown}
-    page.facts(cards | {"hit@10": f"{ours['hit']:.1%}", "coverage@10": f"{ours['coverage']:.1%}"})
-
-
-def opponents(content: Content) -> dict[str, str]:
-    """What the final list is held against first, as a sentence names it."""
-    over = content["comparisons"]
-    single = over[BEST]["list"]
-    if single == "als":
-        shown = {BEST: f"the best single generator, {PERSONAL},"}
-    else:
-        shown = {BEST: f"the best single generator ({single})", PERSONAL: PERSONAL}
-    if peers := content.get("peers"):
-        strongest = max(peers, key=lambda name: peers[name]["all"]["@10"]["ndcg"])
-        shown[strongest] = f"the strongest of the other models, {strongest},"
-    return shown
-
-
-def in_words(opponent: str, theirs: dict[str, float], found: Content) -> str:
-    """One comparison as a sentence."""
-    start = f"{opponent[0].upper()}{opponent[1:]} reaches {theirs['ndcg']:.4f}"
-    if found["low"] is None:
-        return f"{start}, too little to compare with."
-    if found["low"] > 1:
-        won = "the final list is better"
-    elif found["high"] < 1:
-        won = "the final list is worse"
-    else:
-        won = "on these users the two can't be told apart"
-    return f"{start}: {won}, {found['ratio']:.3f} times as good (95 % interval {interval(found)})."
-
-
-def times(ratio: float | None) -> str:
-    """A ratio as the page shows it."""
-    return "–" if ratio is None else f"{ratio:.3f} ×"
-
-
-def grounds(page: Page, content: Content, ranking: Content) -> None:
-    """What was compared on what."""
-    facts = content["window"]
-    new = "new to them " if facts["heard"] == "exclude" else ""
-    page.text(
-        f"Judged by {facts['users']:,} users and the {facts['labels']:,} tracks {new}that they "
-        f"played after the cut ({facts['cut']}; {facts['split']} split: {facts['reason']}). "
-        f"{facts['warm']:,} of the users have a past, {facts['cold']:,} are cold: every list gives "
-        f"those the top list. Lists are drawn from the whole catalogue of {facts['catalogue']:,} "
-        "tracks, none sampled; a user without a hit counts as 0."
-    )
-    page.text(
-        "Nothing was chosen by this window. Settings, the ranker and what serves (here: "
-        f"{ranking['rule']}) come from the two windows before it, and the best single generator is "
-        "the one that was best there. Intervals are of a paired bootstrap: users are drawn again "
-        "2,000 times. They say how much hangs on these users, not on this window."
-    )
 
 
 def levels(page: Page, content: Content) -> None:
@@ -149,28 +77,6 @@ def label(name: str, content: Content) -> str:
     """A list's name in a plot."""
     best = content["comparisons"][BEST]["list"] == name
     return f"{name} (best single generator)" if best else name
-
-
-def dots(
-    names: list[str], values: list[float], bounds: list[list[float]], colors: list[str], form: str
-) -> Figure:
-    """A row a name: a dot at its value on the line of its interval."""
-    figure, axis = plt.subplots(figsize=(9, 0.8 + 0.3 * len(names)), layout="constrained")
-    place = np.arange(len(names))
-    low, high = np.array(bounds, float).reshape(-1, 2).T
-    axis.hlines(place, low, high, colors=colors, linewidth=3, alpha=0.45)
-    axis.scatter(values, place, c=colors, s=42, zorder=3)
-    for i, value in enumerate(values):
-        axis.annotate(
-            form.format(value), (high[i], i), (8, 0), textcoords="offset points", va="center"
-        )
-    axis.set_yticks(place, names)
-    axis.set_ylim(len(names) - 0.4, -0.6)
-    axis.margins(x=0.12)
-    axis.grid(axis="x", alpha=0.25)
-    axis.tick_params(length=0)
-    axis.spines["left"].set_visible(False)
-    return figure
 
 
 def for_whom(page: Page, content: Content) -> None:
@@ -264,11 +170,6 @@ def generators(page: Page, content: Content, ranking: Content) -> None:
     )
 
 
-def number(value: float | None) -> str:
-    """A metric with four digits."""
-    return "–" if value is None else f"{value:.4f}"
-
-
 def other_models(page: Page, content: Content) -> None:
     """What the peers were given."""
     page.heading("Other models")
@@ -291,11 +192,6 @@ def other_models(page: Page, content: Content) -> None:
         "Same past, same users, same rule for heard tracks, the whole catalogue. Every setting of "
         "the grid was fitted in full size to the window choose, the best of them to this one."
     )
-
-
-def interval(found: Content) -> str:
-    """An interval in a table."""
-    return "–" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
 
 
 def ablation(page: Page, found: Content, facts: Content) -> None:

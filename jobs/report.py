@@ -112,6 +112,28 @@ def bars(names: Iterable[str], values: np.ndarray, form: str) -> Figure:
     return figure
 
 
+def dots(
+    names: list[str], values: list[float], bounds: list[list[float]], colors: list[str], form: str
+) -> Figure:
+    """A dot for each name at its value, the first on top, on a line from bound to bound."""
+    figure, axis = plt.subplots(figsize=(9, 0.8 + 0.3 * len(names)), layout="constrained")
+    place = np.arange(len(names))
+    low, high = np.array(bounds, float).reshape(-1, 2).T
+    axis.hlines(place, low, high, colors=colors, linewidth=3, alpha=0.45)
+    axis.scatter(values, place, c=colors, s=42, zorder=3)
+    for i, value in enumerate(values):
+        axis.annotate(
+            form.format(value), (high[i], i), (8, 0), textcoords="offset points", va="center"
+        )
+    axis.set_yticks(place, names)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.margins(x=0.12)
+    axis.grid(axis="x", alpha=0.25)
+    axis.tick_params(length=0)
+    axis.spines["left"].set_visible(False)
+    return figure
+
+
 def shortened(text: str | None, length: int) -> str:
     """A text in one line of at most so many letters."""
     line = " ".join((text or "").split()) or repr(text)
