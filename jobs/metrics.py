@@ -85,8 +85,10 @@ def serendipity(found: np.ndarray, expected: np.ndarray, labels: csr_matrix, k: 
     expected is the first k of a primitive list for the same users, expected (lists, at least k).
     """
     first, known = found[:, :k], expected[:, :k]
-    surprising = ~(first[:, :, None] == known[:, None, :]).any(axis=2)
-    return (hits(first, labels) & surprising).sum(axis=1) / k
+    right = hits(first, labels)
+    for place in range(known.shape[1]):
+        right &= first != known[:, place : place + 1]
+    return right.sum(axis=1) / k
 
 
 def diversity(found: np.ndarray, k: int, vectors: csr_matrix | np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 from jobs.report import Page
 
 FINAL, BEST, PERSONAL = "final list", "best single generator", "personal ALS"
+MIDNIGHT = "T00:00:00+00:00"  # says nothing
 Content = dict[str, Any]
 
 
@@ -26,9 +27,10 @@ def grounds(page: Page, content: Content, ranking: Content) -> None:
     """What was compared on what."""
     facts = content["window"]
     new = "new to them " if facts["heard"] == "exclude" else ""
+    split = f"{facts['cut']}; {facts['split']} split: {facts['reason']}".replace(MIDNIGHT, "")
     page.text(
         f"Judged by {facts['users']:,} users and the {facts['labels']:,} tracks {new}that they "
-        f"played after the cut ({facts['cut']}; {facts['split']} split: {facts['reason']}). "
+        f"played after the cut ({split}). "
         f"{facts['warm']:,} of the users have a past, {facts['cold']:,} are cold: every list gives "
         f"those the top list. Lists are drawn from the whole catalogue of {facts['catalogue']:,} "
         "tracks, none sampled; a user without a hit counts as 0."
