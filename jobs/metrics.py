@@ -79,7 +79,7 @@ def popularity(found: np.ndarray, k: int, listeners: np.ndarray, users: int) -> 
 
 
 def serendipity(found: np.ndarray, expected: np.ndarray, labels: csr_matrix, k: int) -> np.ndarray:
-    """(lists,) float64: the share of the k places with a label that nobody had to guess.
+    """(lists,) float64: the share of the k places with a label that a plain list would have missed.
 
     |(list - expected) & labels| / k (Adamopoulos and Tuzhilin 2014, after Ge et al. 2010); what is
     expected is the first k of a primitive list for the same users, expected (lists, at least k).
