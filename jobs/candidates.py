@@ -23,7 +23,7 @@ from jobs.ranked import (
     look_up,
     matrix_of_lists,
     read_lists,
-    read_matrix,
+    read_matrices,
 )
 from jobs.retrieval import NOTHING
 from jobs.settings import Settings
@@ -59,6 +59,8 @@ class Past:
         artists, genres = (_incidence(tracks[name]) for name in ("artist_ids", "genre_ids"))
         top = contract.read(contract.TOP_POPULAR, work, ["track_id"])["track_id"].to_numpy()
         ids = data.track_ids
+        (similar,) = read_matrices(contract.SIMILAR, work, ids, "score")
+        followers, directly = read_matrices(contract.FOLLOWERS, work, ids, "score", "directly")
         return cls(
             data,
             settings.load(work),
@@ -66,9 +68,9 @@ class Past:
             items,
             read_lists(contract.PERSONAL_ALS, work, data.user_ids, ids),
             np.searchsorted(ids, top).astype(np.int32),
-            read_matrix(contract.SIMILAR, work, ids),
-            read_matrix(contract.FOLLOWERS, work, ids),
-            read_matrix(contract.FOLLOWERS, work, ids, "directly"),
+            similar,
+            followers,
+            directly,
             _scale_rows(artists, 1 / np.maximum(artists.getnnz(axis=1), 1)),
             _scale_rows(genres, 1 / np.sqrt(np.maximum(genres.getnnz(axis=1), 1))),
         )
@@ -133,14 +135,9 @@ class Pool:
 def pool(past: Past, users: np.ndarray) -> Pool:
     """The candidates of some users (ascending) with their features."""
     block = past.data.of_users(users)
-    heard = block.pairs()
-    exclude = past.chosen.heard == "exclude"
-    scores = _sparse_scores(past, block)
-    lists = {"popular": first_unheard(past.top, heard if exclude else csr_matrix(heard.shape))}
-    lists["als"] = past.als_lists[users]
-    for name, matrix in scores.items():
-        open_scores = matrix - matrix.multiply(heard) if exclude else matrix
-        lists[name], _ = best_of_rows(csr_matrix(open_scores), LIST_LENGTH)
+    scores, lists = generate(past, users, block)
+    heard = block.pairs() if past.chosen.heard == "exclude" else csr_matrix(block.shape)
+    lists["popular"] = first_unheard(past.top, heard)
     keys = _keys(lists, past.data.shape[1])
     row, item = np.divmod(keys, past.data.shape[1])
     result = Pool(row.astype(np.int32), item.astype(np.int32), past.top_place[item])
@@ -150,6 +147,23 @@ def pool(past: Past, users: np.ndarray) -> Pool:
     _add_last_plays(result, past, block)
     _add_context(result, past, block)
     return result
+
+
+def generate(
+    past: Past, users: np.ndarray, block: Listens
+) -> tuple[dict[str, csr_matrix], dict[str, np.ndarray]]:
+    """Scores (users, items) of the sparse generators, and lists (users, 100) of all but the top.
+
+    block are the listens of the users.
+    """
+    scores = _sparse_scores(past, block)
+    lists = {"als": past.als_lists[users]}
+    heard = block.pairs()
+    for name, matrix in scores.items():
+        if past.chosen.heard == "exclude":
+            matrix = csr_matrix(matrix - matrix.multiply(heard))
+        lists[name], _ = best_of_rows(matrix, LIST_LENGTH)
+    return scores, lists
 
 
 def _sparse_scores(past: Past, block: Listens) -> dict[str, csr_matrix]:

@@ -126,18 +126,21 @@ def first_unheard(order: np.ndarray, heard: csr_matrix) -> np.ndarray:
     return result
 
 
-def read_matrix(
-    table: Table, work: Path, track_ids: np.ndarray, value: str = "score"
-) -> csr_matrix:
-    """(items, items) float32: a column of a file of track lists (similar, followers)."""
+def read_matrices(
+    table: Table, work: Path, track_ids: np.ndarray, *values: str
+) -> list[csr_matrix]:
+    """(items, items) float32 each: columns of a file of track lists (similar, followers)."""
     key, item = table.schema.names[:2]
-    rows = contract.read(table, work, [key, item, value])
+    rows = contract.read(table, work, [key, item, *values])
     row, column = (
         listens.encode(rows[name].to_numpy(), track_ids, name, table, work) for name in (key, item)
     )
     shape = (len(track_ids), len(track_ids))
-    result = csr_matrix((rows[value].to_numpy(), (row, column)), shape, dtype=np.float32)
-    result.sort_indices()
+    result = []
+    for name in values:
+        matrix = csr_matrix((rows[name].to_numpy(), (row, column)), shape, dtype=np.float32)
+        matrix.sort_indices()
+        result.append(matrix)
     return result
 
 

@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 from jobs import candidates, metrics
 from jobs.candidates import GENERATORS, Past
 from jobs.contract import LIST_LENGTH
-from jobs.ranked import best_of_rows, in_blocks
+from jobs.ranked import in_blocks
 from jobs.retrieval import NOTHING
 
 USERS_A_BLOCK = 512
@@ -21,23 +21,13 @@ def own_lists(past: Past, users: np.ndarray, top: np.ndarray) -> dict[str, np.nd
     """
 
     def block(first: int, last: int) -> dict[str, np.ndarray]:
-        return _of_block(past, users[first:last]) | {"popular": top[first:last]}
+        part = users[first:last]
+        _, lists = candidates.generate(past, part, past.data.of_users(part))
+        return lists | {"popular": top[first:last]}
 
     blocks = list(in_blocks(block, len(users), USERS_A_BLOCK, "generators"))
     none = np.empty((0, LIST_LENGTH), np.int32)
     return {name: np.concatenate([none, *(own[name] for own in blocks)]) for name in GENERATORS}
-
-
-def _of_block(past: Past, users: np.ndarray) -> dict[str, np.ndarray]:
-    """The lists of all generators but the top list for a block of users, as candidates.pool."""
-    block = past.data.of_users(users)
-    heard = block.pairs()
-    lists = {"als": past.als_lists[users]}
-    for name, scores in candidates._sparse_scores(past, block).items():
-        if past.chosen.heard == "exclude":
-            scores = csr_matrix(scores - scores.multiply(heard))
-        lists[name], _ = best_of_rows(scores, LIST_LENGTH)
-    return lists
 
 
 def continued(lists: np.ndarray, top: np.ndarray) -> np.ndarray:
