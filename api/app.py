@@ -72,19 +72,19 @@ def warn_of_several_workers() -> None:
         )
 
 
-def provide_service(state: State) -> Service:
-    """Hand the service over to a call."""
-    service: Service = state.service
-    return service
-
-
 def create_app(settings: Settings | None = None) -> Litestar:
     """Build the application; without settings, the environment's are read when it starts."""
-    return Litestar(
+
+    def service() -> Service:
+        """Hand the service over to a call; asking for the state as a parameter takes longer."""
+        found: Service = app.state.service
+        return found
+
+    app = Litestar(
         routes.HANDLERS,
         lifespan=[serve],
         state=State({"settings": settings}),
-        dependencies={"service": Provide(provide_service, sync_to_thread=False)},
+        dependencies={"service": Provide(service, sync_to_thread=False)},
         exception_handlers=errors.HANDLERS,
         logging_config=None,
         plugins=[CheckSettings()],
@@ -97,6 +97,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             render_plugins=[JsonRenderPlugin(), SwaggerRenderPlugin()],
         ),
     )
+    return app
 
 
 app = create_app()

@@ -27,8 +27,12 @@ class Catalog:
         self.blending = msgspec.structs.replace(manifest.settings.blending, **overrides)
         self.excludes_heard = manifest.settings.heard == "exclude"
         self._user_ids, self._track_ids = arrays["user_ids"], arrays["track_ids"]
+        self._track_texts = release.texts(arrays)
         self._top = arrays["top_items"]
-        self._arrays = arrays
+        self._lists = {
+            name: (arrays[f"{name}_offsets"], arrays[f"{name}_items"])
+            for name in ("recommendations", "history")
+        }
         self.neighbours = {
             name: Neighbours(*(arrays[f"{name}_{part}"] for part in Neighbours._fields))
             for name in ("similar", "next_played")
@@ -49,16 +53,17 @@ class Catalog:
         """Length of the top list: the tracks that anyone listened to."""
         return len(self._top)
 
-    def of_user(self, user_id: int) -> tuple[Tracks, Tracks]:
-        """The user's final list, best first, and heard tracks, ascending; both empty if unknown.
+    def row(self, user_id: int) -> int:
+        """Where the user stands; -1 for one whom the release doesn't know."""
+        return _find(self._user_ids, user_id)
 
-        In a release that includes heard tracks, none counts as heard.
-        """
-        row = _find(self._user_ids, user_id)
-        if row < 0:
-            return NO_TRACKS, NO_TRACKS
-        offline = self._list("recommendations", row)
-        return offline, self._list("heard", row) if self.excludes_heard else NO_TRACKS
+    def final(self, row: int) -> Tracks:
+        """The user's final list, best first; empty for one who has none."""
+        return self._list("recommendations", row)
+
+    def history(self, row: int) -> Tracks:
+        """What the user has listened to, oldest first."""
+        return self._list("history", row)
 
     def positions(self, item_ids: Sequence[int]) -> Tracks:
         """Where the items stand; -1 for one that the release doesn't know."""
@@ -79,9 +84,15 @@ class Catalog:
         ids: list[int] = self._track_ids[tracks].tolist()
         return ids
 
+    def text(self, tracks: Tracks) -> bytes:
+        """The user's own ids of tracks as a JSON list."""
+        return b"[%b]" % self._track_texts.take(tracks).tobytes()[:-1]
+
     def _list(self, name: str, row: int) -> Tracks:
-        offsets = self._arrays[f"{name}_offsets"]
-        return self._arrays[f"{name}_items"][offsets[row] : offsets[row + 1]]
+        if row < 0:
+            return NO_TRACKS
+        offsets, items = self._lists[name]
+        return items[offsets[row] : offsets[row + 1]]
 
 
 def _find(ids: NDArray[np.int64], key: int) -> int:

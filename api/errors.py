@@ -39,7 +39,7 @@ def bad_parameter(request: AnyRequest, error: ValidationException) -> Response[P
 
 def refused_release(request: AnyRequest, error: ReleaseError) -> Response[Problem]:
     """409 while another release is served, 503 where there is none."""
-    return _problem(409 if request.app.state.service.catalog else 503, str(error))
+    return _problem(409 if request.app.state.service.recommender else 503, str(error))
 
 
 def unknown_release(request: AnyRequest, error: UnknownRelease) -> Response[Problem]:

@@ -111,14 +111,22 @@ def arrays(folder: Path) -> Arrays:
         _require(folder, f"{name} ascending", bool((np.diff(found[name]) > 0).all()))
     for name, rows in (
         ("recommendations", users),
-        ("heard", users),
+        ("history", users),
         ("similar", tracks),
         ("next_played", tracks),
     ):
         _check_lists(folder, name, found, rows)
         _check_range(folder, f"{name}_items", found, tracks)
     _check_range(folder, "top_items", found, tracks)
+    width = len(found["track_texts"]) // max(tracks, 1)
+    _expect(folder, "length of track_texts", width * tracks, len(found["track_texts"]))
     return found
+
+
+def texts(arrays: Arrays) -> Array:
+    """(tracks,): each track's text, as pieces of one size."""
+    flat = arrays["track_texts"]
+    return flat.view(f"V{max(len(flat) // max(len(arrays['track_ids']), 1), 1)}")
 
 
 def _map(folder: Path, name: str) -> Array:

@@ -4,14 +4,12 @@ import asyncio
 import logging
 import time
 
-import numpy as np
-
 from api import release
 from api.answers import Loaded
-from api.blending import Blending, Tracks, blend, merge_neighbours, near, without
 from api.catalog import Catalog
 from api.counters import Counters
 from api.events import Events
+from api.recommender import Recommender
 from api.release import ReleaseError
 from api.settings import Settings
 from jobs import contract
@@ -24,61 +22,41 @@ class UnknownRelease(Exception):
 
 
 class Service:
-    """All the state of a process. A request reads `catalog` once and keeps what it read."""
+    """All the state of a process. A request reads `recommender` once and keeps what it read."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.events = Events(settings.events_per_user, settings.max_users)
         self.counters = Counters()
-        self.catalog: Catalog | None = None
-        self.reason = "no release has been loaded yet"  # why there is no catalog
+        self.recommender: Recommender | None = None
+        self.reason = "no release has been loaded yet"  # why there is no recommender
         self._loading = asyncio.Lock()
 
-    def current(self) -> Catalog:
-        """The release that is served; ReleaseError where there is none."""
-        if self.catalog is None:
+    def current(self) -> Recommender:
+        """What answers from the release that is served; ReleaseError where there is none."""
+        if self.recommender is None:
             raise ReleaseError(self.reason)
-        return self.catalog
+        return self.recommender
 
-    def recommend(self, user_id: int, k: int) -> list[int]:
-        """The answer of /recommendations: exactly k track ids where that many can be given."""
-        catalog = self.current()
-        events = catalog.positions(self.events.of(user_id))
-        final, heard = catalog.of_user(user_id)
-        self._count(catalog, len(final))
-        rule = catalog.blending
-        answer = blend(
-            near(catalog.neighbours, events, rule),
-            catalog.offline(final),
-            self._kept_out(catalog, heard, events),
-            k,
-            rule,
-            len(events),
-        )
-        return catalog.ids(answer)
+    def recommend(self, user_id: int, k: int) -> bytes:
+        """The list of /recommendations: exactly k track ids where that many can be given."""
+        recommender = self.current()
+        row = recommender.catalog.row(user_id)
+        answer = recommender.answer(row, k, tuple(self.events.of(user_id)))
+        self._count(recommender.catalog, answer.n_final)
+        return answer.text
 
-    def online(self, user_id: int, k: int, n: int) -> list[int]:
-        """The answer of /get_online_u2i: neighbours of the last k events, n of each, merged."""
-        catalog = self.current()
-        events = catalog.positions(self.events.of(user_id))
-        kept_out = self._kept_out(catalog, catalog.of_user(user_id)[1], events)
-        rule = Blending(source="similar", events=k, neighbours=n)
-        return catalog.ids(
-            without(merge_neighbours(*near(catalog.neighbours, events, rule)), kept_out)
-        )
+    def online(self, user_id: int, k: int, n: int) -> bytes:
+        """The list of /get_online_u2i: neighbours of the last k events, n of each, merged."""
+        recommender = self.current()
+        row = recommender.catalog.row(user_id)
+        return recommender.online_text(row, k, n, tuple(self.events.of(user_id)))
 
-    def _kept_out(self, catalog: Catalog, heard: Tracks, events: Tracks) -> Tracks:
-        """Positions of what was heard, in the history or just now, ascending."""
-        if not len(events):
-            return heard
-        played = events if catalog.excludes_heard else events[: self.settings.recent_events]
-        return np.sort(np.concatenate([heard, played]))
-
-    def _count(self, catalog: Catalog, personal: int) -> None:
-        """Count an answer and log it; personal: the length of the user's final list."""
-        self.counters.count(personal > 0)
-        if personal:
-            logger.info("Found %d personal recommendations!", personal)
+    def _count(self, catalog: Catalog, n_final: int) -> None:
+        """Count an answer and log it; n_final is the length of the user's final list."""
+        self.counters.count(n_final > 0)
+        if n_final:
+            logger.info("Found %d personal recommendations!", n_final)
         else:
             logger.info("Found %d TOP-recommendations!", min(contract.LIST_LENGTH, catalog.n_top))
 
@@ -90,26 +68,29 @@ class Service:
         async with self._loading:
             start = time.monotonic()
             try:
-                catalog = await asyncio.to_thread(self._open, release_id)
+                recommender = await asyncio.to_thread(self._open, release_id)
             except (ReleaseError, OSError) as error:
                 self.reason = str(error)
                 logger.error("Refused a release: %s", error)
                 raise ReleaseError(self.reason) from error
-            previous, self.catalog = self.catalog, catalog
+            previous, self.recommender = self.recommender, recommender
+        catalog = recommender.catalog
         logger.info("Serving release %s", catalog.id)
         return Loaded(
             release=catalog.id,
-            previous=previous.id if previous else None,
+            previous=previous.catalog.id if previous else None,
             users=catalog.n_users,
             tracks=catalog.n_tracks,
             seconds=round(time.monotonic() - start, 3),
         )
 
-    def _open(self, release_id: str | None) -> Catalog:
+    def _open(self, release_id: str | None) -> Recommender:
         work = self.settings.work
         if release_id is None:
             release_id = release.current(work)
         elif release_id not in (known := release.listed(work)):
             # only a name that was listed becomes part of a path
             raise UnknownRelease(f"expected one of {known}, found {release_id[:40]!r}")
-        return Catalog(work / contract.RELEASES / release_id, self.settings.blending_overrides())
+        folder = work / contract.RELEASES / release_id
+        catalog = Catalog(folder, self.settings.blending_overrides())
+        return Recommender(catalog, self.settings.recent_events)

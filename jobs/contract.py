@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-VERSION = 1  # of this contract: a release of another is refused
+VERSION = 2  # of this contract: a release of another is refused
 MAX_ID = 2**53 - 1  # the largest integer that JSON clients keep exact
 LIST_LENGTH = 100  # rows a user or track in the offline lists
 WINDOWS = ("train", "choose", "report")  # folders of windows/: train the ranker, choose by, report
@@ -146,12 +146,13 @@ RELEASES = "releases"
 SERVING = "serving"
 SERVING_ARRAYS: dict[str, np.dtype[Any]] = {
     "track_ids": np.dtype(np.int64),
+    "track_texts": np.dtype(np.uint8),  # each id as it stands in a JSON list: see serving.texts
     "user_ids": np.dtype(np.int64),  # users with a history or a final list
     "top_items": np.dtype(np.int32),  # the top list, best first
     "recommendations_offsets": np.dtype(np.int64),
-    "recommendations_items": np.dtype(np.int32),  # best first
-    "heard_offsets": np.dtype(np.int64),
-    "heard_items": np.dtype(np.int32),  # ascending, each track once
+    "recommendations_items": np.dtype(np.int32),  # best first, free of what may not be served
+    "history_offsets": np.dtype(np.int64),
+    "history_items": np.dtype(np.int32),  # every listen, oldest first
     "similar_offsets": np.dtype(np.int64),
     "similar_items": np.dtype(np.int32),  # best first
     "similar_scores": np.dtype(np.float32),

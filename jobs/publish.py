@@ -122,7 +122,7 @@ def main() -> str:
         for name in IF_THERE:
             if (work / name).exists():
                 os.link(work / name, folder / name)
-        serving.pack(folder)
+        serving.pack(folder, settings.load(folder).heard)
         contract.write_json(folder / contract.MANIFEST, manifest(folder, release))
     point(work, release)
     size = sum(np.int64(path.stat().st_size) for path in (releases / release).rglob("*"))

@@ -1,7 +1,7 @@
 """The arrays of a release that the service maps into memory: serving/<name>.npy.
 
-`pack(folder)` is called by jobs.publish once the parquet files of a release stand in `folder`.
-It reads them block by block; what it holds at a time is the ids, the offsets and one block.
+`pack(folder, heard)` is called by jobs.publish once the parquet files of a release stand in
+`folder`. It reads them block by block; what it holds at a time is the ids, the offsets and a block.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,20 +15,41 @@ from jobs import contract
 from jobs.contract import JobError, Table
 
 
-def pack(folder: Path) -> None:
-    """Write every array of contract.SERVING_ARRAYS; JobError where the tables disagree."""
+def pack(folder: Path, heard: str) -> None:
+    """Write every array of contract.SERVING_ARRAYS; JobError where the tables disagree.
+
+    Where heard tracks are excluded (heard is "exclude", not "include"), a user's final list is
+    packed without them, so that the service need not look.
+    """
     tracks = np.sort(_column(contract.ITEMS, folder, "track_id"))
     listeners = _distinct(contract.LISTENS, folder, "user_id")
     users = np.union1d(listeners, _distinct(contract.RECOMMENDATIONS, folder, "user_id"))
     top = contract.read(contract.TOP_POPULAR, folder, ["track_id", "rank"]).sort_by("rank")
-    _write(folder, "track_ids", tracks)
-    _write(folder, "user_ids", users)
+    write(folder, "track_ids", tracks)
+    write(folder, "track_texts", texts(tracks))
+    write(folder, "user_ids", users)
     top_items = _positions(tracks, top["track_id"].to_numpy(), contract.TOP_POPULAR)
-    _write(folder, "top_items", top_items)
-    _write_heard(folder, users, tracks)
-    _write_lists(folder, contract.RECOMMENDATIONS, "recommendations", users, tracks)
+    write(folder, "top_items", top_items)
+    _write_history(folder, users, tracks)
+    unheard = _unheard(folder, len(tracks)) if heard == "exclude" else None
+    _write_lists(folder, contract.RECOMMENDATIONS, "recommendations", users, tracks, unheard)
     _write_lists(folder, contract.SIMILAR, "similar", tracks, tracks)
     _write_lists(folder, contract.NEXT_PLAYED, "next_played", tracks, tracks)
+
+
+def texts(ids: np.ndarray) -> np.ndarray:
+    """(n * width,) uint8: each id with a comma after it, in front of it blanks up to one width.
+
+    So a JSON list is put together by copying pieces of one size; JSON doesn't mind the blanks.
+    """
+    digits = len(str(ids.max(initial=0)))
+    result = np.full((len(ids), digits + 1), ord(","), np.uint8)
+    rest = ids.copy()
+    for place in range(digits - 1, -1, -1):
+        blank = (rest == 0) & (place < digits - 1)
+        result[:, place] = np.where(blank, ord(" "), ord("0") + rest % 10)
+        rest //= 10
+    return result.ravel()
 
 
 def _column(table: Table, folder: Path, name: str) -> np.ndarray:
@@ -63,44 +84,66 @@ def _positions(ids: np.ndarray, keys: np.ndarray, table: Table) -> np.ndarray:
     return found
 
 
-def _write_heard(folder: Path, users: np.ndarray, tracks: np.ndarray) -> None:
-    """Each user's tracks, once each and ascending. A user cut by a block waits for the next."""
+def _write_history(folder: Path, users: np.ndarray, tracks: np.ndarray) -> None:
+    """Each user's listens, oldest first."""
     counts = np.zeros(len(users), np.int64)
-    waiting = np.empty(0, np.int64)  # user position * number of tracks + track position
-    with _array(folder, "heard_items") as append:
+    last = np.empty(0, np.int64)
+    with array(folder, "history_items") as append:
         for batch in _blocks(contract.LISTENS, folder, ["user_id", "track_id"]):
             user = np.searchsorted(users, batch["user_id"])
-            track = _positions(tracks, batch["track_id"], contract.LISTENS)
-            _check_sorted(np.append(waiting // len(tracks), user), contract.LISTENS)
-            pairs = _unique(np.concatenate([waiting, user * len(tracks) + track]))
-            complete = np.searchsorted(pairs, user[-1] * len(tracks))
-            waiting = pairs[complete:]
-            counts += _count(pairs[:complete] // len(tracks), len(users))
-            append(pairs[:complete] % len(tracks))
-        if len(waiting):
-            counts += _count(waiting // len(tracks), len(users))
-            append(waiting % len(tracks))
-    _write(folder, "heard_offsets", _offsets(counts))
+            _check_sorted(np.append(last, user), contract.LISTENS)
+            last = user[-1:]
+            counts += _count(user, len(users))
+            append(_positions(tracks, batch["track_id"], contract.LISTENS))
+    write(folder, "history_offsets", offsets(counts))
+
+
+Kept = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def _unheard(folder: Path, n: int) -> Kept:
+    """Whether users, ascending, have not heard the tracks beside them: positions (m,) each."""
+    begins, items = (
+        np.load(folder / contract.SERVING / f"{name}.npy", mmap_mode="r")
+        for name in ("history_offsets", "history_items")
+    )
+
+    def kept(user: np.ndarray, track: np.ndarray) -> np.ndarray:
+        first, last = user[0], user[-1] + 1
+        owner = np.repeat(np.arange(first, last), np.diff(begins[first : last + 1]))
+        heard = np.sort(owner * n + items[begins[first] : begins[last]])
+        pairs = user * n + track
+        at = np.minimum(np.searchsorted(heard, pairs), len(heard) - 1)
+        return heard[at] != pairs if len(heard) else np.ones(len(pairs), bool)
+
+    return kept
 
 
 def _write_lists(
-    folder: Path, table: Table, name: str, keys: np.ndarray, tracks: np.ndarray
+    folder: Path,
+    table: Table,
+    name: str,
+    keys: np.ndarray,
+    tracks: np.ndarray,
+    kept: Kept | None = None,
 ) -> None:
     """The ranked lists of `table`, one for each of the sorted `keys` (empty where it has none)."""
     key, item, *_ = table.schema.names
     counts = np.zeros(len(keys), np.int64)
     scored = f"{name}_scores" in contract.SERVING_ARRAYS
     last = np.empty(0, np.int64)
-    with _array(folder, f"{name}_items") as append, _scores(folder, name, scored) as append_scores:
+    with array(folder, f"{name}_items") as append, _scores(folder, name, scored) as append_scores:
         for batch in _blocks(table, folder, [key, item, "rank", "score"]):
             position = _positions(keys, batch[key], table)
             order = np.append(last, (position << 32) + batch["rank"])
             _check_sorted(order, table, strictly=True)
             last = order[-1:]
-            counts += _count(position, len(keys))
-            append(_positions(tracks, batch[item], table))
-            append_scores(batch["score"])
-    _write(folder, f"{name}_offsets", _offsets(counts))
+            items = _positions(tracks, batch[item], table)
+            rows = slice(None) if kept is None else kept(position, items)
+            counts += _count(position[rows], len(keys))
+            append(items[rows])
+            append_scores(batch["score"][rows])
+    write(folder, f"{name}_offsets", offsets(counts))
 
 
 def _blocks(table: Table, folder: Path, columns: list[str]) -> Iterator[dict[str, np.ndarray]]:
@@ -128,12 +171,14 @@ def _count(positions: np.ndarray, length: int) -> np.ndarray:
     return np.bincount(positions, minlength=length)
 
 
-def _offsets(counts: np.ndarray) -> np.ndarray:
+def offsets(counts: np.ndarray) -> np.ndarray:
+    """Where each list begins, and the last ends, from the lists' lengths."""
     return np.concatenate([[0], np.cumsum(counts)])
 
 
-def _write(folder: Path, name: str, values: np.ndarray) -> None:
-    with _array(folder, name) as append:
+def write(folder: Path, name: str, values: np.ndarray) -> None:
+    """Write serving/<name>.npy."""
+    with array(folder, name) as append:
         append(values)
 
 
@@ -143,12 +188,12 @@ def _scores(folder: Path, name: str, scored: bool) -> Iterator[Callable[[np.ndar
     if not scored:
         yield lambda values: None
         return
-    with _array(folder, f"{name}_scores") as append:
+    with array(folder, f"{name}_scores") as append:
         yield append
 
 
 @contextmanager
-def _array(folder: Path, name: str) -> Iterator[Callable[[np.ndarray], None]]:
+def array(folder: Path, name: str) -> Iterator[Callable[[np.ndarray], None]]:
     """Write serving/<name>.npy piece by piece: yields append(values); it appears whole at the end.
 
     The length is known only then, so the header is written again; NumPy pads it for growth.

@@ -77,7 +77,7 @@ def make(
     for table, content in columns.items():
         arrays = [pa.array(content[field.name], field.type) for field in table.schema]
         contract.write(table, folder, pa.table(arrays, schema=table.schema))
-    serving.pack(folder)
+    serving.pack(folder, heard_rule)
     write_manifest(folder, heard_rule, blending or {"rule": "alternate"})
     if activate:
         point_current(work, Path(contract.RELEASES) / release_id)

@@ -1,5 +1,6 @@
 """What the calls answer, through HTTP, on the world of tests/releases.py."""
 
+import json
 import logging
 import multiprocessing
 from contextlib import contextmanager
@@ -12,7 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from litestar.testing import TestClient
 
 from api.app import create_app
+from api.blending import RECENT_EVENTS
 from api.catalog import Catalog
+from api.recommender import Recommender
 from api.service import Service
 from api.settings import Settings
 from tests import releases
@@ -177,7 +180,7 @@ def test_statistics_count_by_final_list_and_only_recommendations(client):
 
 
 def test_an_error_of_ours_is_logged_and_never_served_as_a_cold_answer(client, monkeypatch, caplog):
-    monkeypatch.setattr(Catalog, "of_user", lambda *_: 1 / 0)
+    monkeypatch.setattr(Catalog, "row", lambda *_: 1 / 0)
     with caplog.at_level(logging.ERROR, "api"):
         answer = client.get("/recommendations", params={"user_id": 47})
     assert (answer.status_code, answer.json()["detail"]) == (500, "internal error")
@@ -231,7 +234,7 @@ def random_world(request, tmp_path_factory):
 def test_any_answer_is_what_a_plain_reading_of_the_rules_gives(random_world, user, events, k):
     catalog, lists = random_world
     service = Service(Settings())
-    service.catalog = catalog
+    service.recommender = Recommender(catalog, RECENT_EVENTS)
     for item in events:
         service.events.put(user, item)
 
@@ -250,7 +253,7 @@ def test_any_answer_is_what_a_plain_reading_of_the_rules_gives(random_world, use
                 side.pop(0)
             if side:
                 expected.append(side.pop(0))
-    assert service.recommend(user, k) == expected[:k]
+    assert json.loads(service.recommend(user, k)) == expected[:k]
 
 
 class ThroughHttp(RuleBasedStateMachine):

@@ -60,7 +60,7 @@ BROKEN = {
     "half a manifest": (truncate("manifest.json"), "manifest.json can't be used"),
     "a manifest that is a list": (
         lambda f: (f / "manifest.json").write_text("[]"),
-        "contract version: expected 1, found None",
+        f"contract version: expected {contract.VERSION}, found None",
     ),
     "a manifest without serving": (
         edit_manifest(lambda m: m.pop("serving")),
@@ -68,7 +68,7 @@ BROKEN = {
     ),
     "an unknown contract": (
         edit_manifest(lambda m: m.update(contract=99)),
-        "contract version: expected 1, found 99",
+        f"contract version: expected {contract.VERSION}, found 99",
     ),
     "the manifest of another": (edit_manifest(lambda m: m.update(id="x")), "id: expected second"),
     "another schema": (
@@ -88,7 +88,7 @@ BROKEN = {
         "layout of user_ids",
     ),
     "a table": (replace_array("top_items", lambda a: a.reshape(2, -1)), "layout of top_items"),
-    "half an array": (truncate("serving/heard_items.npy"), "bytes of serving/heard_items.npy"),
+    "half an array": (truncate("serving/history_items.npy"), "bytes of serving/history_items.npy"),
     "half a table": (truncate("recommendations.parquet"), "bytes of recommendations.parquet"),
     "no array": (
         lambda f: (f / "serving/similar_items.npy").unlink(),
@@ -104,8 +104,8 @@ BROKEN = {
         "length of similar_offsets: expected 301, found 300",
     ),
     "offsets that fall": (
-        replace_array("heard_offsets", lambda a: a[[0, 2, 1]]),
-        "expected heard_offsets from 0 upwards",
+        replace_array("history_offsets", lambda a: a[[0, 2, 1]]),
+        "expected history_offsets from 0 upwards",
     ),
     "fewer items than offsets": (
         replace_array("recommendations_items", lambda a: a[:-1]),
@@ -145,8 +145,8 @@ def test_a_broken_release_is_refused_with_the_reason_and_the_old_one_stays(
     with pytest.raises(ReleaseError) as error:
         asyncio.run(service.load("second"))
     assert "second" in str(error.value) and reason in str(error.value)
-    assert service.current().id == "first"
-    assert len(service.recommend(47, 100)) == 100
+    assert service.current().catalog.id == "first"
+    assert len(json.loads(service.recommend(47, 100))) == 100
 
 
 def test_only_real_folders_of_the_work_folder_are_releases(tmp_path):
@@ -194,7 +194,7 @@ def test_a_request_keeps_the_release_it_began_with_even_if_that_is_deleted(tmp_p
     folder = releases.make(tmp_path, "first")
     catalog = Catalog(folder, {})
     shutil.rmtree(folder)
-    assert catalog.ids(catalog.of_user(47)[0]) == [*releases.FINAL[47]]
+    assert catalog.ids(catalog.final(catalog.row(47))) == [*releases.FINAL[47]]
 
 
 def test_loads_wait_for_each_other_and_others_are_served_meanwhile(tmp_path):
@@ -214,7 +214,7 @@ def test_loads_wait_for_each_other_and_others_are_served_meanwhile(tmp_path):
         loads = [asyncio.create_task(service.load()) for _ in range(3)]
         while not at_once:
             await asyncio.sleep(0.01)
-        assert len(service.recommend(47, 100)) == 100  # the event loop is free
+        assert len(json.loads(service.recommend(47, 100))) == 100  # the event loop is free
         allowed.set()
         return await asyncio.gather(*loads)
 

@@ -1,5 +1,6 @@
 """The replay: what counts as a hit, that it is what the service answers, and what is chosen by."""
 
+import json
 import shutil
 from dataclasses import replace
 from random import Random
@@ -8,8 +9,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from api.blending import Blending
+from api.blending import RECENT_EVENTS, Blending
 from api.catalog import Catalog
+from api.recommender import Recommender
 from api.service import Service
 from api.settings import Settings
 from jobs import choice, contract, sessions
@@ -78,17 +80,17 @@ def test_a_hit_is_a_play_that_the_service_would_have_recommended(random_world, r
     hits = iter(found.hits(rule).tolist())
     offline = iter((found.offline_place < K).tolist())
     service = Service(Settings())
-    service.catalog = Catalog(folder, {f: getattr(rule, f) for f in rule.__struct_fields__})
+    service.recommender = Recommender(Catalog(folder, msgspec.structs.asdict(rule)), RECENT_EVENTS)
     without = Service(Settings())
-    without.catalog = Catalog(folder, {"rule": "offline"})
+    without.recommender = Recommender(Catalog(folder, {"rule": "offline"}), RECENT_EVENTS)
     history = {user: set() for user in played}
     for user, track in rows(contract.LISTENS, folder, "user_id", "track_id"):
         history.setdefault(user, set()).add(track)
     for user in sorted(played):
         for track in played[user]:
             if heard == "include" or track not in history[user]:
-                assert next(hits) == (track in service.recommend(user, K))
-                assert next(offline) == (track in without.recommend(user, K))
+                assert next(hits) == (track in json.loads(service.recommend(user, K)))
+                assert next(offline) == (track in json.loads(without.recommend(user, K)))
             history[user].add(track)
             for each in (service, without):
                 each.events.put(user, track)

@@ -1,6 +1,10 @@
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobs import contract, serving
 from jobs.contract import JobError
@@ -31,11 +35,31 @@ def folder(tmp_path):
 
 def test_the_packed_lists_are_those_of_the_tables(folder):
     assert lists(folder, "recommendations", "user_ids") == {5: [], 7: [40, 10], 9: [20]}
-    assert lists(folder, "heard", "user_ids") == {5: [10, 20], 7: [30], 9: []}
+    assert lists(folder, "history", "user_ids") == {5: [20, 10, 20], 7: [30], 9: []}
     assert lists(folder, "similar", "track_ids") == {10: [20, 40], 20: [], 30: [10], 40: []}
     assert lists(folder, "next_played", "track_ids") == {10: [], 20: [], 30: [], 40: [10]}
     assert np.load(folder / "serving/similar_scores.npy").tolist() == [0.5, 0.25, 0.125]
     assert np.load(folder / "serving/top_items.npy").tolist() == [2, 0, 1]
+
+
+def test_what_a_user_has_heard_is_packed_only_where_it_may_be_served(tmp_path):
+    final, heard = {1: [10, 20, 30], 2: [30, 10], 3: [20]}, {1: [20, 20], 2: [10, 30]}
+    packed = {}
+    for rule in ("exclude", "include"):
+        folder = releases.make(
+            tmp_path / rule,
+            tracks=[10, 20, 30], top=[10], final=final, heard=heard, heard_rule=rule,
+            similar={}, next_played={},
+        )  # fmt: skip
+        packed[rule] = lists(folder, "recommendations", "user_ids")
+    assert packed == {"exclude": {1: [10, 30], 2: [], 3: [20]}, "include": final}
+
+
+@given(st.lists(st.integers(0, contract.MAX_ID), unique=True))
+def test_texts_are_the_ids_of_a_json_list_in_pieces_of_one_size(ids):
+    pieces = serving.texts(np.array(ids, np.int64)).tobytes()
+    assert json.loads(b"[" + pieces[:-1] + b"]") == ids
+    assert len(pieces) == len(ids) * max([len(str(i)) + 1 for i in ids], default=0)
 
 
 def test_the_arrays_are_of_the_contract_and_no_others(folder):
@@ -48,7 +72,7 @@ def test_lists_cut_by_blocks_of_any_size_are_the_same(folder, monkeypatch):
     batches = contract.batches
     for rows in (1, 2, 3):
         monkeypatch.setattr(contract, "batches", lambda *args, n=rows: batches(*args, n))
-        serving.pack(folder)
+        serving.pack(folder, "exclude")
         assert {path.name: path.read_bytes() for path in (folder / "serving").iterdir()} == whole
 
 
@@ -56,11 +80,11 @@ def test_lists_that_are_out_of_order_are_refused(folder):
     table = contract.read(contract.RECOMMENDATIONS, folder)
     contract.write(contract.RECOMMENDATIONS, folder, table.take(pa.array([1, 0, 2])))
     with pytest.raises(JobError, match=r"recommendations.parquet is not sorted by user_id, rank"):
-        serving.pack(folder)
+        serving.pack(folder, "exclude")
 
 
 def test_a_track_that_items_lacks_is_refused(folder):
     items = contract.read(contract.ITEMS, folder)
     contract.write(contract.ITEMS, folder, items.slice(0, 3))
     with pytest.raises(JobError, match=r"has the id 40, which items.parquet lacks"):
-        serving.pack(folder)
+        serving.pack(folder, "exclude")

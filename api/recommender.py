@@ -1,0 +1,78 @@
+"""What a release answers: functions of a user's row, their events and numbers, and nothing else.
+
+So an answer that was given before is given again without a computation, until there is another
+event or another release.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from api.blending import (
+    NO_TRACKS,
+    Blending,
+    Tracks,
+    blend,
+    first_of,
+    merge_neighbours,
+    near,
+    without,
+)
+from api.catalog import Catalog
+
+REMEMBERED = 10_000  # answers of each call
+
+Events = tuple[int, ...]  # item ids, newest first
+
+
+class Answer(NamedTuple):
+    """Tracks as a JSON list, and how long the user's final list is."""
+
+    text: bytes
+    n_final: int
+
+
+class Recommender:
+    """The answers of one release. `recent_events` are kept out where heard tracks are included."""
+
+    def __init__(self, catalog: Catalog, recent_events: int) -> None:
+        self.catalog = catalog
+        self._recent_events = recent_events
+        self.answer = lru_cache(REMEMBERED)(self._answer)
+        self.online_text = lru_cache(REMEMBERED)(self._online_text)
+
+    def _answer(self, row: int, k: int, events: Events) -> Answer:
+        """The answer of /recommendations; a user whom the release doesn't know is row -1."""
+        final = self.catalog.final(row)
+        return Answer(self.catalog.text(self.recommended(row, k, events)), len(final))
+
+    def _online_text(self, row: int, k: int, n: int, events: Events) -> bytes:
+        """The answer of /get_online_u2i, as a JSON list."""
+        return self.catalog.text(self.online(row, k, n, events))
+
+    def recommended(self, row: int, k: int, events: Events) -> Tracks:
+        """The first k tracks of the blend, where that many can be given."""
+        catalog, final = self.catalog, self.catalog.final(row)
+        if not events:
+            if len(final) >= k:
+                return final[:k]
+            return first_of(catalog.offline(final), self._kept_out(row, NO_TRACKS), k)
+        played = catalog.positions(events)
+        out = self._kept_out(row, played)
+        rule = catalog.blending
+        brought = near(catalog.neighbours, played, rule)
+        return blend(brought, catalog.offline(final), out, k, rule, len(events))
+
+    def online(self, row: int, k: int, n: int, events: Events) -> Tracks:
+        """The neighbours of the last k events, n of each, merged."""
+        played = self.catalog.positions(events)
+        rule = Blending(source="similar", events=k, neighbours=n)
+        found = merge_neighbours(*near(self.catalog.neighbours, played, rule))
+        return without(found, self._kept_out(row, played))
+
+    def _kept_out(self, row: int, played: Tracks) -> Tracks:
+        """Positions of what was heard, in the history or just now, ascending."""
+        if not self.catalog.excludes_heard:
+            return np.sort(played[: self._recent_events])
+        return np.sort(np.concatenate([self.catalog.history(row), played]))
