@@ -21,7 +21,7 @@ from jobs.holdout import Holdout
 from jobs.rank import RANKER, Examples
 from jobs.ranked import in_blocks
 from jobs.retrieval import NormOrder, top_k
-from jobs.train_als import factorise
+from jobs.train_als import factorise, training_weights
 
 K = 10
 USERS_A_BLOCK = 512
@@ -117,7 +117,7 @@ def als_by_epoch(past: Past, later: Holdout) -> list[float]:
             rows = later.row[first:last]
             own = past.data.of_users(rows)
             tastes = users[rows]
-            if chosen.als_half_life is not None:
+            if chosen.folds_in:
                 tastes = als_model.recent_tastes(own, items, gram, chosen)
             heard = own.pairs() if chosen.heard == "exclude" else None
             found, _ = top_k(tastes, order, K, heard)
@@ -126,5 +126,5 @@ def als_by_epoch(past: Past, later: Holdout) -> list[float]:
         values = list(in_blocks(block, len(later.row), USERS_A_BLOCK, "epochs"))
         result.append(float(np.concatenate(values).mean()))
 
-    factorise(past.data.pairs(), chosen, os.cpu_count() or 1, score)
+    factorise(training_weights(past.data, chosen), chosen, os.cpu_count() or 1, score)
     return result

@@ -169,15 +169,16 @@ def generate(
 def _sparse_scores(past: Past, block: Listens) -> dict[str, csr_matrix]:
     """(users, items) scores of the generators that are products of a profile and a relation."""
     chosen = past.chosen
-    similar, following = (
-        block.profiles(half) for half in (chosen.similar_half_life, chosen.next_half_life)
+    similar, following, own = (
+        block.profiles(half)
+        for half in (chosen.similar_half_life, chosen.next_half_life, chosen.own_half_life)
     )
     return {
         "next": csr_matrix(following @ past.followers),
         "last": csr_matrix(block.profiles(1.0) @ past.followers),
         "similar": csr_matrix(similar @ past.similar),
         "artist": csr_matrix(similar @ past.artists @ past.artist_tracks),
-        "own": similar,
+        "own": own,
     }
 
 
@@ -199,7 +200,7 @@ def _add_scores(result: Pool, past: Past, scores: dict[str, csr_matrix], users: 
     """Each generator's score of each candidate, and its ratio to the user's best one."""
     row, item, features = result.row, result.item, result.features
     tastes = {"als": past.user_factors[users]}
-    if past.chosen.als_half_life is not None:
+    if past.chosen.folds_in:
         block = past.data.of_users(users)
         tastes["als_recent"] = als_model.recent_tastes(
             block, past.item_factors, past.gram, past.chosen

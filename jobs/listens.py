@@ -62,6 +62,31 @@ class Listens:
         plays_since = self.starts[self.user.astype(np.int64) + 1] - 1 - np.arange(len(self.item))
         return self._matrix(np.exp2(-plays_since / half_life).astype(np.float32))
 
+    def weights(self, repeats: float, plays: float | None, days: float | None = None) -> csr_matrix:
+        """(users, items) float32: how much each pair says of the user's taste.
+
+        The pair's count to the power `repeats`, halved with every `plays` later plays of the user
+        since its last one, and with every `days` from then to the last listen of all.
+        """
+        counts = self.profiles(None)
+        counts.data **= np.float32(repeats)
+        if plays is None and days is None:
+            return counts
+        last = np.arange(len(self.item))
+        if counts.nnz < len(last):
+            last = np.lexsort((last, self.item, self.user))
+            user, item = self.user[last], self.item[last]
+            last = last[np.append((np.diff(user) > 0) | (np.diff(item) > 0), True)]
+        age = np.zeros(len(last), np.float32)
+        if plays is not None:
+            age += (self.starts[self.user[last].astype(np.int64) + 1] - 1 - last) / plays
+        if days is not None:
+            age += (self.at.max() - self.at[last]) / (days * SECONDS_A_DAY)
+        fading = csr_matrix((np.exp2(-age), (self.user[last], self.item[last])), self.shape)
+        fading.sort_indices()
+        counts.data *= fading.data
+        return counts
+
     def _matrix(self, weights: np.ndarray) -> csr_matrix:
         result = csr_matrix((weights, self.item.copy(), self.starts), self.shape)
         result.sum_duplicates()

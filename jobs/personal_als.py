@@ -27,7 +27,7 @@ def main() -> str:
 
     def lists(first: int, last: int) -> pa.Table:
         block, tastes = data.of_users(np.arange(first, last)), users[first:last]
-        if chosen.als_half_life is not None:
+        if chosen.folds_in:
             tastes = als_model.recent_tastes(block, items, gram, chosen)
         heard = block.pairs() if chosen.heard == "exclude" else None
         found, scores = top_k(tastes, order, contract.LIST_LENGTH, heard)

@@ -27,7 +27,9 @@ class Settings:
     als_unobserved: Positive = 0.05  # weight of a track not played, against 1 for a played one
     als_exponent: Power = 1.0  # how the penalty grows with a row's number of listens
     als_epochs: Annotated[int, Meta(ge=1, le=1000)] = 10
-    als_half_life: HalfLife = None  # plays after which a user's listen counts half
+    als_repeats: Power = 0.0  # power of a pair's plays that is its weight: 0 counts them as one
+    als_recency: HalfLife = None  # days after which a listen counts half in training
+    als_half_life: HalfLife = None  # plays after which a user's listen counts half, folded in
     next_window: Annotated[int, Meta(ge=1, le=1000)] = (
         20  # plays between a track and what still counts as played next
     )
@@ -38,6 +40,12 @@ class Settings:
     next_target_exponent: Power = 0.3  # division by how often the next track is played
     next_half_life: HalfLife = 8.0  # plays, as als_half_life
     similar_half_life: HalfLife = 64.0
+    own_half_life: HalfLife = 64.0
+
+    @property
+    def folds_in(self) -> bool:
+        """Whether users are folded in anew instead of taken as trained."""
+        return self.als_half_life is not None or self.als_recency is not None
 
 
 def load(work: Path) -> Settings:

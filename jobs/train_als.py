@@ -4,8 +4,9 @@
 
 Makes als_model.npz, by implicit's solver and in implicit's own format:
 `implicit.cpu.als.AlternatingLeastSquares.load("data/als_model.npz")`. The penalty of a row grows
-with its listens (Rendle et al. 2021, see retrieval.row_penalties); implicit knows one for all rows,
-so the file has the mean of the users'. Tracks without a listen keep a zero vector.
+with its weights (Rendle et al. 2021, see retrieval.row_penalties); implicit knows one for all rows,
+so the file has the mean of the users'. A pair weighs its plays to a power, and less the longer ago
+the last of them is, where the settings say so. Tracks without a listen keep a zero vector.
 """
 
 import os
@@ -18,6 +19,7 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from jobs import command, contract, listens, settings
+from jobs.listens import Listens
 from jobs.retrieval import penalty_groups, row_penalties
 from jobs.settings import Settings
 
@@ -25,13 +27,18 @@ SEED = 20
 WORTH_THREADS = 30_000  # listens: with fewer, threads wait for each other longer than they work
 
 
+def training_weights(data: Listens, chosen: Settings) -> csr_matrix:
+    """(users, items) float32: the weight of each pair in training."""
+    return data.weights(chosen.als_repeats, None, chosen.als_recency)
+
+
 def factorise(
-    pairs: csr_matrix,
+    weights: csr_matrix,
     chosen: Settings,
     threads: int,
     after_epoch: Callable[[np.ndarray, np.ndarray], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """User (users, d) and item (items, d) factors, float32, of a matrix of weights of 0 or 1.
+    """User (users, d) and item (items, d) factors, float32, of a matrix of weights of plays.
 
     Every epoch solves all rows of one side, then of the other; rows of near penalties go together.
     after_epoch sees the factors as they are by then.
@@ -39,11 +46,11 @@ def factorise(
     rng = np.random.default_rng(SEED)
     deviation = 0.1 / np.sqrt(chosen.als_factors)
     users, items = (
-        rng.normal(0, deviation, (n, chosen.als_factors)).astype(np.float32) for n in pairs.shape
+        rng.normal(0, deviation, (n, chosen.als_factors)).astype(np.float32) for n in weights.shape
     )
-    items[pairs.getnnz(axis=0) == 0] = 0
-    user_groups = _groups(pairs, chosen)
-    item_groups = _groups(pairs.T.tocsr(), chosen)
+    items[weights.getnnz(axis=0) == 0] = 0
+    user_groups = _groups(weights, chosen)
+    item_groups = _groups(weights.T.tocsr(), chosen)
     for _ in tqdm(range(chosen.als_epochs), "train_als epochs", leave=False, disable=None):
         _solve(user_groups, users, items, threads)
         _solve(item_groups, items, users, threads)
@@ -63,7 +70,7 @@ def _groups(weights: csr_matrix, chosen: Settings) -> list[tuple[np.ndarray, csr
 def _penalties(weights: csr_matrix, chosen: Settings) -> np.ndarray:
     """(rows,) each row's penalty, in implicit's units."""
     return row_penalties(
-        weights.getnnz(axis=1),
+        np.asarray(weights.sum(axis=1)).ravel(),
         weights.shape[1],
         chosen.als_regularization,
         chosen.als_unobserved,
@@ -90,11 +97,11 @@ def main() -> str:
     work = command.parser(__doc__).parse_args().work
     chosen, data = settings.load(work), listens.load(work)
     threads = os.cpu_count() or 1
-    pairs = data.pairs()
-    users, items = factorise(pairs, chosen, threads)
+    weights = training_weights(data, chosen)
+    users, items = factorise(weights, chosen, threads)
     model = AlternatingLeastSquares(
         factors=chosen.als_factors,
-        regularization=float(_penalties(pairs, chosen).mean()),
+        regularization=float(_penalties(weights, chosen).mean()),
         alpha=1 + 1 / chosen.als_unobserved,
         iterations=chosen.als_epochs,
         random_state=SEED,

@@ -6,7 +6,8 @@ Makes settings.json here and in every window. Each generator is tried on the win
 "choose": made from the past, scored by NDCG@10 on the holdout, averaged over the two; the report
 window stays unseen. One setting after another moves to its best neighbour on a ladder of values
 until none is clearly better. "quick" looks at users with at most 200,000 listens in all, drawn at
-random, "full" at ten times as many; "off" writes the defaults.
+random, "full" at ten times as many; "off" writes the defaults. What fades is tried along the whole
+ladder, since short histories can't tell the long half-lives apart.
 """
 
 import os
@@ -27,7 +28,7 @@ from jobs.ranked import best_of_rows, first_unheard, in_blocks, matrix_of_lists
 from jobs.retrieval import NormOrder, top_k
 from jobs.settings import Settings
 from jobs.top_popular import popularity
-from jobs.train_als import factorise
+from jobs.train_als import factorise, training_weights
 
 MOST_LISTENS = {"quick": 200_000, "full": 2_000_000}
 MOST_USERS = {"quick": 1_000, "full": 20_000}
@@ -37,15 +38,20 @@ MARGIN = 1.003  # a step has to gain that much, or it is noise
 TUNED_FACTORS, TUNED_EPOCHS = 64, 6  # of a trial: enough to tell settings apart
 USERS_A_BLOCK = 512
 HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, None)  # plays
+DAYS = (1 / 144, 1 / 48, 1 / 24, 0.25, 1.0, 7.0, 30.0, 90.0, 365.0, None)
 LADDERS = {
-    "popular_half_life": (1 / 24, 0.25, 1.0, 7.0, 30.0, 90.0, 365.0, None),  # days
+    "popular_half_life": DAYS,
+    "own_half_life": (*HALF_LIVES[:-1], 256.0, None),
     "next_half_life": HALF_LIVES,
     "next_target_exponent": (0.0, 0.15, 0.3, 0.45, 0.6),
     "next_source_exponent": (0.0, 0.25, 0.5, 0.75, 1.0),
     "als_regularization": (0.001, 0.002, 0.004, 0.007, 0.01, 0.015, 0.025, 0.05),
     "als_unobserved": (0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
     "als_half_life": HALF_LIVES,
+    "als_recency": (0.25, 1.0, 7.0, 30.0, 120.0, None),  # days
+    "als_repeats": (0.0, 0.25, 0.5, 1.0),
 }
+TRAINING = ("als_regularization", "als_unobserved", "als_repeats", "als_recency")
 
 
 @dataclass(frozen=True)
@@ -115,28 +121,40 @@ def als_score(trial: Trial, items: np.ndarray, chosen: Settings) -> float:
     return trial.ndcg(recommend, chosen.heard)
 
 
+def own_score(trial: Trial, chosen: Settings) -> float:
+    """NDCG@10 of the user's own plays."""
+
+    def recommend(users: np.ndarray, _: csr_matrix) -> np.ndarray:
+        return best_of_rows(trial.past.of_users(users).profiles(chosen.own_half_life), K)[0]
+
+    return trial.ndcg(recommend, chosen.heard)
+
+
 def climb(
     chosen: Settings, names: tuple[str, ...], score: Callable[[Settings], float], log: list[str]
 ) -> Settings:
-    """Move one setting after another to a neighbour on its ladder while the score rises."""
+    """Move one setting after another to a better place on its ladder while the score rises."""
     known = cache(score)
     moved = True
     while moved:
         moved = False
         for name in names:
-            ladder = LADDERS[name]
-            for step in (-1, 1):
-                place = ladder.index(getattr(chosen, name)) + step
-                while 0 <= place < len(ladder):
-                    changed: dict[str, Any] = {name: ladder[place]}
-                    tried = replace(chosen, **changed)
-                    if known(tried) <= MARGIN * known(chosen):
-                        break
-                    chosen, moved = tried, True
-                    place += step
+            best = max(_nearby(chosen, name), key=known)
+            while known(best) > MARGIN * known(chosen):
+                chosen, moved = best, True
+                best = max(_nearby(chosen, name), key=known)
     values = ", ".join(f"{name} {getattr(chosen, name)}" for name in names)
     log.append(f"{values}: NDCG@10 {known(chosen):.4f}")
     return chosen
+
+
+def _nearby(chosen: Settings, name: str) -> list[Settings]:
+    """The settings with other values of one: all of what fades, otherwise the two neighbours."""
+    ladder: tuple[Any, ...] = LADDERS[name]
+    place = ladder.index(getattr(chosen, name))
+    near = ladder if None in ladder else ladder[max(place - 1, 0) : place + 2]
+    changes: list[dict[str, Any]] = [{name: value} for value in near]
+    return [replace(chosen, **change) for change in changes]
 
 
 def tune(trials: list[Trial], chosen: Settings, log: list[str]) -> Settings:
@@ -158,16 +176,25 @@ def tune(trials: list[Trial], chosen: Settings, log: list[str]) -> Settings:
     small = replace(chosen, als_factors=TUNED_FACTORS, als_epochs=TUNED_EPOCHS)
 
     @cache
-    def factors(index: int, regularization: float, unobserved: float) -> np.ndarray:
-        tried = replace(small, als_regularization=regularization, als_unobserved=unobserved)
-        return factorise(trials[index].past.pairs(), tried, os.cpu_count() or 1)[1]
+    def factors(index: int, trained: Settings) -> np.ndarray:
+        past = trials[index].past
+        return factorise(training_weights(past, trained), trained, os.cpu_count() or 1)[1]
 
     def als(s: Settings) -> float:
+        trained = replace(small, **{name: getattr(s, name) for name in TRAINING})
         both = enumerate(trials)
-        key = s.als_regularization, s.als_unobserved
-        return float(np.mean([als_score(t, factors(i, *key), s) for i, t in both]))
+        return float(np.mean([als_score(t, factors(i, trained), s) for i, t in both]))
 
-    return climb(chosen, ("als_regularization", "als_unobserved", "als_half_life"), als, log)
+    names = ("als_regularization", "als_unobserved", "als_half_life")
+    repeats = any(trial.past.pairs().nnz < len(trial.past.item) for trial in trials)
+    if repeats:
+        names += ("als_repeats",)
+    chosen = climb(chosen, names, als, log)
+    if (fading := climb(chosen, ("als_recency",), als, log)) != chosen:
+        chosen = climb(fading, names, als, log)
+    if repeats and chosen.heard == "include":
+        chosen = climb(chosen, ("own_half_life",), lambda s: mean(lambda t: own_score(t, s)), log)
+    return chosen
 
 
 def main() -> str:

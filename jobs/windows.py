@@ -9,7 +9,8 @@ listens end at a cut, and holdout.parquet has what came next, up to the next win
 A cut is a moment ("time") or a place in each user's own history ("user"). The first is right where
 users share a clock and come back. Where most come once and stay away, it judges by the few who
 don't, so "auto" then takes the second, unless tracks come and go: a place in each user's history
-would let the model know the hits of tomorrow.
+would let the model know the hits of tomorrow. Where they do, a holdout is as short as half the life
+of a track, or it would ask for tracks that nobody could know.
 """
 
 import os
@@ -30,7 +31,8 @@ FEWEST_LISTENS = 3  # of a user from whom "user" holds something out
 SHORT_LIFE = 0.02  # of the data's span: users who come once
 FEWEST_KNOWN = 0.5  # of the holdout's users should have a past
 MOST_DAYS = 36_500  # of a gap
-BRIEF_TRACKS = 0.1  # of the data's span: tracks that come and go
+BRIEF_TRACKS = 0.2  # of the data's span: tracks that come and go
+SHARE, SMALLEST_SHARE = 0.1, 0.01  # of the listens, held out by a window
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,14 @@ def choose_split(data: Listens, asked: str, share: float, gap_days: float) -> tu
     return ("user" if stays_away and tracks > BRIEF_TRACKS else "time"), seen
 
 
+def choose_share(data: Listens, split: str) -> float:
+    """The share of the listens that a window holds out: less where tracks come and go."""
+    life = median_life(data.item, data.at)
+    if split == "user" or life > BRIEF_TRACKS:
+        return SHARE
+    return float(np.clip(life / 2, SMALLEST_SHARE, SHARE))
+
+
 def write_window(
     work: Path, name: str, data: Listens, window: Window, facts: dict[str, Any]
 ) -> None:
@@ -148,21 +158,22 @@ def main() -> str:
     """Make windows/train, windows/choose and windows/report."""
     parser = command.parser(__doc__)
     parser.add_argument("--split", choices=["auto", "time", "user"], default="auto")
-    parser.add_argument("--share", type=float, default=0.1, help="share of the listens held out")
+    parser.add_argument("--share", type=float, help="share of the listens held out")
     parser.add_argument("--gap", type=float, default=0, help="days between past and holdout")
     args = parser.parse_args()
-    if not 0 < args.share <= 0.25:
+    if args.share is not None and not 0 < args.share <= 0.25:
         raise JobError(f"--share is {args.share}: expected more than 0 and at most 0.25")
     if not 0 <= args.gap <= MOST_DAYS:
         raise JobError(f"--gap is {args.gap}: expected 0 to {MOST_DAYS:,} days")
     data = listens.load(args.work)
-    split, reason = choose_split(data, args.split, args.share, args.gap)
+    split, reason = choose_split(data, args.split, args.share or SHARE, args.gap)
+    share = args.share or choose_share(data, split)
     if split == "user" and args.gap:
         raise JobError(
             f"--gap is for the time split, but this is the user split ({reason}): "
             f"leave --gap out, or add --split time"
         )
-    windows = by_time(data, args.share, args.gap) if split == "time" else by_user(data, args.share)
+    windows = by_time(data, share, args.gap) if split == "time" else by_user(data, share)
     named = dict(zip(reversed(contract.WINDOWS), windows, strict=True))
     for name, window in named.items():
         if not (window.past.any() and window.holdout.any()):
@@ -170,7 +181,7 @@ def main() -> str:
                 f"the {split} split leaves the window {name!r} without a past or a holdout: "
                 f"there are {len(data.user):,} listens; give more of them, or another --split"
             )
-    facts = {"split": split, "reason": reason, "share": args.share, "gap_days": args.gap}
+    facts = {"split": split, "reason": reason, "share": share, "gap_days": args.gap}
     for name, window in named.items():
         write_window(args.work, name, data, window, facts)
     held = ", ".join(f"{name} {int(window.holdout.sum()):,}" for name, window in named.items())
