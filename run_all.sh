@@ -75,14 +75,10 @@ if command -v flock > /dev/null && ! flock -n 9; then
 fi
 rm -rf "$work"/{,report/,releases/,windows/*/}.*.tmp  # what a killed run was writing
 
-# Every job is a script of its own; its time goes into the closing table.
-times=$work/times.tsv
-: > "$times" || fail "$work can't be written: free it, or name another --work"
-job() {
-  local start=$EPOCHREALTIME
-  python -m "jobs.$1" "${@:2}"
-  echo "$1 $start $EPOCHREALTIME" >> "$times"
-}
+# Every job is a script of its own. One that has run on the same input, with the same options and
+# code, is not run again: a run that was stopped goes on where it was.
+mkdir -p "$work/.done" || fail "$work can't be written: free it, or name another --work"
+job() { python -m jobs.once "$@"; }
 
 if [[ -z $data ]]; then
   data=$work/sample

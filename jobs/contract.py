@@ -5,6 +5,7 @@ a missing or wrong file; writing is atomic (temporary file, fsync, rename), so a
 is whole. Encoded ids (`*_enc`) are positions in the sorted ids: dense int32, the jobs' own.
 """
 
+import filecmp
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -232,11 +233,16 @@ def writer(table: Table, folder: Path) -> Iterator[Any]:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; what was written there takes its place at the end."""
+    """Yield a temporary path beside `path`; what was written there takes its place at the end.
+
+    If `path` has the very same bytes already, it stays, so that nobody takes it for changed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        if path.is_file() and filecmp.cmp(temporary, path, shallow=False):
+            return
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

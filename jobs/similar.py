@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.sparse import csr_matrix
 
-from jobs import als_model, command, contract, listens
+from jobs import als_model, command, contract
 from jobs.ranked import in_blocks, rows_of
 from jobs.retrieval import NormOrder, top_k
 
@@ -20,8 +20,9 @@ TRACKS_A_BLOCK = 1024
 def main() -> str:
     """Make similar.parquet."""
     work = command.parser(__doc__).parse_args().work
-    data = listens.load(work)
-    _, items = als_model.load(work, data.shape)
+    track_ids = contract.read(contract.ITEMS, work, ["track_id"])["track_id"].to_numpy()
+    shape = contract.n_rows(contract.USERS, work), len(track_ids)
+    _, items = als_model.load(work, shape)
     known = np.flatnonzero(items.any(axis=1)).astype(np.int32)
     unit = items[known] / np.linalg.norm(items[known], axis=1, keepdims=True)
     order = NormOrder.of(unit)
@@ -30,7 +31,7 @@ def main() -> str:
         rows = np.arange(last - first)
         itself = csr_matrix((np.ones(len(rows)), (rows, rows + first)), (len(rows), len(known)))
         found, scores = top_k(unit[first:last], order, contract.LIST_LENGTH, itself)
-        ids = data.track_ids[known]
+        ids = track_ids[known]
         return rows_of(contract.SIMILAR, ids[first:last], ids, found, scores)
 
     written = 0

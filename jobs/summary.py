@@ -1,4 +1,4 @@
-"""Print what a run made: metrics, files with their sizes, times, and how to start the service.
+"""Print what a run made: metrics, files and their sizes, what the jobs cost, how to serve it.
 
 python -m jobs.summary --work data
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from jobs import command, contract
+from jobs import command, contract, once
 
 
 def metrics_table(work: Path) -> pd.DataFrame:
@@ -31,22 +31,27 @@ def files_table(work: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def times_table(work: Path) -> pd.DataFrame:
-    """A row a job: its seconds, all windows together, in the order of the run."""
-    runs = pd.read_csv(work / "times.tsv", sep=" ", names=["job", "start", "end"])
-    runs["seconds"] = runs["end"] - runs["start"]
-    seconds = runs.groupby("job", sort=False)["seconds"].sum()
-    seconds["all"] = seconds.sum()
-    return seconds.round(1).to_frame()
+def cost_table(work: Path) -> pd.DataFrame:
+    """A column a job, in the order of the run: its seconds in all folders, its peak memory."""
+    folders = (work / "sample", *sorted((work / "windows").glob("*")), work)
+    records = [path for folder in folders for path in (folder / once.DONE).glob("*.json")]
+    rows = [{"job": path.stem} | contract.read_json(path, made_by="jobs.once") for path in records]
+    columns = ["job", "start", "seconds", "peak_mb"]
+    runs = (
+        pd.DataFrame(rows, columns=columns)
+        .groupby("job")
+        .agg({"start": "min", "seconds": "sum", "peak_mb": "max"})
+    )
+    result = runs.sort_values("start")[["seconds", "peak_mb"]]
+    result.loc["all"] = [result["seconds"].sum(), result["peak_mb"].max()]
+    return result.round(1).T
 
 
 def main() -> str:
     """Print the tables."""
     work = command.parser(__doc__).parse_args().work
-    for table in (metrics_table(work), files_table(work)):
+    for table in (metrics_table(work), files_table(work), cost_table(work)):
         print(f"\n{table.to_string()}")
-    if (work / "times.tsv").exists():
-        print(f"\n{times_table(work).T.to_string()}")
     print("\nReports: " + ", ".join(map(str, sorted((work / "report").glob("*.html")))))
     setting = (
         "" if work.resolve() == Path("data").resolve() else f"RECO_WORK={shlex.quote(str(work))} "

@@ -1,0 +1,200 @@
+"""Run a job, unless it has run before on the same input, with the same options and code.
+
+    python -m jobs.once similar --work data
+
+A finished run leaves data/.done/similar.json: its options, a hash of its code, and of each file
+that it read and made the size, time and inode. While all of that is as it was, the job is not run
+again. The record goes before a run and comes after it, so a killed run has none; a job whose output
+is the same as before leaves the old file, so that what reads it need not run again either.
+
+Only the standard library is imported here: skipping a job takes some 30 ms.
+"""
+
+import argparse
+import ast
+import hashlib
+import json
+import resource
+import runpy
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+DONE = ".done"  # the folder of the records
+NO_MATTER = ("--work", "--out", "--memory-limit")  # options that change no output
+
+
+def _in(windows: tuple[str, ...], *files: str) -> tuple[str, ...]:
+    """The files of some windows, as seen from WORK."""
+    return tuple(f"windows/{window}/{file}" for window in windows for file in files)
+
+
+WINDOWS = ("train", "choose", "report")
+DATA = "{data}/"
+INPUT = ("tracks.parquet", "catalog_names.parquet", "interactions.parquet")
+LISTENS = ("listens.parquet", "users.parquet", "items.parquet")
+CHOSEN = (*LISTENS, "settings.json")
+PAST = (
+    *CHOSEN, "top_popular.parquet", "als_model.npz", "personal_als.parquet", "similar.parquet",
+    "followers.parquet",
+)  # fmt: skip
+LISTS = (*PAST, "next_played.parquet", "recommendations.parquet")
+
+# What each job reads and makes: patterns below --work (or --out), or below --data.
+FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "sample_data": ((), INPUT),
+    "prepare": (tuple(DATA + file for file in INPUT), (*LISTENS, "quarantine.parquet")),
+    "explore": ((*LISTENS, "quarantine.parquet"), ("report/explore.html",)),
+    "windows": (LISTENS, _in(WINDOWS, *LISTENS, "holdout.parquet", "split.json")),
+    "tune": (
+        _in(("train", "choose"), *LISTENS, "holdout.parquet"),
+        ("settings.json", *_in(WINDOWS, "settings.json")),
+    ),
+    "top_popular": (CHOSEN, ("top_popular.parquet",)),
+    "train_als": (CHOSEN, ("als_model.npz",)),
+    "personal_als": ((*CHOSEN, "als_model.npz"), ("personal_als.parquet",)),
+    "similar": (("users.parquet", "items.parquet", "als_model.npz"), ("similar.parquet",)),
+    "next_played": (CHOSEN, ("next_played.parquet", "followers.parquet")),
+    "rank": (
+        (*PAST, *_in(WINDOWS, *PAST, "holdout.parquet")),
+        (
+            *("recommendations.parquet", "ranking.json"),
+            *_in(("choose", "report"), "recommendations.parquet"),
+        ),
+    ),
+    "evaluate": (
+        (
+            *_in(("choose", "report"), *PAST, "holdout.parquet"),
+            *_in(("report",), "split.json", "recommendations.parquet"),
+            "ranking.json",
+        ),
+        ("metrics.json", "report/evaluation.html"),
+    ),
+    "replay": (
+        _in(("choose", "report"), *LISTS, "holdout.parquet"),
+        ("replay.json", "report/replay.html"),
+    ),
+    "publish": (
+        (*LISTS, "metrics.json", "ranking.json", "replay.json"),
+        ("current/*", "current/serving/*"),
+    ),
+}
+
+
+def main() -> None:
+    """Skip the job that the command line names, or run it and leave a record."""
+    job, folder, data, options = arguments(sys.argv[1:])
+    record = folder / DONE / f"{job}.json"
+    changed = what_changed(record, job, folder, data, options)
+    if changed is None:
+        print(f"{job}: nothing has changed since it ran", flush=True)
+        return
+    if changed:
+        print(f"{job}: runs again, for {changed}", flush=True)
+    record.unlink(missing_ok=True)
+    reads, makes = FILES[job]
+    before = {"options": options, "code": code_hash(job), "read": found(folder, data, reads)}
+    start = time.time()
+    sys.argv = [job, *sys.argv[2:]]
+    runpy.run_module(f"jobs.{job}", run_name="__main__", alter_sys=True)
+    end = time.time()
+    made = found(folder, data, makes)
+    cost = {"start": start, "seconds": end - start, "peak_mb": peak_mb()}
+    write(record, before | {"made": made} | cost)
+
+
+def arguments(argv: list[str]) -> tuple[str, Path, Path, list[str]]:
+    """The job, the folder of its files, that of its input, and the options that matter."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("job", choices=sorted(FILES), metavar="JOB")
+    for option in NO_MATTER:
+        parser.add_argument(option, help="as the job's own, and so are all others")
+    known, others = parser.parse_known_args(argv)
+    data = others[others.index("--data") + 1] if "--data" in others[:-1] else "."
+    return known.job, Path(known.work or known.out or "data"), Path(data), others
+
+
+def what_changed(
+    record: Path, job: str, folder: Path, data: Path, options: list[str]
+) -> str | None:
+    """Why the job has to run: "" if it never did or never ended, None if it need not."""
+    try:
+        done: dict[str, Any] = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return ""
+    reads, makes = FILES[job]
+    if done.get("options") != options:
+        return "other options"
+    if done.get("code") != code_hash(job):
+        return "its code is another"
+    for kind, patterns in (("read", reads), ("made", makes)):
+        old, now = done.get(kind, {}), found(folder, data, patterns)
+        if other := sorted(name for name in old | now if old.get(name) != now.get(name)):
+            return f"{other[0]} is another, new or gone"
+    return None
+
+
+def found(folder: Path, data: Path, patterns: tuple[str, ...]) -> dict[str, list[int]]:
+    """Size, time of change and inode of every file that the patterns name, by its path."""
+    result = {}
+    for pattern in patterns:
+        base = data.resolve() if pattern.startswith(DATA) else folder
+        for path in sorted(base.glob(pattern.removeprefix(DATA))):
+            if path.is_file():
+                seen = path.stat()
+                name = path.relative_to(base) if base == folder else path
+                result[str(name)] = [seen.st_size, seen.st_mtime_ns, seen.st_ino]
+    return result
+
+
+def code_hash(job: str) -> str:
+    """Of the job's file, of all of the project that it imports, and of the requirements."""
+    files, left = set[Path](), {ROOT / "jobs" / f"{job}.py"}
+    while left:
+        path = left.pop()
+        files.add(path)
+        left |= imported(path) - files
+    beside = {other for path in files for other in path.parent.glob(f"{path.stem}.*")}
+    digest = hashlib.sha256(sys.version.encode())
+    for path in sorted({*beside, ROOT / "requirements.txt"}):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def imported(path: Path) -> set[Path]:
+    """The project's own files that one of them imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    files = {ROOT / f"{name.replace('.', '/')}.py" for name in names}
+    return {file for file in files if file.is_file()}
+
+
+def peak_mb() -> int:
+    """The most memory that this process has held, in MB."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) // 1024
+    except (OSError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def write(record: Path, content: dict[str, Any]) -> None:
+    """Write a record in one step."""
+    record.parent.mkdir(exist_ok=True)
+    temporary = record.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(record)
+
+
+if __name__ == "__main__":
+    main()
