@@ -49,12 +49,16 @@ class Live(Struct):
 
 
 class Ready(Struct):
-    """What is served, and how many events are kept."""
+    """What is served, and what becomes of events."""
 
     release: str
-    users_with_events: Annotated[int, Meta(examples=[16])]
+    users_with_events: Annotated[int, Meta(description="in memory", examples=[16])]
     evicted_users: Annotated[
-        int, Meta(description="users whose events went to make room for others", examples=[0])
+        int,
+        Meta(description="users whose events left memory to make room for others", examples=[0]),
+    ]
+    journal: Annotated[
+        str, Meta(description='"ok", "off", or why no event can be stored', examples=["ok"])
     ]
 
 

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 
 from click import Group
 from litestar import Litestar
@@ -16,9 +16,8 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.plugins import CLIPlugin
 
 from api import errors, routes
-from api.release import ReleaseError
 from api.service import Service
-from api.settings import Settings, SettingsError, from_environment
+from api.settings import Settings, SettingsError, check_state_folder, from_environment
 
 logger = logging.getLogger("api")
 
@@ -33,7 +32,7 @@ class CheckSettings(CLIPlugin):
     def server_lifespan(self, app: Litestar) -> Iterator[None]:
         """Check before the server starts."""
         try:
-            from_environment(os.environ)
+            check_state_folder(from_environment(os.environ))
         except SettingsError as error:
             sys.exit(str(error))
         yield
@@ -41,14 +40,14 @@ class CheckSettings(CLIPlugin):
 
 @asynccontextmanager
 async def serve(app: Litestar) -> AsyncIterator[None]:
-    """Read the settings and open the current release; without one, start all the same."""
+    """Read the settings, open the journal and the current release; start without them as well."""
     settings: Settings = app.state.get("settings") or from_environment(os.environ)
     set_up_logging(settings.log_level)
     warn_of_several_workers()
     app.state.service = Service(settings)
-    with suppress(ReleaseError):  # logged; calls that need a release say why there is none
-        await app.state.service.load()
+    await app.state.service.start()
     yield
+    await app.state.service.stop()
 
 
 def set_up_logging(level: str) -> None:

@@ -9,6 +9,7 @@ from litestar.params import QueryParameter
 from litestar.types import ExceptionHandlersMap
 
 from api.answers import Problem
+from api.journal import JournalError
 from api.release import ReleaseError
 from api.service import UnknownRelease
 
@@ -42,6 +43,11 @@ def refused_release(request: AnyRequest, error: ReleaseError) -> Response[Proble
     return _problem(409 if request.app.state.service.recommender else 503, str(error))
 
 
+def no_journal(request: AnyRequest, error: JournalError) -> Response[Problem]:
+    """503 that says why an event can't be stored, or read back."""
+    return _problem(503, str(error))
+
+
 def unknown_release(request: AnyRequest, error: UnknownRelease) -> Response[Problem]:
     """400 that lists the releases there are."""
     return _problem(400, f"release: {error}")
@@ -55,6 +61,7 @@ def unexpected(request: AnyRequest, error: Exception) -> Response[Problem]:
 
 HANDLERS: ExceptionHandlersMap = {
     ValidationException: bad_parameter,
+    JournalError: no_journal,
     ReleaseError: refused_release,
     UnknownRelease: unknown_release,
     500: unexpected,

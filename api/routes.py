@@ -42,6 +42,11 @@ NO_RELEASE = problem(
     "There is no usable release, and why",
     "data/current is missing: run python -m jobs.publish --work data",
 )
+NOT_STORED = problem(
+    503,
+    "The journal of events can't be written or read, and why",
+    "the journal data/state/events.db can't be written: database or disk is full",
+)
 REFUSED = problem(
     409,
     "The release is refused, and why; the old one stays",
@@ -94,18 +99,21 @@ def get_online_u2i(
     return b'{"recs":%b}' % service.online(user_id, k, n)
 
 
-@post("/put_user_event", status_code=200, sync_to_thread=False, responses=BAD_PARAMETER)
-def put_user_event(
+@post("/put_user_event", status_code=200, responses=BAD_PARAMETER | NOT_STORED)
+async def put_user_event(
     service: TheService,
     user_id: UserId,
     item_id: Annotated[int, QueryParameter(ge=0, le=MAX_ID, description="what they listen to")],
 ) -> Stored:
-    """Store that the user listens to a track now; a track that no release knows as well."""
-    service.events.put(user_id, item_id)
+    """Store that the user listens to a track now; a track that no release knows as well.
+
+    Once this is answered, the event is in the journal, and the next answers obey it.
+    """
+    await service.put(user_id, item_id)
     return Stored()
 
 
-@read("/get_user_events", BAD_PARAMETER)
+@read("/get_user_events", BAD_PARAMETER | NOT_STORED)
 def get_user_events(
     service: TheService,
     user_id: UserId,
@@ -147,7 +155,10 @@ def live() -> Live:
 @read("/health/ready", NO_RELEASE)
 def ready(service: TheService) -> Ready:
     """Say what is served; 503 while there is no release."""
-    return Ready(service.current().catalog.id, service.events.users, service.events.evictions)
+    events = service.events
+    return Ready(
+        service.current().catalog.id, events.users, events.evictions, service.journal_state
+    )
 
 
 HANDLERS = [

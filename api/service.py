@@ -3,13 +3,16 @@
 import asyncio
 import logging
 import time
+from contextlib import suppress
 
 from api import release
 from api.answers import Loaded
 from api.catalog import Catalog
 from api.counters import Counters
 from api.events import Events
+from api.journal import Journal, JournalError
 from api.recommender import Recommender
+from api.recorder import Recorder
 from api.release import ReleaseError
 from api.settings import Settings
 from jobs import contract
@@ -26,11 +29,48 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.events = Events(settings.events_per_user, settings.max_users)
+        bounds = settings.events_per_user, settings.max_users
+        self.recorder: Recorder | None = None
+        if settings.journal != "off":
+            full = settings.journal == "full"
+            journal = Journal(settings.state_folder / contract.JOURNAL, full)
+            self.recorder = Recorder(journal, *bounds, in_thread=full)
+        self.events = self.recorder.events if self.recorder else Events(*bounds)
         self.counters = Counters()
         self.recommender: Recommender | None = None
         self.reason = "no release has been loaded yet"  # why there is no recommender
         self._loading = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Open the journal and the current release; what can't be opened is logged."""
+        if self.recorder:
+            await self.recorder.start()
+        with suppress(ReleaseError):  # calls that need a release say why there is none
+            await self.load()
+
+    async def stop(self) -> None:
+        """Close the journal."""
+        if self.recorder:
+            await self.recorder.stop()
+
+    async def put(self, user_id: int, item_id: int) -> None:
+        """Store an event; JournalError where it can't be."""
+        if self.recorder:
+            await self.recorder.put(user_id, item_id)
+        else:
+            self.events.put(user_id, item_id)
+
+    def events_of(self, user_id: int) -> list[int]:
+        """The user's events, newest first; while the journal can't be read, those in memory."""
+        try:
+            return self.events.of(user_id)
+        except JournalError:
+            return []
+
+    @property
+    def journal_state(self) -> str:
+        """What becomes of events: "ok", "off", or why they can't be stored."""
+        return (self.recorder.problem or "ok") if self.recorder else "off"
 
     def current(self) -> Recommender:
         """What answers from the release that is served; ReleaseError where there is none."""
@@ -42,7 +82,7 @@ class Service:
         """The list of /recommendations: exactly k track ids where that many can be given."""
         recommender = self.current()
         row = recommender.catalog.row(user_id)
-        answer = recommender.answer(row, k, tuple(self.events.of(user_id)))
+        answer = recommender.answer(row, k, tuple(self.events_of(user_id)))
         self._count(recommender.catalog, answer.n_final)
         return answer.text
 
@@ -50,7 +90,7 @@ class Service:
         """The list of /get_online_u2i: neighbours of the last k events, n of each, merged."""
         recommender = self.current()
         row = recommender.catalog.row(user_id)
-        return recommender.online_text(row, k, n, tuple(self.events.of(user_id)))
+        return recommender.online_text(row, k, n, tuple(self.events_of(user_id)))
 
     def _count(self, catalog: Catalog, n_final: int) -> None:
         """Count an answer and log it; n_final is the length of the user's final list."""

@@ -1,13 +1,16 @@
 """The service's settings: environment variables RECO_<NAME>, checked once at start."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
 from api.blending import RECENT_EVENTS, Rule, Source
+from jobs import contract
 
 PREFIX = "RECO_"
+JOURNALS = ("off", "normal", "full")  # which commits wait for the disk: none are made, none, all
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -20,6 +23,8 @@ class Settings:
     """One field a setting; None leaves the choice to the release."""
 
     work: Path = Path("data")  # the folder with releases/ and current
+    journal: str = "normal"
+    state: Path | None = None  # the folder of the journal; WORK/state
     events_per_user: int = 100
     max_users: int = 1_000_000
     recent_events: int = RECENT_EVENTS  # kept out of answers where heard tracks are included
@@ -28,6 +33,11 @@ class Settings:
     online_events: int | None = None
     online_neighbours: int | None = None
     log_level: str = "INFO"
+
+    @property
+    def state_folder(self) -> Path:
+        """Where the journal is."""
+        return self.state or self.work / contract.STATE
 
     def blending_overrides(self) -> dict[str, Any]:
         """What takes the place of the release's own blending."""
@@ -67,7 +77,9 @@ def _one_of(*names: str) -> Callable[[str], str]:
 
 PARSERS: dict[str, Callable[[str], Any]] = {
     "work": _folder,
-    "events_per_user": _whole(1, 1000),
+    "journal": _one_of(*JOURNALS),
+    "state": _folder,
+    "events_per_user": _whole(1, contract.JOURNAL_KEEPS),
     "max_users": _whole(1, 1_000_000_000),
     "recent_events": _whole(0, 1000),
     "blending": _one_of(*get_args(Rule)),
@@ -91,3 +103,20 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         except ValueError as error:
             raise SettingsError(f"{variable}={text!r}: expected {error}") from None
     return Settings(**values)
+
+
+def check_state_folder(settings: Settings) -> None:
+    """Make the journal's folder; SettingsError where it can't be written."""
+    folder = settings.state_folder
+    if settings.journal == "off":
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+        reason = "" if writable else "it can't be written"
+    except OSError as error:
+        reason = str(error)
+    if reason:
+        raise SettingsError(
+            f"{PREFIX}STATE={str(folder)!r}: expected a folder for the journal of events ({reason})"
+        )

@@ -141,6 +141,19 @@ MANIFEST = "manifest.json"
 CURRENT = "current"  # WORK/current -> WORK/releases/<id>
 RELEASES = "releases"
 
+# The service's journal of live events, an SQLite file in WORK/state. `at`, microseconds since 1970
+# in UTC, is an event's time and its place in the order of acknowledgement: no two have the same.
+STATE = "state"
+JOURNAL = "events.db"
+JOURNAL_VERSION = 1  # its user_version
+JOURNAL_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    at INTEGER PRIMARY KEY, user_id INTEGER NOT NULL, track_id INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS events_of_user ON events (user_id);
+"""
+JOURNAL_KEEPS = 1000  # of each user; more events than that in memory can't be asked for
+
 # What publish puts into a release for the service to memory-map: serving/<name>.npy. Lists are
 # held as offsets and flat items: those of row i are items[offsets[i]:offsets[i + 1]]. Tracks are
 # int32 positions in track_ids, users are positions in user_ids; both arrays are sorted.

@@ -1,6 +1,7 @@
 """The service as a user starts it: `litestar run` in a process of its own, on a free port."""
 
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -68,3 +69,9 @@ def _wait(running: Running) -> None:
         except httpx.TransportError:
             time.sleep(0.1)
     raise TimeoutError(running.log.read_text())
+
+
+def limit_files(process: subprocess.Popen, size: int | None) -> None:
+    """Let no file of a running process grow beyond a size, as on a full disk; None: let them."""
+    hard = resource.RLIM_INFINITY
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (hard if size is None else size, hard))

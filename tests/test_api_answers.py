@@ -24,8 +24,8 @@ UNKNOWN = 987654321  # a track that no release knows
 
 
 @contextmanager
-def client_of(work, **chosen):
-    app = create_app(Settings(work=work, log_level="WARNING", **chosen))
+def client_of(work, journal="off", **chosen):
+    app = create_app(Settings(work=work, journal=journal, log_level="WARNING", **chosen))
     with TestClient(app, raise_server_exceptions=False) as client:
         client.answer = lambda path, method="GET", **params: _ok(client, method, path, params)
         client.put = lambda user, *items: [
@@ -233,7 +233,7 @@ def random_world(request, tmp_path_factory):
 )
 def test_any_answer_is_what_a_plain_reading_of_the_rules_gives(random_world, user, events, k):
     catalog, lists = random_world
-    service = Service(Settings())
+    service = Service(Settings(journal="off"))
     service.recommender = Recommender(catalog, RECENT_EVENTS)
     for item in events:
         service.events.put(user, item)

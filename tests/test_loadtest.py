@@ -120,7 +120,7 @@ def answer_of(service: Service, call: str, user: int, asked: dict[str, int]):
 @contextmanager
 def spoilt_service(work: Path, spoil):
     """Serve WORK with answers spoilt; yields the URL."""
-    service = Service(Settings(work=work))
+    service = Service(Settings(work=work, journal="off"))
     asyncio.run(service.load())
 
     class Handler(BaseHTTPRequestHandler):

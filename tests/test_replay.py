@@ -79,9 +79,9 @@ def test_a_hit_is_a_play_that_the_service_would_have_recommended(random_world, r
     found = sessions.read(folder, heard, 10**6)
     hits = iter(found.hits(rule).tolist())
     offline = iter((found.offline_place < K).tolist())
-    service = Service(Settings())
+    service = Service(Settings(journal="off"))
     service.recommender = Recommender(Catalog(folder, msgspec.structs.asdict(rule)), RECENT_EVENTS)
-    without = Service(Settings())
+    without = Service(Settings(journal="off"))
     without.recommender = Recommender(Catalog(folder, {"rule": "offline"}), RECENT_EVENTS)
     history = {user: set() for user in played}
     for user, track in rows(contract.LISTENS, folder, "user_id", "track_id"):

@@ -1,0 +1,184 @@
+"""The journal: every live event in an SQLite file (its table is the contract's), in order.
+
+Several processes may write into one journal: SQLite's locks keep their events apart and in order.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs import contract
+
+T = TypeVar("T")
+PATIENCE = 5.0  # seconds to wait for another process that is writing
+LONG = 16_384  # pages of the write-ahead log after which it begins anew
+# each user by one search, instead of a walk through all events
+USERS = """
+WITH RECURSIVE found(user_id) AS (
+    SELECT min(user_id) FROM events
+    UNION ALL
+    SELECT (SELECT min(user_id) FROM events WHERE user_id > found.user_id)
+    FROM found WHERE found.user_id IS NOT NULL
+)
+SELECT user_id FROM found WHERE user_id IS NOT NULL
+"""
+
+
+class JournalError(Exception):
+    """The journal can't be written or read: says which file and why."""
+
+
+class Busy(JournalError):
+    """Another process is writing just now."""
+
+
+class Journal:
+    """One file; it is opened when first needed, and again after an error.
+
+    `append` and `last` have a connection each, so each may be called in a thread of its own. With
+    `full`, every commit has reached the disk before `append` returns.
+    """
+
+    def __init__(self, path: Path, full: bool = False) -> None:
+        self.path = path
+        self._log = path.with_name(f"{path.name}-wal")  # SQLite's own name for it
+        self._synchronous = "FULL" if full else "NORMAL"
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._written: list[int] = []  # the inodes that the writer has open
+        self._read: list[int] = []  # and the reader
+
+    def append(self, events: Sequence[tuple[int, int]], patience: float = 0) -> None:
+        """Store (user_id, item_id) pairs in one commit: all of them or none, in this order.
+
+        Their time is the clock's, but always after that of the event before. Busy where another
+        process has not finished its own commit within `patience` seconds.
+        """
+        try:
+            db = self._writer or self._open_writer(patience)
+            if self._inodes() != self._written:
+                raise OSError("it was removed or replaced; the next event begins a new one")
+            _patiently(lambda: db.execute("BEGIN IMMEDIATE"), patience)
+            (last,) = db.execute("SELECT max(at) FROM events").fetchone()
+            at = max((last or 0) + 1, time.time_ns() // 1000)
+            rows = [(at + i, user, item) for i, (user, item) in enumerate(events)]
+            db.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
+            db.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            if _is_busy(error):
+                raise Busy(f"{self.path} is locked by another process") from None
+            self._close_writer()
+            raise self._error("written", error) from error
+
+    def last(self, user_id: int, n: int) -> list[int]:
+        """The user's last n item ids, oldest first."""
+        query = "SELECT track_id FROM events WHERE user_id = ? ORDER BY at DESC LIMIT ?"
+        try:
+            rows = self._open_reader().execute(query, (user_id, n)).fetchall()
+        except (sqlite3.Error, OSError) as error:
+            self._close_reader()
+            raise self._error("read", error) from error
+        return [item for (item,) in reversed(rows)]
+
+    def users(self) -> NDArray[np.int64]:
+        """Everyone who has an event, ascending."""
+        try:
+            with closing(self._open()) as db:
+                return np.fromiter((user for (user,) in db.execute(USERS)), np.int64)
+        except (sqlite3.Error, OSError) as error:
+            raise self._error("read", error) from error
+
+    def checkpoint(self) -> None:
+        """Bring all that was written to the disk, and into the file itself.
+
+        Others may write meanwhile; only where the write-ahead log is long do they wait a moment.
+        """
+        try:
+            with closing(self._open()) as db:
+                _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if pages > LONG:
+                    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except (sqlite3.Error, OSError) as error:
+            raise self._error("written", error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._close_writer()
+        self._close_reader()
+
+    def _close_writer(self) -> None:
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+
+    def _close_reader(self) -> None:
+        if self._reader:
+            self._reader.close()
+            self._reader = None
+
+    def _open_writer(self, patience: float) -> sqlite3.Connection:
+        self._writer = db = self._open(patience)
+        db.execute("PRAGMA busy_timeout = 0")
+        self._written = self._inodes()
+        return db
+
+    def _open_reader(self) -> sqlite3.Connection:
+        """The reader; it follows the writer to a new file."""
+        if self._reader is None or self._read != self._written:
+            self._close_reader()
+            self._reader, self._read = self._open(), self._written
+        return self._reader
+
+    def _open(self, patience: float = PATIENCE) -> sqlite3.Connection:
+        """A connection to the file, which is made where there is none."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self.path, patience, isolation_level=None, check_same_thread=False)
+        try:
+            _patiently(lambda: self._set_up(db), patience)
+        except sqlite3.Error:
+            db.close()
+            raise
+        return db
+
+    def _set_up(self, db: sqlite3.Connection) -> None:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version not in (0, contract.JOURNAL_VERSION):
+            raise sqlite3.DatabaseError(
+                f"it has version {version}, expected {contract.JOURNAL_VERSION}"
+            )
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA synchronous = {self._synchronous}")
+        db.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoint() is called for that
+        if version == 0:
+            db.executescript(contract.JOURNAL_SCHEMA)
+            db.execute(f"PRAGMA user_version = {contract.JOURNAL_VERSION}")
+
+    def _inodes(self) -> list[int]:
+        """What stands at the paths of the file and of its log; OSError where nothing does."""
+        return [self.path.stat().st_ino, self._log.stat().st_ino]
+
+    def _error(self, verb: str, error: Exception) -> JournalError:
+        return JournalError(f"the journal {self.path} can't be {verb}: {error}")
+
+
+def _is_busy(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return bool(code & 0xFF == sqlite3.SQLITE_BUSY)
+
+
+def _patiently(action: Callable[[], T], patience: float) -> T:
+    """Try again while another process holds the lock, for so many seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return action()
+        except sqlite3.Error as error:
+            if not _is_busy(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.001)

@@ -1,0 +1,159 @@
+"""Events that last: in the journal before they are acknowledged, in memory for the answers."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+
+from api.events import Events
+from api.journal import PATIENCE, Busy, Journal, JournalError
+from api.known import Known
+
+logger = logging.getLogger("api")
+REST = 1.0  # seconds between two checkpoints
+
+
+class Recorder:
+    """Takes events in; those that arrive together share a commit. Belongs to one event loop.
+
+    A commit that waits for the disk (`in_thread`) or for another process goes on in a thread; any
+    other is shorter than the way to a thread and back.
+    """
+
+    def __init__(
+        self, journal: Journal, per_user: int, max_users: int, in_thread: bool = False
+    ) -> None:
+        self.events = Events(per_user, max_users, self._recall)
+        self.problem: str | None = None  # why the journal can't be used just now
+        self._journal = journal
+        self._per_user = per_user
+        self._in_thread = in_thread
+        self._known = Known()  # who has events in the journal
+        self._knows_all = False  # until then anyone may have some
+        self._group: list[tuple[int, int]] = []  # to be committed next
+        self._waiting: list[asyncio.Future[None]] = []  # one for each of these
+        self._commit: asyncio.Task[None] | None = None  # the one that goes on in a thread
+        self._recalled: set[int] = set()  # users, meanwhile
+        self._rounds: asyncio.Task[None] | None = None
+        self._unsaved = True  # since the last checkpoint
+
+    async def start(self) -> None:
+        """Open the journal and learn who has events there; of a broken one the log tells."""
+        try:
+            await self._learn()
+        except JournalError as error:
+            self._note(error)
+        self._rounds = asyncio.create_task(self._make_rounds())
+
+    async def stop(self) -> None:
+        """Commit what is waiting, and close the journal."""
+        if self._rounds:
+            self._rounds.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._rounds
+        while self._commit or self._group:
+            await asyncio.sleep(0.01)
+        self._journal.close()
+
+    def put(self, user_id: int, item_id: int) -> asyncio.Future[None]:
+        """Store an event: done once it is committed and answers obey it, else JournalError."""
+        loop = asyncio.get_running_loop()
+        if not self._group and not self._commit:
+            loop.call_soon(self._flush)
+        done = loop.create_future()
+        self._group.append((user_id, item_id))
+        self._waiting.append(done)
+        return done
+
+    def _flush(self) -> None:
+        """Commit what has come in since the last time."""
+        group, waiting = self._group, self._waiting
+        self._group, self._waiting = [], []
+        if self._in_thread:
+            self._commit = asyncio.create_task(self._commit_in_thread(group, waiting))
+            return
+        try:
+            self._journal.append(group)
+        except Busy:
+            self._commit = asyncio.create_task(self._commit_in_thread(group, waiting))
+        except Exception as error:
+            self._refuse(waiting, error)
+        else:
+            self._acknowledge(group, waiting)
+
+    async def _commit_in_thread(
+        self, group: list[tuple[int, int]], waiting: list[asyncio.Future[None]]
+    ) -> None:
+        try:
+            await asyncio.to_thread(self._journal.append, group, PATIENCE)
+        except Exception as error:
+            self._refuse(waiting, error)
+        else:
+            self._acknowledge(group, waiting)
+        self._recalled.clear()
+        self._commit = None
+        if self._group:
+            self._flush()
+
+    def _acknowledge(
+        self, group: list[tuple[int, int]], waiting: list[asyncio.Future[None]]
+    ) -> None:
+        """Let answers obey a committed group.
+
+        Who has earlier events in the journal only is not brought into memory by another one.
+        """
+        for user_id, item_id in group:
+            if user_id in self._recalled:  # with or without this event
+                self.events.forget(user_id)
+            elif user_id in self.events or not self._may_have_events(user_id):
+                self.events.put(user_id, item_id)
+            self._known.add(user_id)
+        self._unsaved = True
+        if self.problem:
+            self.problem = None
+            logger.warning("The journal works again")
+        for done in waiting:
+            if not done.done():  # its request may have been cancelled
+                done.set_result(None)
+
+    def _refuse(self, waiting: list[asyncio.Future[None]], error: Exception) -> None:
+        self._note(error)
+        for done in waiting:
+            if not done.done():
+                done.set_exception(error)
+
+    def _note(self, error: Exception) -> None:
+        """Let the state show what is wrong, and log it once."""
+        if self.problem != str(error):
+            self.problem = str(error)
+            logger.error("No event can be stored: %s", error)
+
+    def _may_have_events(self, user_id: int) -> bool:
+        """Whether the user may have events in the journal."""
+        return not self._knows_all or user_id in self._known
+
+    def _recall(self, user_id: int) -> Sequence[int]:
+        """The last events of a user who is not in memory, oldest first."""
+        if not self._may_have_events(user_id):
+            return ()
+        if self._commit:
+            self._recalled.add(user_id)
+        return self._journal.last(user_id, self._per_user)
+
+    async def _make_rounds(self) -> None:
+        """Now and then bring to the disk what was written, so that the log stays short."""
+        while True:
+            await asyncio.sleep(REST)
+            try:
+                if not self._knows_all:
+                    await self._learn()
+                if self._unsaved:
+                    self._unsaved = False
+                    await asyncio.to_thread(self._journal.checkpoint)
+            except JournalError as error:
+                self._note(error)
+
+    async def _learn(self) -> None:
+        """Learn who has events in the journal."""
+        self._known.add_all(await asyncio.to_thread(self._journal.users))
+        self._knows_all = True
