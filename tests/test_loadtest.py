@@ -100,9 +100,11 @@ def answer_of(service: Service, call: str, user: int, asked: dict[str, int]):
     """The right answer."""
     match call:
         case "/recommendations":
-            return {"recs": service.recommend(user, asked.get("k", 100))}
+            return {"recs": json.loads(service.recommend(user, asked.get("k", 100)))}
         case "/get_online_u2i":
-            return {"recs": service.online(user, asked.get("k", 100), asked.get("N", 10))}
+            return {
+                "recs": json.loads(service.online(user, asked.get("k", 100), asked.get("N", 10)))
+            }
         case "/get_user_events":
             return {"events": service.events.last(user, asked.get("k", 10))}
         case "/put_user_event":
@@ -114,7 +116,7 @@ def answer_of(service: Service, call: str, user: int, asked: dict[str, int]):
                 "request_personal_count": counters.personal,
                 "request_default_count": counters.default,
             }
-    return {"release": service.current().id}
+    return {"release": service.current().catalog.id}
 
 
 @contextmanager
