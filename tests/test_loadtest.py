@@ -225,3 +225,21 @@ def test_without_a_release_or_ids_it_ends_with_one_line(tmp_path):
     assert run.returncode == 1
     assert "nowhere/current is no release" in output
     assert "Traceback" not in output
+
+
+def script(name: str, *options: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", f"loadtest.{name}", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("journal", "code"), [("normal", 0), ("off", 1)])
+def test_a_killed_service_has_all_that_it_acknowledged_and_else_that_is_told(journal, code):
+    done = script("crash", "--times", "1", "--seconds", "0.5", "--journal", journal)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert ("'lost': 0" in done.stdout) == (code == 0)
+
+
+def test_the_soak_counts_who_left_memory_and_finds_their_events(work):
+    done = script("soak", "--work", str(work), "--users", "400", "--in-memory", "100")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "300 evictions of 300 expected, events missing of 0 users" in done.stdout
