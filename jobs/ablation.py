@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix
 from jobs import als_model, candidates, holdout, metrics, rank
 from jobs.candidates import Past, Pool
 from jobs.holdout import Holdout
-from jobs.rank import RANKER, Examples
+from jobs.rank import Examples
 from jobs.ranked import in_blocks
 from jobs.retrieval import NormOrder, top_k
 from jobs.train_als import factorise, training_weights
@@ -96,7 +96,7 @@ def leave_one_out(
         labels = csr_matrix(later.labels[part])
         ndcg = []
         for out, left in variants(pool, generators).items():
-            scores = rank.scores_of(left, RANKER, rankers[out])
+            scores = rank.predict(rankers[out], left)
             found, _ = rank.best_lists(left, scores, labels.shape[0])
             ndcg.append(metrics.per_user(found, labels, K)["ndcg"])
         return ndcg

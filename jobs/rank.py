@@ -3,10 +3,10 @@
     python -m jobs.rank --work data
 
 A CatBoost model learns from the windows which candidates were played next: from "train", to be
-judged on "choose" beside every single generator; the best serves (see best_rule). It learns again
-from "train" and "choose" to make the lists of "report", and from all three to make those for
-tomorrow: recommendations.parquet here and in windows/choose and windows/report. ranking.json says
-what was chosen and by how much.
+judged on "choose" beside a weighted fusion of the generators (see fusion) and every one of them
+alone; the best serves (see best_rule). Model and fusion learn again from "train" and "choose" to
+make the lists of "report", and from all three to make those for tomorrow: recommendations.parquet
+here and in windows/choose and windows/report. ranking.json says what was chosen and by how much.
 """
 
 import os
@@ -21,7 +21,7 @@ from catboost import CatBoost
 from catboost import Pool as Groups
 from scipy.sparse import csr_matrix
 
-from jobs import candidates, command, contract, holdout, metrics
+from jobs import candidates, command, contract, fusion, holdout, metrics
 from jobs.candidates import GENERATORS, Past, Pool
 from jobs.contract import LIST_LENGTH
 from jobs.ranked import in_blocks, rows_of
@@ -29,10 +29,11 @@ from jobs.retrieval import NOTHING
 
 T = TypeVar("T")
 RANKING = "ranking.json"
-RANKER = "ranker"
+RANKER, FUSION = "ranker", "fusion"
 USERS_A_BLOCK = 512
 MOST_USERS = 30_000  # of a window that the ranker learns from or is judged on
 HANDICAP = 0.01
+FUSION_USERS = 1_000  # of a window that the fusion's weights are fitted to
 NEGATIVES = 40  # a user, drawn from the candidates that were not played
 SEED = 20
 PARAMETERS = {
@@ -102,17 +103,59 @@ def learn(windows: list[list[Examples]], names: list[str]) -> CatBoost | None:
     return CatBoost(PARAMETERS | {"thread_count": os.cpu_count()}).fit(data)
 
 
-def scores_of(pool: Pool, rule: str, ranker: CatBoost | None) -> np.ndarray:
-    """(n,) float32: how a rule values each candidate.
+def predict(ranker: CatBoost, pool: Pool) -> np.ndarray:
+    """(n,) float32: the ranker's score of each candidate."""
+    return ranker.predict(pool.matrix(), thread_count=1).astype(np.float32)
 
-    The ranker's prediction; or one generator's places, and behind them the order of the top list.
-    """
-    if rule == RANKER:
-        assert ranker is not None
-        return ranker.predict(pool.matrix(), thread_count=1).astype(np.float32)
-    places = pool.places[rule]
-    behind = LIST_LENGTH + 1 + pool.top_place
-    return -np.where(np.isnan(places), behind, places).astype(np.float32)
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a block of users teaches: the ranker from examples, the fusion from a sample."""
+
+    examples: Examples
+    sample: fusion.Sample
+
+
+def teach(pool: Pool, labels: csr_matrix, users: np.ndarray, of: int) -> Lesson:
+    """The lesson of a block of users, with their labels (users, items); there are `of` in all."""
+    share = min(1, FUSION_USERS / of)
+    some = csr_matrix(labels[: int(np.ceil(share * len(users)))])
+    return Lesson(draw(pool, labels, users), fusion.sample(pool, some))
+
+
+@dataclass(frozen=True)
+class Models:
+    """What orders candidates: the ranker, None where it had nothing to learn, and the fusion."""
+
+    ranker: CatBoost | None
+    weights: np.ndarray  # (generators,) of the fusion
+
+    @classmethod
+    def fit(cls, windows: list[list[Lesson]], names: list[str]) -> "Models":
+        """Learn from the lessons of some windows."""
+        samples = [lesson.sample for window in windows for lesson in window]
+        examples = [[lesson.examples for lesson in window] for window in windows]
+        return cls(learn(examples, names), fusion.fit(samples))
+
+    @property
+    def rules(self) -> list[str]:
+        """What may serve."""
+        return [*GENERATORS, FUSION, *([RANKER] if self.ranker else [])]
+
+    def scores(self, pool: Pool, rule: str) -> np.ndarray:
+        """(n,) float32: how a rule values each candidate.
+
+        The ranker's prediction; the fusion's sum; or one generator's places, and behind them the
+        order of the top list.
+        """
+        if rule == RANKER:
+            assert self.ranker is not None
+            return predict(self.ranker, pool)
+        if rule == FUSION:
+            return fusion.parts(pool) @ self.weights
+        places = pool.places[rule]
+        behind = LIST_LENGTH + 1 + pool.top_place
+        return -np.where(np.isnan(places), behind, places).astype(np.float32)
 
 
 def best_lists(pool: Pool, scores: np.ndarray, users: int) -> tuple[np.ndarray, np.ndarray]:
@@ -127,25 +170,35 @@ def best_lists(pool: Pool, scores: np.ndarray, users: int) -> tuple[np.ndarray, 
     return items, best
 
 
-def learn_and_judge(
-    past: Past, labels: csr_matrix, ranker: CatBoost | None
-) -> tuple[list[Examples], dict[str, float]]:
-    """Examples of a window, and NDCG@10 of every generator and the ranker on its users."""
+def lessons_of(past: Past, labels: csr_matrix, name: str) -> list[Lesson]:
+    """What the users of a window teach, labels (users, items)."""
     users = np.flatnonzero(labels.getnnz(axis=1))
-    rules = [*GENERATORS, RANKER] if ranker else [*GENERATORS]
 
-    def visit(pool: Pool, part: slice) -> tuple[Examples, list[np.ndarray]]:
+    def visit(pool: Pool, part: slice) -> Lesson:
+        return teach(pool, csr_matrix(labels[users[part]]), users[part], len(users))
+
+    return list(over_users(past, users, visit, name))
+
+
+def learn_and_judge(
+    past: Past, labels: csr_matrix, models: Models
+) -> tuple[list[Lesson], dict[str, float]]:
+    """Lessons of a window, and NDCG@10 of every rule on its users."""
+    users = np.flatnonzero(labels.getnnz(axis=1))
+
+    def visit(pool: Pool, part: slice) -> tuple[Lesson, list[np.ndarray]]:
         wanted = csr_matrix(labels[users[part]])
         judged = []
-        for rule in rules:
-            found, _ = best_lists(pool, scores_of(pool, rule, ranker), wanted.shape[0])
+        for rule in models.rules:
+            found, _ = best_lists(pool, models.scores(pool, rule), wanted.shape[0])
             judged.append(metrics.per_user(found, wanted, 10)["ndcg"])
-        return draw(pool, wanted, users[part]), judged
+        return teach(pool, wanted, users[part], len(users)), judged
 
     seen = list(over_users(past, users, visit, "choose"))
-    ndcg = np.concatenate([np.zeros((len(rules), 0))] + [judged for _, judged in seen], axis=1)
+    none = np.zeros((len(models.rules), 0))
+    ndcg = np.concatenate([none] + [judged for _, judged in seen], axis=1)
     means = ndcg.sum(axis=1) / max(len(users), 1)
-    return [drawn for drawn, _ in seen], dict(zip(rules, means.tolist(), strict=True))
+    return [lesson for lesson, _ in seen], dict(zip(models.rules, means.tolist(), strict=True))
 
 
 def best_rule(judged: dict[str, float]) -> str:
@@ -158,25 +211,26 @@ def best_rule(judged: dict[str, float]) -> str:
 
 
 def recommend(
-    work: Path, past: Past, rule: str, ranker: CatBoost | None, labels: csr_matrix | None = None
-) -> tuple[int, list[Examples]]:
-    """Write a folder's recommendations.parquet; returns its rows, and examples if given labels."""
+    work: Path, past: Past, rule: str, models: Models, labels: csr_matrix | None = None
+) -> tuple[int, list[Lesson]]:
+    """Write a folder's recommendations.parquet; returns its rows, and lessons if given labels."""
     users = np.arange(past.data.shape[0])
     ids = past.data.user_ids, past.data.track_ids
 
-    def visit(pool: Pool, part: slice) -> tuple[pa.Table, list[Examples]]:
-        found, scores = best_lists(pool, scores_of(pool, rule, ranker), part.stop - part.start)
+    def visit(pool: Pool, part: slice) -> tuple[pa.Table, list[Lesson]]:
+        found, scores = best_lists(pool, models.scores(pool, rule), part.stop - part.start)
         table = rows_of(contract.RECOMMENDATIONS, ids[0][part], ids[1], found, scores)
-        examples = [] if labels is None else [draw(pool, csr_matrix(labels[part]), users[part])]
-        return table, examples
+        if labels is None:
+            return table, []
+        return table, [teach(pool, csr_matrix(labels[part]), users[part], len(users))]
 
-    written, drawn = 0, []
+    written, learnt = 0, []
     with contract.writer(contract.RECOMMENDATIONS, work) as append:
-        for table, examples in over_users(past, users, visit, work.name):
+        for table, lessons in over_users(past, users, visit, work.name):
             append(table)
             written += len(table)
-            drawn += examples
-    return written, drawn
+            learnt += lessons
+    return written, learnt
 
 
 def main() -> str:
@@ -185,31 +239,25 @@ def main() -> str:
     train, choose, report = (work / "windows" / name for name in contract.WINDOWS)
     past = Past.read(train)
     names = candidates.feature_names(past)
-    labels = labels_of(train, past)
-    users = np.flatnonzero(labels.getnnz(axis=1))
-    learnt = [
-        list(
-            over_users(
-                past, users, lambda pool, at: draw(pool, labels[users[at]], users[at]), "train"
-            )
-        )
-    ]
+    learnt = [lessons_of(past, labels_of(train, past), "train")]
 
-    past, ranker = Past.read(choose), learn(learnt, names)
-    examples, judged = learn_and_judge(past, labels_of(choose, past), ranker)
+    past, models = Past.read(choose), Models.fit(learnt, names)
+    lessons, judged = learn_and_judge(past, labels_of(choose, past), models)
     rule = best_rule(judged)
-    recommend(choose, past, rule, ranker)
-    learnt.append(examples)
+    recommend(choose, past, rule, models)
+    learnt.append(lessons)
 
-    past, ranker = Past.read(report), learn(learnt, names)
+    past, models = Past.read(report), Models.fit(learnt, names)
+    ranker, weights = models.ranker, models.weights
     importance = ranker.get_feature_importance(type="PredictionValuesChange") if ranker else []
-    learnt.append(recommend(report, past, rule, ranker, labels_of(report, past))[1])
+    learnt.append(recommend(report, past, rule, models, labels_of(report, past))[1])
 
-    past, ranker = Past.read(work), learn(learnt, names)
-    written, _ = recommend(work, past, rule, ranker)
+    past = Past.read(work)
+    written, _ = recommend(work, past, rule, Models.fit(learnt, names))
     content = {
         "rule": rule,
         "ndcg@10_on_choose": judged,
+        "fusion_weights": dict(zip(GENERATORS, map(float, weights), strict=True)),
         "feature_importance": dict(zip(names, map(float, importance), strict=False)),
     }
     contract.write_json(work / RANKING, content)

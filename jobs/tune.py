@@ -185,11 +185,9 @@ def tune(trials: list[Trial], chosen: Settings, log: list[str]) -> Settings:
         both = enumerate(trials)
         return float(np.mean([als_score(t, factors(i, trained), s) for i, t in both]))
 
-    names = ("als_regularization", "als_unobserved", "als_half_life")
+    names = "als_regularization", "als_unobserved", "als_half_life"
     repeats = any(trial.past.pairs().nnz < len(trial.past.item) for trial in trials)
-    if repeats:
-        names += ("als_repeats",)
-    chosen = climb(chosen, names, als, log)
+    chosen = climb(chosen, (*names, "als_repeats") if repeats else names, als, log)
     if (fading := climb(chosen, ("als_recency",), als, log)) != chosen:
         chosen = climb(fading, names, als, log)
     if repeats and chosen.heard == "include":
