@@ -15,6 +15,7 @@
 #   --share NUMBER      share of the listens that each of the three windows holds out
 #   --gap DAYS          days between a window's past and what it foresees (time split)
 #   --peers             compare with other models too: implicit's ALS, item kNN, EASE
+#   --events FILE       more interactions: what the service saw, by jobs.export_events
 #   --max-bad-share X   stop if more than this share of the interactions is bad
 set -euo pipefail
 
@@ -33,7 +34,7 @@ while [[ $# -gt 0 ]]; do
   case $1 in
     -h | --help) help; exit ;;
     --peers) evaluate+=("$1"); shift; continue ;;
-    --data | --work | --heard | --tune | --split | --share | --gap | --max-bad-share)
+    --data | --work | --heard | --tune | --split | --share | --gap | --events | --max-bad-share)
       [[ -n ${2-} ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
     *) help >&2; fail "unknown option $1; the known ones are listed above" ;;
   esac
@@ -44,6 +45,7 @@ while [[ $# -gt 0 ]]; do
     --tune) one_of "$1" "$2" off quick full; tune+=("$1" "$2") ;;
     --split) one_of "$1" "$2" auto time user; windows+=("$1" "$2") ;;
     --share | --gap) windows+=("$1" "$2") ;;
+    --events) prepare+=("$1" "$(realpath -m "$2")") ;;
     --max-bad-share) prepare+=("$1" "$2") ;;
   esac
   shift 2

@@ -85,6 +85,13 @@ QUARANTINE = Table(
     pa.schema([("file", TEXT), ("row", ID), ("reason", TEXT), ("content", TEXT)]),
     ("file", "row"),
 )
+EVENTS = Table(
+    "events.parquet",
+    "jobs.export_events",
+    "one listen that the service saw; track_seq is not known",
+    LISTENS.schema,
+    ("started_at",),
+)
 HOLDOUT = Table(
     "holdout.parquet",
     "jobs.windows",
@@ -127,7 +134,7 @@ RECOMMENDATIONS = _ranked(
 TABLES = {
     t.file: t
     for t in (
-        LISTENS, USERS, ITEMS, QUARANTINE, HOLDOUT, TOP_POPULAR, PERSONAL_ALS, SIMILAR,
+        LISTENS, USERS, ITEMS, QUARANTINE, EVENTS, HOLDOUT, TOP_POPULAR, PERSONAL_ALS, SIMILAR,
         NEXT_PLAYED, FOLLOWERS, RECOMMENDATIONS,
     )
 }  # fmt: skip

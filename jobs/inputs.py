@@ -43,8 +43,11 @@ EXACT = {pa.float16(): 2**11, pa.float32(): 2**24}  # a float's whole numbers ar
 
 
 def check(path: Path) -> list[str]:
-    """The columns of an input file that are to be read, after checking that they can be."""
-    schema, wanted = _schema(path), COLUMNS[path.name]
+    """The columns of an input file that are to be read, after checking that they can be.
+
+    A file of a name of its own holds interactions.
+    """
+    schema, wanted = _schema(path), COLUMNS.get(path.name, COLUMNS[INTERACTIONS])
     missing = [name for name in wanted if name not in schema.names and name not in OPTIONAL]
     if missing:
         raise JobError(

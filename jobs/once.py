@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[1]
 DONE = ".done"  # the folder of the records
 NO_MATTER = ("--work", "--out", "--memory-limit")  # options that change no output
 
+NAMES_A_FILE = ("--events",)  # options that name an absolute path which is read
+
 
 def _in(windows: tuple[str, ...], *files: str) -> tuple[str, ...]:
     """The files of some windows, as seen from WORK."""
@@ -95,6 +97,7 @@ def main() -> None:
         print(f"{job}: runs again, for {changed}", flush=True)
     record.unlink(missing_ok=True)
     reads, makes = FILES[job]
+    reads += named(options)
     before = {"options": options, "code": code_hash(job), "read": found(folder, data, reads)}
     start = time.time()
     sys.argv = [job, *sys.argv[2:]]
@@ -129,6 +132,7 @@ def what_changed(
     except (OSError, ValueError):
         return ""
     reads, makes = FILES[job]
+    reads += named(options)
     if done.get("options") != options:
         return "other options"
     if done.get("code") != code_hash(job):
@@ -140,15 +144,21 @@ def what_changed(
     return None
 
 
+def named(options: list[str]) -> tuple[str, ...]:
+    """The paths of the files that options name."""
+    return tuple(options[i + 1] for i in range(len(options) - 1) if options[i] in NAMES_A_FILE)
+
+
 def found(folder: Path, data: Path, patterns: tuple[str, ...]) -> dict[str, list[int]]:
     """Size, time of change and inode of every file that the patterns name, by its path."""
     result = {}
     for pattern in patterns:
         base = data.resolve() if pattern.startswith(DATA) else folder
-        for path in sorted(base.glob(pattern.removeprefix(DATA))):
+        whole = Path(pattern).is_absolute()
+        for path in [Path(pattern)] if whole else sorted(base.glob(pattern.removeprefix(DATA))):
             if path.is_file():
                 seen = path.stat()
-                name = path.relative_to(base) if base == folder else path
+                name = path.relative_to(base) if base == folder and not whole else path
                 result[str(name)] = [seen.st_size, seen.st_mtime_ns, seen.st_ino]
     return result
 

@@ -1,10 +1,13 @@
 """Check, encode and sort the user's three files: makes listens, users, items and quarantine.
 
-    python -m jobs.prepare --data IN --work WORK
+    python -m jobs.prepare --data IN --work WORK [--events FILE]
 
 IN holds tracks.parquet, catalog_names.parquet and interactions.parquet. A row that can't be used
 goes to WORK/quarantine.parquet with the reason. When a file is unusable, or more than
 --max-bad-share of the interactions are bad, WORK stays as it was.
+
+FILE holds more interactions, as jobs.export_events writes them. None of its rows counts as bad: a
+track that tracks.parquet doesn't know yet is put aside, and so is a listen that is there already.
 
 A listen without a readable track_seq takes the number after the listen before it in the user's
 history, 1 if it is the first; without the column that is the position in the history.
@@ -12,6 +15,7 @@ history, 1 if it is the first; without the column that is the position in the hi
 
 import argparse
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +32,12 @@ UNKNOWN_TYPE = f"type is none of {', '.join(inputs.NAME_TYPES)}"
 SAME_TRACK = "track_id stands in an earlier row"
 OTHER_NAME = "type and id have another name in an earlier row"
 SAME_ROW = "the row equals an earlier one"
+NOT_YET = "track_id of an event is not in tracks.parquet yet"
 REASONS = (  # why a row is bad, by its code; 0 means that it is good
     "",
     *(f"{column} {flaw}" for column in ("user_id", "track_id", "id") for flaw in inputs.ID_FLAWS),
     *(f"started_at {flaw}" for flaw in inputs.TIME_FLAWS),
-    UNKNOWN_TRACK, UNKNOWN_TYPE, SAME_TRACK, OTHER_NAME, SAME_ROW,
+    UNKNOWN_TRACK, UNKNOWN_TYPE, SAME_TRACK, OTHER_NAME, SAME_ROW, NOT_YET,
 )  # fmt: skip
 Names = dict[str, tuple[np.ndarray, pa.Array]]  # by type the ids, ascending, and their names
 
@@ -40,15 +45,21 @@ Names = dict[str, tuple[np.ndarray, pa.Array]]  # by type the ids, ascending, an
 def main() -> str:
     """Make the four files; the summary counts what was kept and what was left out."""
     options = arguments()
-    for file in inputs.COLUMNS:
-        inputs.check(options.data / file)
-    names, bad_names = read_names(options.data / inputs.NAMES)
-    items, bad_tracks = read_tracks(options.data / inputs.TRACKS, names)
-    listens, bad = read_interactions(options.data / inputs.INTERACTIONS, items)
-    codes = {inputs.NAMES: bad_names, inputs.INTERACTIONS: bad, inputs.TRACKS: bad_tracks}
-    stop_if_bad(bad, options)
+    tracks, catalogue, *played = (options.data / file for file in inputs.COLUMNS)
+    if options.events:
+        played.append(options.events)
+    for path in (tracks, catalogue, *played):
+        inputs.check(path)
+    names, bad_names = read_names(catalogue)
+    items, bad_tracks = read_tracks(tracks, names)
+    listens, bad = read_listens(played, items)
+    of_file, of_events = np.split(bad, [inputs.n_rows(played[0])])  # views
+    of_events[of_events == REASONS.index(UNKNOWN_TRACK)] = REASONS.index(NOT_YET)
+    codes = {catalogue: bad_names, tracks: bad_tracks}
+    codes |= dict(zip(played, (of_file, of_events), strict=False))
+    stop_if_bad(of_file, options)
     try:
-        users, heard = write(options, items, listens, codes)
+        users, heard = write(options, items, listens, bad, codes)
     except OSError as error:
         raise JobError(
             f"{options.work} can't be written ({error}): free it or name another"
@@ -56,18 +67,32 @@ def main() -> str:
     return (
         f"{options.data}: {pc.sum(users['listens']).as_py():,} listens of {len(users):,} users and "
         f"{heard:,} tracks; {sum(map(np.count_nonzero, codes.values())):,} rows quarantined"
+        + (f"; {summary_of_events(of_events)}" if options.events else "")
+    )
+
+
+def summary_of_events(bad: np.ndarray) -> str:
+    """What became of the events, by their codes (n,)."""
+    kept, aside, known = (np.sum(bad == REASONS.index(r)) for r in ("", NOT_YET, SAME_ROW))
+    return (
+        f"of {len(bad):,} events {kept:,} were taken in, {known:,} were there already and "
+        f"{aside:,} wait for tracks that {inputs.TRACKS} doesn't know"
     )
 
 
 def write(
-    options: argparse.Namespace, items: pa.Table, listens: Listens, codes: dict[str, np.ndarray]
+    options: argparse.Namespace,
+    items: pa.Table,
+    listens: Listens,
+    bad: np.ndarray,
+    codes: dict[Path, np.ndarray],
 ) -> tuple[pa.Table, int]:
     """Write the four files; returns the users and the number of tracks with a listen.
 
-    Marks in `codes` the listens that equal an earlier one, and writes nothing where those make
-    too many bad rows.
+    `codes` are those of each file's rows. Marks in `bad`, the codes of the listens, those that
+    equal an earlier one, and writes nothing where they make too many of the interactions bad.
     """
-    track_ids, bad = items["track_id"].to_numpy(), codes[inputs.INTERACTIONS]
+    track_ids = items["track_id"].to_numpy()
     heard = np.zeros(len(track_ids), bool)
     users = []
     with contract.writer(contract.LISTENS, options.work) as append:
@@ -76,14 +101,14 @@ def write(
             heard[part.track] = True
             append(listens_table(part, track_ids))
             users.append(users_table(part))
-        stop_if_bad(bad, options)
+        stop_if_bad(codes[options.data / inputs.INTERACTIONS], options)
         # While the other files change, no job shall find the old listens beside them.
         (options.work / contract.LISTENS.file).unlink(missing_ok=True)
         contract.write(contract.ITEMS, options.work, items)
         contract.write(contract.USERS, options.work, encoded(pa.concat_tables(users)))
         with contract.writer(contract.QUARANTINE, options.work) as append_bad:
-            for file, of_file in codes.items():
-                for rows in bad_rows(options.data / file, of_file):
+            for path in sorted(codes, key=lambda path: path.name):
+                for rows in bad_rows(path, codes[path]):
                     append_bad(rows)
     return pa.concat_tables(users), int(heard.sum())
 
@@ -92,6 +117,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = command.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the three files")
+    parser.add_argument("--events", type=Path, help="more interactions, by jobs.export_events")
     parser.add_argument(
         "--max-bad-share",
         type=float,
@@ -101,6 +127,8 @@ def arguments() -> argparse.Namespace:
     options = parser.parse_args()
     if not 0 <= options.max_bad_share <= 1:
         parser.error(f"--max-bad-share is {options.max_bad_share}, expected 0 to 1")
+    if options.events and not options.events.is_file():
+        raise JobError(f"{options.events} is no file: run python -m jobs.export_events")
     return options
 
 
@@ -187,14 +215,14 @@ def positions(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(ordered[found] == values, found, np.int32(-1))
 
 
-def read_interactions(path: Path, items: pa.Table) -> tuple[Listens, np.ndarray]:
-    """Every row of interactions.parquet, in file order, and its code (n,)."""
-    n, track_ids = inputs.n_rows(path), items["track_id"].to_numpy()
+def read_listens(paths: list[Path], items: pa.Table) -> tuple[Listens, np.ndarray]:
+    """Every row of the files, one after the other and in file order, and its code (n,)."""
+    n, track_ids = sum(map(inputs.n_rows, paths)), items["track_id"].to_numpy()
     listens = Listens(*(np.empty(n, dtype) for dtype in ("int32", "int32", "int64", "int32")))
     bad = np.empty(n, np.uint8)
     end = 0
     with tqdm(total=n, desc="check", unit=" rows", unit_scale=True, disable=None) as bar:
-        for batch in inputs.batches(path):
+        for batch in chain.from_iterable(map(inputs.batches, paths)):
             start, end = end, end + len(batch)
             some, bad[start:end] = check(batch, track_ids)
             if some.user.max(initial=0) > np.iinfo(listens.user.dtype).max:

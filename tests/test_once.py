@@ -210,3 +210,20 @@ def test_a_file_whose_bytes_stay_the_same_stays_the_same_file(tmp_path):
     assert once.found(tmp_path, tmp_path, ("*.parquet", "*.json")) == before
     settings.save(tmp_path, Settings(next_window=2))
     assert once.found(tmp_path, tmp_path, ("settings.json",)) != before
+
+
+def test_prepare_runs_again_where_the_events_that_it_is_given_are_others(sample, tmp_path):
+    work, events = tmp_path / "work", tmp_path / "events.parquet"
+    shutil.copy(sample / "interactions.parquet", events)
+    command = ["prepare", "--work", str(work), "--data", str(sample), "--events", str(events)]
+
+    def ran() -> bool:
+        done = subprocess.run(
+            [sys.executable, "-m", "jobs.once", *command], cwd=once.ROOT, capture_output=True,
+            text=True, check=True,
+        )  # fmt: skip
+        return "nothing has changed" not in done.stdout
+
+    assert [ran(), ran()] == [True, False]
+    renew(events)
+    assert [ran(), ran()] == [True, False]

@@ -41,9 +41,15 @@ def finish(work: Path) -> None:
         run(job, work)
 
 
-def run_line(data: Path, work: Path, tune: Sequence[str] = (), windows: Sequence[str] = ()) -> None:
+def run_line(
+    data: Path,
+    work: Path,
+    tune: Sequence[str] = (),
+    windows: Sequence[str] = (),
+    prepare: Sequence[object] = (),
+) -> None:
     """Run every job as run_all.sh does, but explore, which makes nothing that others read."""
-    run("prepare", work, "--data", data)
+    run("prepare", work, "--data", data, *prepare)
     run("windows", work, *windows)
     run("tune", work, *tune)
     finish(work)

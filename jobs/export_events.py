@@ -1,0 +1,116 @@
+"""Turn what the service saw into interactions, for the next run to learn from.
+
+    python -m jobs.export_events --work data
+    python -m jobs.prepare --data IN --work data --events data/events.parquet
+
+Adds to WORK/events.parquet what has come into the service's journal since the last listen that the
+file has; so the file grows with each export, and exporting twice adds nothing. Then what it holds
+is dropped from the journal, but for the last 1,000 events of each user, which the service needs.
+The service may run meanwhile.
+"""
+
+import argparse
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from jobs import command, contract
+from jobs.contract import EVENTS, JobError
+
+BLOCK = 1 << 18  # events read at a time
+
+
+def main() -> str:
+    """Write WORK/events.parquet; the summary counts what is new in it."""
+    options = arguments()
+    path = options.state or options.work / contract.STATE
+    try:
+        with closing(open_journal(path / contract.JOURNAL)) as journal:
+            added, last = export(journal, options.work)
+            dropped = drop(journal, last)
+    except sqlite3.Error as error:
+        raise JobError(f"{path / contract.JOURNAL} can't be used ({error}): free it") from None
+    return (
+        f"{added:,} new events, {contract.n_rows(EVENTS, options.work):,} in "
+        f"{options.work / EVENTS.file}; {dropped:,} old ones dropped from the journal"
+    )
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = command.parser(__doc__)
+    parser.add_argument(
+        "--state", type=Path, help="folder of the journal, the service's RECO_STATE (WORK/state)"
+    )
+    return parser.parse_args()
+
+
+def open_journal(path: Path) -> sqlite3.Connection:
+    """A connection to a journal that is there; JobError where none is, or of another version."""
+    if not path.is_file():
+        raise JobError(
+            f"{path} is missing: put events into the service, with RECO_JOURNAL normal or full, "
+            f"or name its folder with --state"
+        )
+    journal = sqlite3.connect(path, timeout=60, isolation_level=None)
+    (version,) = journal.execute("PRAGMA user_version").fetchone()
+    if version != contract.JOURNAL_VERSION:
+        journal.close()
+        raise JobError(
+            f"{path} is a journal of version {version}, expected {contract.JOURNAL_VERSION}: "
+            f"export it with the code that wrote it"
+        )
+    return journal
+
+
+def export(journal: sqlite3.Connection, work: Path) -> tuple[int, int]:
+    """Add new events to the file: how many, and the time of the last one in it."""
+    last, added = -1, 0
+    with contract.writer(EVENTS, work) as append:
+        if (work / EVENTS.file).exists():
+            for batch in contract.batches(EVENTS, work, EVENTS.schema.names):
+                append(pa.Table.from_batches([batch]))
+                last = max(last, pc.max(batch["started_at"].cast(pa.int64())).as_py() or -1)
+        for block in since(journal, last):
+            append(block)
+            added += len(block)
+            last = block["started_at"][-1].as_py()
+    return added, last
+
+
+def since(journal: sqlite3.Connection, last: int) -> Iterator[pa.Table]:
+    """The events after a time, in order, block by block; their times are whole microseconds."""
+    query = "SELECT user_id, track_id, at FROM events WHERE at > ? ORDER BY at LIMIT ?"
+    with tqdm(desc="export", unit=" events", unit_scale=True, disable=None) as bar:
+        while rows := journal.execute(query, (last, BLOCK)).fetchall():
+            user, track, at = zip(*rows, strict=True)
+            seq = pa.nulls(len(rows), contract.INT)
+            yield pa.table([user, track, at, seq], names=EVENTS.schema.names)
+            last = rows[-1][2]
+            bar.update(len(rows))
+
+
+def drop(journal: sqlite3.Connection, exported: int) -> int:
+    """Drop what is exported and no longer among its user's last; how many events those are.
+
+    A transaction for each user, so that the service need not wait long.
+    """
+    many = "SELECT user_id FROM events GROUP BY user_id HAVING count(*) > ?"
+    old = """
+    DELETE FROM events WHERE user_id = ? AND at <= ? AND at < (
+        SELECT at FROM events WHERE user_id = ? ORDER BY at DESC LIMIT 1 OFFSET ?)
+    """
+    users = [user for (user,) in journal.execute(many, (contract.JOURNAL_KEEPS,))]
+    return sum(
+        journal.execute(old, (user, exported, user, contract.JOURNAL_KEEPS - 1)).rowcount
+        for user in tqdm(users, desc="drop", unit=" users", disable=None)
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)
