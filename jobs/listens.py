@@ -1,29 +1,32 @@
 """The listens of a folder as arrays, and the sparse matrices that the models are made from."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 
 from jobs import contract
 from jobs.contract import JobError
 
 SECONDS_A_DAY = 86_400
+LISTENS_A_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
 class Listens:
     """All listens in order of user and time, ids as positions in user_ids and track_ids.
 
-    user, item (n,) int32; at (n,) int64, seconds since 1970.
+    starts (users + 1,) int64: a user's listens are those from starts[u] to starts[u + 1];
+    item (n,) int32; at (n,) uint32, seconds since 1970 (a difference below 0 would wrap around).
     """
 
-    user: np.ndarray
+    starts: np.ndarray
     item: np.ndarray
-    at: np.ndarray
+    at: np.ndarray  # (0,) if it was not asked for
     user_ids: np.ndarray  # (users,) int64, ascending
     track_ids: np.ndarray  # (items,) int64, ascending
 
@@ -33,18 +36,27 @@ class Listens:
         return len(self.user_ids), len(self.track_ids)
 
     @cached_property
-    def starts(self) -> np.ndarray:
-        """(users + 1,) int64: a user's listens are those from starts[u] to starts[u + 1]."""
-        counts = np.bincount(self.user, minlength=len(self.user_ids))
-        return np.concatenate([[0], np.cumsum(counts)])
+    def user(self) -> np.ndarray:
+        """(n,) int32: whose listen it is."""
+        return np.repeat(np.arange(self.shape[0], dtype=np.int32), np.diff(self.starts))
 
     def of_users(self, users: np.ndarray) -> "Listens":
         """The listens of some users (ascending), renumbered from 0."""
-        counts = np.diff(self.starts)[users]
-        user = np.repeat(np.arange(len(users), dtype=np.int32), counts)
-        inside = np.arange(len(user)) - (np.cumsum(counts) - counts)[user]
-        rows = self.starts[users][user] + inside
-        return Listens(user, self.item[rows], self.at[rows], self.user_ids[users], self.track_ids)
+        counts = self.starts[users + 1] - self.starts[users]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        rows: np.ndarray | slice
+        if len(users) and users[-1] - users[0] + 1 == len(users):
+            rows = slice(self.starts[users[0]], self.starts[users[-1] + 1])
+        else:
+            rows = np.repeat(self.starts[users] - starts[:-1], counts) + np.arange(starts[-1])
+        at = self.at[rows] if len(self.at) else self.at
+        return Listens(starts, self.item[rows], at, self.user_ids[users], self.track_ids)
+
+    def blocks(self) -> Iterator["Listens"]:
+        """All users in blocks of about LISTENS_A_BLOCK listens, each renumbered from 0."""
+        share = self.starts[:-1] // LISTENS_A_BLOCK
+        for users in np.split(np.arange(self.shape[0]), np.flatnonzero(np.diff(share)) + 1):
+            yield self.of_users(users)
 
     def pairs(self) -> csr_matrix:
         """(users, items) float32: 1 where the user has heard the track."""
@@ -68,6 +80,15 @@ class Listens:
         The pair's count to the power `repeats`, halved with every `plays` later plays of the user
         since its last one, and with every `days` from then to the last listen of all.
         """
+        end = self.at.max() if days is not None else None
+        return vstack(
+            [block._weights(repeats, plays, days, end) for block in self.blocks()],
+            format="csr",
+        )
+
+    def _weights(
+        self, repeats: float, plays: float | None, days: float | None, end: np.uint32 | None
+    ) -> csr_matrix:
         counts = self.profiles(None)
         counts.data **= np.float32(repeats)
         if plays is None and days is None:
@@ -81,7 +102,7 @@ class Listens:
         if plays is not None:
             age += (self.starts[self.user[last].astype(np.int64) + 1] - 1 - last) / plays
         if days is not None:
-            age += (self.at.max() - self.at[last]) / (days * SECONDS_A_DAY)
+            age += (end - self.at[last]) / (days * SECONDS_A_DAY)
         fading = csr_matrix((np.exp2(-age), (self.user[last], self.item[last])), self.shape)
         fading.sort_indices()
         counts.data *= fading.data
@@ -93,31 +114,35 @@ class Listens:
         return result
 
 
-def load(work: Path) -> Listens:
-    """Read WORK's listens, users and items."""
+def load(work: Path, timed: bool = True) -> Listens:
+    """Read WORK's listens, users and items; `at` only if timed."""
     user_ids = contract.read(contract.USERS, work, ["user_id"])["user_id"].to_numpy()
     track_ids = contract.read(contract.ITEMS, work, ["track_id"])["track_id"].to_numpy()
-    return _load(contract.LISTENS, work, user_ids, track_ids)
+    return _load(contract.LISTENS, work, user_ids, track_ids, timed)
 
 
 def load_holdout(work: Path, track_ids: np.ndarray) -> Listens:
     """Read what came after a window's cut; its users are those of the holdout."""
     users = contract.read(contract.HOLDOUT, work, ["user_id"])["user_id"].to_numpy()
-    return _load(contract.HOLDOUT, work, np.unique(users), track_ids)
+    return _load(contract.HOLDOUT, work, np.unique(users), track_ids, timed=True)
 
 
 def _load(
-    table: contract.Table, work: Path, user_ids: np.ndarray, track_ids: np.ndarray
+    table: contract.Table, work: Path, user_ids: np.ndarray, track_ids: np.ndarray, timed: bool
 ) -> Listens:
     n = contract.n_rows(table, work)
-    user, item, at = (np.empty(n, kind) for kind in (np.int32, np.int32, np.int64))
+    counts = np.zeros(len(user_ids), np.int64)
+    item, at = np.empty(n, np.int32), np.empty(n if timed else 0, np.uint32)
     end = 0
-    for batch in contract.batches(table, work, ["user_id", "track_id", "started_at"]):
+    columns = ["user_id", "track_id", *(["started_at"] if timed else [])]
+    for batch in contract.batches(table, work, columns):
         start, end = end, end + len(batch)
-        user[start:end] = encode(batch["user_id"].to_numpy(), user_ids, "user_id", table, work)
+        user = encode(batch["user_id"].to_numpy(), user_ids, "user_id", table, work)
+        counts += np.bincount(user, minlength=len(user_ids))
         item[start:end] = encode(batch["track_id"].to_numpy(), track_ids, "track_id", table, work)
-        at[start:end] = batch["started_at"].cast(pa.int64()).to_numpy() // 1_000_000
-    return Listens(user, item, at, user_ids, track_ids)
+        if timed:
+            at[start:end] = batch["started_at"].cast(pa.int64()).to_numpy() // 1_000_000
+    return Listens(np.concatenate([[0], np.cumsum(counts)]), item, at, user_ids, track_ids)
 
 
 def encode(

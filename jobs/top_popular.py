@@ -15,14 +15,20 @@ from jobs.listens import SECONDS_A_DAY, Listens
 
 def decayed_plays(data: Listens, half_life_days: float) -> np.ndarray:
     """(items,) float64: a track's plays, each halved for every half-life before the last listen."""
-    days = (data.at.max() - data.at) / SECONDS_A_DAY
-    return np.bincount(data.item, np.exp2(-days / half_life_days), minlength=data.shape[1])
+    result = np.zeros(data.shape[1])
+    end = data.at.max()
+    for block in data.blocks():
+        days = (end - block.at) / SECONDS_A_DAY
+        result += np.bincount(block.item, np.exp2(-days / half_life_days), len(result))
+    return result
 
 
 def popularity(data: Listens, half_life_days: float | None) -> pa.Table:
     """The rows of top_popular.parquet; equal scores in the order of listeners, then of id."""
     plays = np.bincount(data.item, minlength=data.shape[1])
-    listeners = np.asarray(data.pairs().getnnz(axis=0))
+    listeners = np.zeros_like(plays)
+    for block in data.blocks():
+        listeners += block.pairs().getnnz(axis=0)
     score = listeners if half_life_days is None else decayed_plays(data, half_life_days)
     items = np.lexsort((-listeners, -score))
     items = items[plays[items] > 0]

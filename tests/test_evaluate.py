@@ -31,10 +31,11 @@ from tests.work import run
 
 def listens_of(history: dict[int, list[int]], tracks: int) -> Listens:
     """The plays of each user (0, 1, …), in order."""
-    user = np.repeat(list(history), [len(own) for own in history.values()])
+    assert list(history) == list(range(len(history)))
+    starts = np.cumsum([0, *map(len, history.values())])
     item = np.array([track for own in history.values() for track in own])
     at = np.arange(len(item))
-    return Listens(user, item, at, np.arange(len(history)), np.arange(tracks))
+    return Listens(starts, item, at, np.arange(len(history)), np.arange(tracks))
 
 
 def labels_of(later: list[list[int]], tracks: int) -> csr_matrix:

@@ -121,9 +121,9 @@ def histories(draw) -> Listens:
     """Listens of a few users, many at the same moments."""
     at = draw(st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=12), min_size=1))
     moments = np.array([day for own in at for day in sorted(own)]) * SECONDS_A_DAY
-    user = np.repeat(np.arange(len(at), dtype=np.int32), [len(own) for own in at])
-    item = np.zeros(len(user), np.int32)
-    return Listens(user, item, moments, np.arange(len(at)), np.arange(1))
+    starts = np.cumsum([0, *map(len, at)])
+    item = np.zeros(len(moments), np.int32)
+    return Listens(starts, item, moments, np.arange(len(at)), np.arange(1))
 
 
 @settings(max_examples=100, deadline=None)
