@@ -20,9 +20,9 @@ TRACKS_A_BLOCK = 1024
 def main() -> str:
     """Make similar.parquet."""
     work = command.parser(__doc__).parse_args().work
+    n_users = contract.n_rows(contract.USERS, work)
     track_ids = contract.read(contract.ITEMS, work, ["track_id"])["track_id"].to_numpy()
-    shape = contract.n_rows(contract.USERS, work), len(track_ids)
-    _, items = als_model.load(work, shape)
+    _, items = als_model.load(work, (n_users, len(track_ids)))
     known = np.flatnonzero(items.any(axis=1)).astype(np.int32)
     unit = items[known] / np.linalg.norm(items[known], axis=1, keepdims=True)
     order = NormOrder.of(unit)
