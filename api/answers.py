@@ -1,8 +1,14 @@
-"""What the service answers, as it stands in the API's description at /schema."""
+"""What the service takes and answers, as it stands in the API's description at /schema."""
 
 from typing import Annotated
 
 from msgspec import Meta, Struct
+
+from jobs.contract import MAX_ID
+
+MAX_K = 1000  # tracks of a list of /recommendations
+MAX_LISTS = 1000  # of a batch
+MAX_BODY = 65_536  # bytes of a batch
 
 TrackIds = Annotated[list[int], Meta(examples=[[679169, 630670, 646516]])]
 
@@ -11,6 +17,22 @@ class Recommendations(Struct):
     """Tracks to play, best first."""
 
     recs: TrackIds
+
+
+class ListsWanted(Struct):
+    """Whose lists are asked for, all of one length."""
+
+    user_ids: Annotated[
+        list[Annotated[int, Meta(ge=0, le=MAX_ID)]],
+        Meta(min_length=1, max_length=MAX_LISTS, examples=[[47, 16]]),
+    ]
+    k: Annotated[int, Meta(ge=1, le=MAX_K, description="how many tracks each")] = 100
+
+
+class ManyRecommendations(Struct):
+    """Tracks to play, best first: a list for each user, in the order of user_ids."""
+
+    recs: Annotated[list[list[int]], Meta(examples=[[[679169, 630670], [646516]]])]
 
 
 class UserEvents(Struct):

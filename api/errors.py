@@ -4,14 +4,16 @@ import logging
 from typing import Any, cast
 
 from litestar import Request, Response
-from litestar.exceptions import ValidationException
+from litestar.exceptions import ClientException, ValidationException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.params import QueryParameter
 from litestar.types import ExceptionHandlersMap
 
-from api.answers import Problem
+from api.answers import MAX_BODY, MAX_K, MAX_LISTS, Problem
 from api.journal import JournalError
 from api.release import ReleaseError
 from api.service import UnknownRelease
+from jobs.contract import MAX_ID
 
 logger = logging.getLogger("api")
 AnyRequest = Request[Any, Any, Any]
@@ -38,6 +40,25 @@ def bad_parameter(request: AnyRequest, error: ValidationException) -> Response[P
     return _problem(400, "; ".join(details) or error.detail)
 
 
+def bad_body(request: AnyRequest, error: Exception) -> Response[Problem]:
+    """400 that says what is wrong with the body of a batch, and what was expected."""
+    wrong = "no JSON"
+    if isinstance(error, ValidationException):
+        problem = cast(list[dict[str, str]], error.extra)[0]
+        missing = problem["message"] == "'data'"  # of an empty body
+        wrong = "nothing" if missing else f"{problem['key']}: {problem['message']}"
+    expected = (
+        f'{{"user_ids": [47, 16], "k": 100}} with 1 to {MAX_LISTS} whole numbers '
+        f"from 0 to {MAX_ID} in user_ids, and k from 1 to {MAX_K} or left out"
+    )
+    return _problem(400, f"body: {wrong.removeprefix('data: ')}; expected {expected}")
+
+
+def too_large(request: AnyRequest, error: RequestEntityTooLarge) -> Response[Problem]:
+    """413 that says how much a body may have."""
+    return _problem(413, f"body: expected at most {MAX_BODY} bytes")
+
+
 def refused_release(request: AnyRequest, error: ReleaseError) -> Response[Problem]:
     """409 while another release is served, 503 where there is none."""
     return _problem(409 if request.app.state.service.recommender else 503, str(error))
@@ -59,6 +80,13 @@ def unexpected(request: AnyRequest, error: Exception) -> Response[Problem]:
     return _problem(500, "internal error")
 
 
+OF_A_BODY: ExceptionHandlersMap = {
+    ValidationException: bad_body,
+    ClientException: bad_body,
+    UnicodeDecodeError: bad_body,
+    RecursionError: bad_body,
+    RequestEntityTooLarge: too_large,
+}
 HANDLERS: ExceptionHandlersMap = {
     ValidationException: bad_parameter,
     JournalError: no_journal,

@@ -7,11 +7,16 @@ from litestar import HttpMethod, MediaType, post, route
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import QueryParameter
+from litestar.params import JSONBody, QueryParameter
 
+from api import errors
 from api.answers import (
+    MAX_BODY,
+    MAX_K,
+    ListsWanted,
     Live,
     Loaded,
+    ManyRecommendations,
     Problem,
     Ready,
     Recommendations,
@@ -37,6 +42,12 @@ BAD_PARAMETER = problem(
     "A parameter is missing or out of range",
     "k: expected a whole number from 1 to 100, found '0'",
 )
+BAD_BODY = problem(
+    400,
+    "The body is not what is expected",
+    'body: user_ids[1]: Expected `int` >= 0; expected {"user_ids": [47, 16], "k": 100}',
+)
+TOO_LARGE = problem(413, "The body is too large", "body: expected at most 65536 bytes")
 NO_RELEASE = problem(
     503,
     "There is no usable release, and why",
@@ -54,6 +65,7 @@ REFUSED = problem(
 )
 
 
+LISTS = {200: ResponseSpec(ManyRecommendations, description="The lists")}
 TRACKS = {200: ResponseSpec(Recommendations, description="The tracks")}  # ready-made JSON
 
 
@@ -73,7 +85,7 @@ def read(path: str, responses: dict[int, ResponseSpec] | None = None) -> Callabl
 def recommendations(
     service: TheService,
     user_id: UserId,
-    k: Annotated[int, QueryParameter(ge=1, le=1000, description="how many tracks")] = 100,
+    k: Annotated[int, QueryParameter(ge=1, le=MAX_K, description="how many tracks")] = 100,
 ) -> bytes:
     """Recommend k tracks: the user's list blended with what is near their last events.
 
@@ -81,6 +93,19 @@ def recommendations(
     user has heard; there are exactly k wherever that many exist.
     """
     return b'{"recs":%b}' % service.recommend(user_id, k)
+
+
+@post(
+    "/recommendations/batch",
+    status_code=200,
+    media_type=MediaType.JSON,
+    request_max_body_size=MAX_BODY,
+    exception_handlers=errors.OF_A_BODY,
+    responses=LISTS | BAD_BODY | NO_RELEASE | TOO_LARGE,
+)
+async def recommendations_batch(service: TheService, data: JSONBody[ListsWanted]) -> bytes:
+    """Recommend k tracks to each of up to 1,000 users: just what they would be given one by one."""
+    return b'{"recs":%b}' % await service.recommend_many(data.user_ids, data.k)
 
 
 @read("/get_online_u2i", TRACKS | BAD_PARAMETER | NO_RELEASE)
@@ -163,6 +188,7 @@ def ready(service: TheService) -> Ready:
 
 HANDLERS = [
     recommendations,
+    recommendations_batch,
     get_online_u2i,
     put_user_event,
     get_user_events,

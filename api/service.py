@@ -18,6 +18,7 @@ from api.settings import Settings
 from jobs import contract
 
 logger = logging.getLogger("api")
+AT_A_TIME = 8  # lists of a batch that are made before other calls have their turn
 
 
 class UnknownRelease(Exception):
@@ -78,13 +79,23 @@ class Service:
             raise ReleaseError(self.reason)
         return self.recommender
 
-    def recommend(self, user_id: int, k: int) -> bytes:
+    def recommend(self, user_id: int, k: int, recommender: Recommender | None = None) -> bytes:
         """The list of /recommendations: exactly k track ids where that many can be given."""
-        recommender = self.current()
+        recommender = recommender or self.current()
         row = recommender.catalog.row(user_id)
         answer = recommender.answer(row, k, tuple(self.events_of(user_id)))
         self._count(recommender.catalog, answer.n_final)
         return answer.text
+
+    async def recommend_many(self, user_ids: list[int], k: int) -> bytes:
+        """The lists of several users, all of one release; other calls are answered in between."""
+        recommender = self.current()
+        lists: list[bytes] = []
+        for user_id in user_ids:
+            if len(lists) % AT_A_TIME == 0:
+                await asyncio.sleep(0)
+            lists.append(self.recommend(user_id, k, recommender))
+        return b"[%b]" % b",".join(lists)
 
     def online(self, user_id: int, k: int, n: int) -> bytes:
         """The list of /get_online_u2i: neighbours of the last k events, n of each, merged."""

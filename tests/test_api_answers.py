@@ -179,6 +179,19 @@ def test_statistics_count_by_final_list_and_only_recommendations(client):
     }
 
 
+def test_a_batch_gives_each_user_what_they_are_given_alone_and_counts_them(client):
+    users = [47, 9, 16, 47, 47000000000, *range(2000, 2995)]
+    client.put(9, 5, 6)
+    before = client.answer("/get_statistics")
+    answer = client.post("/recommendations/batch", json={"user_ids": users, "k": 7})
+    after = client.answer("/get_statistics")
+    assert answer.status_code == 200
+    assert answer.json() == {"recs": [client.recs(user, k=7) for user in users]}
+    assert [after[name] - before[name] for name in before] == [3, 997]
+    answer = client.post("/recommendations/batch", json={"user_ids": [47]})
+    assert answer.json() == {"recs": [client.recs(47)]}
+
+
 def test_an_error_of_ours_is_logged_and_never_served_as_a_cold_answer(client, monkeypatch, caplog):
     monkeypatch.setattr(Catalog, "row", lambda *_: 1 / 0)
     with caplog.at_level(logging.ERROR, "api"):

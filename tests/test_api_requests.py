@@ -115,10 +115,59 @@ def test_a_body_of_any_kind_is_ignored(client, body, kind):
     assert (answer.status_code, answer.json()) == (200, {"recs": [200, 199, 198]})
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "nothing"),
+        (b"{", "no JSON"),
+        (b"\xff", "no JSON"),
+        (b'{"user_ids": ["\xff"]}', "no JSON"),
+        (b'{"user_ids": [1e400]}', "no JSON"),
+        (b"[" * 60_000, "no JSON"),
+        (b'{"user_ids": ' * 5000, "no JSON"),
+        (b"null", "Expected `object`, got `null`"),
+        (b"[47]", "Expected `object`, got `array`"),
+        (b'{"k": 3}', "missing required field `user_ids`"),
+        (b'{"user_ids": 47}', "user_ids: Expected `array`, got `int`"),
+        (b'{"user_ids": []}', "user_ids: Expected `array` of length >= 1"),
+        (b'{"user_ids": [%b]}' % b",".join([b"1"] * 1001), "user_ids: Expected `array` of length"),
+        (b'{"user_ids": [47, -1]}', "user_ids[1]: Expected `int` >= 0"),
+        (b'{"user_ids": [9007199254740992]}', "user_ids[0]: Expected `int` <= 9007199254740991"),
+        (b'{"user_ids": [null]}', "user_ids[0]: Expected `int`, got `null`"),
+        (b'{"user_ids": [1.5]}', "user_ids[0]: Expected `int`, got `float`"),
+        (b'{"user_ids": [1], "k": 0}', "k: Expected `int` >= 1"),
+        (b'{"user_ids": [1], "k": 1001}', "k: Expected `int` <= 1000"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data", "\xff"])
+def test_a_bad_body_of_a_batch_is_400_with_what_was_expected(client, body, says, kind):
+    headers = {"content-type": kind.encode("latin-1")}
+    answer = client.post("/recommendations/batch", content=body, headers=headers)
+    assert answer.status_code == 400
+    assert f"{says}" in answer.json()["detail"].partition("; expected {")[0]
+    assert "1 to 1000 whole numbers" in answer.json()["detail"]
+
+
+def test_the_body_of_a_batch_has_a_bound_and_takes_the_longest_list(client):
+    longest = {"user_ids": [2**53 - 1 - i for i in range(1000)], "k": 1, "unknown": "x"}
+    assert client.post("/recommendations/batch", json=longest).status_code == 200
+    answer = client.post("/recommendations/batch", content=b" " * 65_537)
+    assert (answer.status_code, answer.json()["detail"]) == (
+        413,
+        "body: expected at most 65536 bytes",
+    )
+
+
 def test_an_unknown_path_is_404_and_a_wrong_method_405(client):
     assert client.get("/nothing").status_code == 404
     assert client.get("/put_user_event?user_id=1&item_id=1").status_code == 405
     assert client.delete("/recommendations?user_id=1").status_code == 405
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=40) | st.text('user_idsk":{}[],0123456789.e- ').map(str.encode))
+def test_no_body_gives_a_500(client, body):
+    assert client.post("/recommendations/batch", content=body).status_code in (200, 400)
 
 
 @settings(max_examples=150, deadline=None)

@@ -24,7 +24,14 @@ def schema(tmp_path_factory):
 
 def test_the_calls_are_those_of_the_contract(schema):
     methods = {path: sorted(item) for path, item in schema["paths"].items()}
-    assert methods == {path: ["get", "post"] for path in READING} | {"/put_user_event": ["post"]}
+    posted = {key: ["post"] for key in ["/put_user_event", "/recommendations/batch"]}
+    assert methods == {key: ["get", "post"] for key in READING} | posted
+
+
+def test_the_body_of_a_batch_is_described_with_its_bounds(schema):
+    body = schema["components"]["schemas"]["ListsWanted"]["properties"]
+    assert (body["user_ids"]["minItems"], body["user_ids"]["maxItems"]) == (1, 1000)
+    assert (body["k"]["minimum"], body["k"]["maximum"]) == (1, 1000)
 
 
 def test_every_call_says_what_it_does_and_every_parameter_its_meaning_and_range(schema):
@@ -39,6 +46,7 @@ def test_every_call_says_what_it_does_and_every_parameter_its_meaning_and_range(
 
 def test_every_status_is_described_with_an_example(schema):
     problems = {"/load_recommendations": {"400", "409", "503"}, "/get_statistics": set()}
+    problems |= {"/recommendations/batch": {"400", "413", "503"}}
     problems |= {"/health/live": set(), "/health/ready": {"503"}}
     for path, item in schema["paths"].items():
         for operation in item.values():
