@@ -3,11 +3,11 @@
     python -m jobs.evaluate --work data [--users N] [--peers] [--ablation]
 
 Scores the lists of windows/report, made without knowing its holdout, over the whole catalogue and
-all users of the holdout (a sample where there are more than --users). A user without a past
-("cold") gets the top list for a final one, as from the service, and no list from the model; where
-lists are compared, each goes on with the top list. --peers fits other models to the same window;
---ablation lets the ranker learn without each generator and follows ALS through its epochs. Makes
-metrics.json and report/evaluation.html.
+all users of the holdout (a sample where there are more than --users, which is 30,000 at most). A
+user without a past ("cold") gets the top list for a final one, as from the service, and no list
+from the model; where lists are compared, each goes on with the top list. --peers fits other models
+to the same window; --ablation lets the ranker learn without each generator and follows ALS through
+its epochs. Makes metrics.json and report/evaluation.html.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs import ablation, command, contract, evaluation_page, metrics, peers
+from jobs import ablation, command, contract, evaluation_page, holdout, metrics, peers
 from jobs.candidates import GENERATORS
 from jobs.contract import JobError
 from jobs.judge import Judge, K, Lists
@@ -128,12 +128,13 @@ def measure(
 def main() -> str:
     """Make metrics.json and report/evaluation.html."""
     parser = command.parser(__doc__)
-    parser.add_argument("--users", type=int, default=100_000, help="most users to score")
+    most = holdout.MOST_USERS
+    parser.add_argument("--users", type=int, default=most, help="most users to score")
     parser.add_argument("--peers", action="store_true", help="compare with other models")
     parser.add_argument("--ablation", action="store_true", help="learn without each generator")
     args = parser.parse_args()
-    if args.users < 1:
-        raise JobError(f"--users is {args.users}: expected at least 1")
+    if not 1 <= args.users <= most:
+        raise JobError(f"--users is {args.users}: expected 1 to {most:,}")
     windows = args.work / "windows"
     ranking = contract.read_json(args.work / "ranking.json", made_by="jobs.rank")
     judge = Judge.read(windows / "report", args.users)

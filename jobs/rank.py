@@ -24,6 +24,7 @@ from scipy.sparse import csr_matrix
 from jobs import candidates, command, contract, fusion, holdout, metrics
 from jobs.candidates import GENERATORS, Past, Pool
 from jobs.contract import LIST_LENGTH
+from jobs.holdout import Holdout
 from jobs.ranked import in_blocks, rows_of
 from jobs.retrieval import NOTHING
 
@@ -31,7 +32,7 @@ T = TypeVar("T")
 RANKING = "ranking.json"
 RANKER, FUSION = "ranker", "fusion"
 USERS_A_BLOCK = 512
-MOST_USERS = 30_000  # of a window that the ranker learns from or is judged on
+MOST_USERS = 12_000  # of a window that the ranker learns from or is judged on
 HANDICAP = 0.01
 FUSION_USERS = 1_000  # of a window that the fusion's weights are fitted to
 NEGATIVES = 40  # a user, drawn from the candidates that were not played
@@ -70,13 +71,9 @@ def over_users(
     return in_blocks(block, len(users), USERS_A_BLOCK, f"rank {name}")
 
 
-def labels_of(work: Path, past: Past) -> csr_matrix:
-    """(users, items): what a window's users played next; a sample of MOST_USERS has any."""
-    later = holdout.read(work, past.data, past.chosen.heard).warm().sample(MOST_USERS)
-    lengths = np.zeros(past.data.shape[0], np.int64)
-    lengths[later.row] = np.diff(later.labels.indptr)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    return csr_matrix((later.labels.data, later.labels.indices, starts), past.data.shape)
+def listed_users(work: Path, past: Past) -> Holdout:
+    """The users of a window for whom it has final lists: those of its holdout, or a sample."""
+    return holdout.read(work, past.data, past.chosen.heard).sample(holdout.MOST_USERS).warm()
 
 
 def draw(pool: Pool, labels: csr_matrix, users: np.ndarray) -> Examples:
@@ -170,35 +167,28 @@ def best_lists(pool: Pool, scores: np.ndarray, users: int) -> tuple[np.ndarray, 
     return items, best
 
 
-def lessons_of(past: Past, labels: csr_matrix, name: str) -> list[Lesson]:
-    """What the users of a window teach, labels (users, items)."""
-    users = np.flatnonzero(labels.getnnz(axis=1))
-
-    def visit(pool: Pool, part: slice) -> Lesson:
-        return teach(pool, csr_matrix(labels[users[part]]), users[part], len(users))
-
-    return list(over_users(past, users, visit, name))
-
-
 def learn_and_judge(
-    past: Past, labels: csr_matrix, models: Models
+    past: Past, later: Holdout, models: Models | None, name: str
 ) -> tuple[list[Lesson], dict[str, float]]:
-    """Lessons of a window, and NDCG@10 of every rule on its users."""
-    users = np.flatnonzero(labels.getnnz(axis=1))
+    """Lessons of a window's users, and NDCG@10 of every rule on them, if there are models."""
+    later = later.sample(MOST_USERS)
+    rules = models.rules if models else []
 
     def visit(pool: Pool, part: slice) -> tuple[Lesson, list[np.ndarray]]:
-        wanted = csr_matrix(labels[users[part]])
+        labels = csr_matrix(later.labels[part])
         judged = []
-        for rule in models.rules:
-            found, _ = best_lists(pool, models.scores(pool, rule), wanted.shape[0])
-            judged.append(metrics.per_user(found, wanted, 10)["ndcg"])
-        return teach(pool, wanted, users[part], len(users)), judged
+        for rule in rules:
+            assert models is not None
+            found, _ = best_lists(pool, models.scores(pool, rule), labels.shape[0])
+            judged.append(metrics.per_user(found, labels, 10)["ndcg"])
+        return teach(pool, labels, later.row[part], len(later.row)), judged
 
-    seen = list(over_users(past, users, visit, "choose"))
-    none = np.zeros((len(models.rules), 0))
-    ndcg = np.concatenate([none] + [judged for _, judged in seen], axis=1)
-    means = ndcg.sum(axis=1) / max(len(users), 1)
-    return [lesson for lesson, _ in seen], dict(zip(models.rules, means.tolist(), strict=True))
+    seen = list(over_users(past, later.row, visit, name))
+    ndcg = {
+        rule: float(sum(judged[i].sum() for _, judged in seen)) / max(len(later.row), 1)
+        for i, rule in enumerate(rules)
+    }
+    return [lesson for lesson, _ in seen], ndcg
 
 
 def best_rule(judged: dict[str, float]) -> str:
@@ -210,27 +200,20 @@ def best_rule(judged: dict[str, float]) -> str:
     return RANKER if judged.get(RANKER, 0) > judged[best] * (1 - HANDICAP) else best
 
 
-def recommend(
-    work: Path, past: Past, rule: str, models: Models, labels: csr_matrix | None = None
-) -> tuple[int, list[Lesson]]:
-    """Write a folder's recommendations.parquet; returns its rows, and lessons if given labels."""
-    users = np.arange(past.data.shape[0])
-    ids = past.data.user_ids, past.data.track_ids
+def recommend(work: Path, past: Past, users: np.ndarray, rule: str, models: Models) -> int:
+    """Write a folder's recommendations.parquet for users (rows, ascending); returns its rows."""
+    ids = past.data.user_ids[users], past.data.track_ids
 
-    def visit(pool: Pool, part: slice) -> tuple[pa.Table, list[Lesson]]:
+    def visit(pool: Pool, part: slice) -> pa.Table:
         found, scores = best_lists(pool, models.scores(pool, rule), part.stop - part.start)
-        table = rows_of(contract.RECOMMENDATIONS, ids[0][part], ids[1], found, scores)
-        if labels is None:
-            return table, []
-        return table, [teach(pool, csr_matrix(labels[part]), users[part], len(users))]
+        return rows_of(contract.RECOMMENDATIONS, ids[0][part], ids[1], found, scores)
 
-    written, learnt = 0, []
+    written = 0
     with contract.writer(contract.RECOMMENDATIONS, work) as append:
-        for table, lessons in over_users(past, users, visit, work.name):
+        for table in over_users(past, users, visit, work.name):
             append(table)
             written += len(table)
-            learnt += lessons
-    return written, learnt
+    return written
 
 
 def main() -> str:
@@ -239,21 +222,24 @@ def main() -> str:
     train, choose, report = (work / "windows" / name for name in contract.WINDOWS)
     past = Past.read(train)
     names = candidates.feature_names(past)
-    learnt = [lessons_of(past, labels_of(train, past), "train")]
+    learnt = [learn_and_judge(past, listed_users(train, past), None, "train")[0]]
 
     past, models = Past.read(choose), Models.fit(learnt, names)
-    lessons, judged = learn_and_judge(past, labels_of(choose, past), models)
+    later = listed_users(choose, past)
+    lessons, judged = learn_and_judge(past, later, models, "choose")
     rule = best_rule(judged)
-    recommend(choose, past, rule, models)
+    recommend(choose, past, later.row, rule, models)
     learnt.append(lessons)
 
     past, models = Past.read(report), Models.fit(learnt, names)
     ranker, weights = models.ranker, models.weights
     importance = ranker.get_feature_importance(type="PredictionValuesChange") if ranker else []
-    learnt.append(recommend(report, past, rule, models, labels_of(report, past))[1])
+    later = listed_users(report, past)
+    recommend(report, past, later.row, rule, models)
+    learnt.append(learn_and_judge(past, later, None, "report")[0])
 
     past = Past.read(work)
-    written, _ = recommend(work, past, rule, Models.fit(learnt, names))
+    written = recommend(work, past, np.arange(past.data.shape[0]), rule, Models.fit(learnt, names))
     content = {
         "rule": rule,
         "ndcg@10_on_choose": judged,

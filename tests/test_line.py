@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from api.catalog import Catalog
-from jobs import contract
+from jobs import candidates, contract
+from jobs.candidates import Past
 from jobs.contract import JobError
 from tests.work import lists, rows, run, run_line, save_input
 
@@ -123,13 +124,25 @@ def test_nothing_made_for_a_window_knows_what_came_after_its_cut(finished, sampl
     report = "windows/report"
     for name in ("recommendations.parquet", "als_model.npz", "settings.json"):
         assert f"{report}/{name}" in before
-    may_differ = {f"{report}/holdout.parquet"} | {
+    may_differ = {f"{report}/holdout.parquet", f"{report}/recommendations.parquet"} | {
         f"windows/{name}/split.json" for name in contract.WINDOWS
     }
     assert {name for name in before if before[name] != after[name]} <= may_differ
     assert before.keys() == after.keys()
     assert before[f"{report}/holdout.parquet"] != after[f"{report}/holdout.parquet"]
     assert files(finished, "settings.json") == files(tmp_path, "settings.json")
+    lists_before, lists_after = (
+        lists(contract.RECOMMENDATIONS, work / report) for work in (finished, tmp_path)
+    )  # of the users of the holdout, which is not the same one
+    both = lists_before.keys() & lists_after.keys()
+    assert len(both) > len(lists_before) / 2
+    assert all(lists_before[user] == lists_after[user] for user in both)
+    pools = [
+        candidates.pool(Past.read(work / report), np.arange(100)) for work in (finished, tmp_path)
+    ]
+    assert np.array_equal(pools[0].item, pools[1].item)
+    for name, values in pools[0].features.items():
+        assert np.array_equal(values, pools[1].features[name], equal_nan=True), name
     assert files(finished, "recommendations.parquet") != files(tmp_path, "recommendations.parquet")
 
 
