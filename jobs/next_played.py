@@ -5,7 +5,8 @@
 Makes next_played.parquet, up to 100 tracks each, and followers.parquet, more of them with more
 detail for the ranker. Every listen counts towards the plays that follow
 it in the same user's history, less with every step between them; the count is divided by powers of
-how often the two tracks are played, so that what is merely popular doesn't stand everywhere.
+how often the two tracks are played, so that what is merely popular doesn't stand everywhere. Where
+the settings say so, a listen counts less the longer ago it is.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 from scipy.sparse import csr_matrix, vstack
 
 from jobs import command, contract, listens, settings
-from jobs.listens import Listens
+from jobs.listens import SECONDS_A_DAY, Listens
 from jobs.ranked import best_of_rows, in_blocks, look_up, rows_of
 from jobs.retrieval import NOTHING
 from jobs.settings import Settings
@@ -31,22 +32,29 @@ PLAYS_A_BLOCK = 1 << 18  # whose followers are counted at a time
 class Plays:
     """The listens track by track: those of track t are from starts[t] to starts[t + 1].
 
-    at (n,) int32 or int64 is a listen's place in the data, last (n,) that of its user's last one.
+    at (n,) int32 or int64 is a listen's place in the data, last (n,) that of its user's last one,
+    worth (n,) float32 what it counts.
     """
 
     item: np.ndarray  # of each place in the data
     starts: np.ndarray
     at: np.ndarray
     last: np.ndarray
+    worth: np.ndarray
 
     @classmethod
-    def of(cls, data: Listens) -> "Plays":
-        """Sort the listens of some data by track."""
+    def of(cls, data: Listens, half_life_days: float | None) -> "Plays":
+        """Sort the listens of some data by track; they count half after a half-life, if given."""
         n = len(data.item)
         places = np.arange(n, dtype=np.int32 if n < 2**31 else np.int64)
         by_track = csr_matrix((places, data.item, data.starts), data.shape).tocsc()
         last = (data.starts[1:] - 1).astype(places.dtype)[by_track.indices]
-        return cls(data.item, by_track.indptr.astype(np.int64), by_track.data, last)
+        at = by_track.data
+        worth = np.ones(n, np.float32)
+        if half_life_days is not None:
+            age = (data.at.max() - data.at[at]).astype(np.float32)
+            worth = np.exp2(age / np.float32(-half_life_days * SECONDS_A_DAY))
+        return cls(data.item, by_track.indptr.astype(np.int64), at, last, worth)
 
     def ranges(self) -> list[tuple[int, int]]:
         """Ranges of tracks with PLAYS_A_BLOCK listens or so; all tracks stand in one."""
@@ -77,8 +85,8 @@ class Plays:
         starts = np.concatenate([[0], np.cumsum(np.count_nonzero(there, axis=1))])
         entries = np.broadcast_to(weights, there.shape)[there], then[there], starts
         played = csr_matrix(entries, (high - low, len(self.starts) - 1))
-        ones = np.ones(high - low, np.float32), np.arange(high - low), rows
-        return csr_matrix(csr_matrix(ones, (len(rows) - 1, high - low)) @ played)
+        worth = self.worth[low:high], np.arange(high - low), rows
+        return csr_matrix(csr_matrix(worth, (len(rows) - 1, high - low)) @ played)
 
 
 def step_weights(window: int, decay: float) -> np.ndarray:
@@ -86,9 +94,10 @@ def step_weights(window: int, decay: float) -> np.ndarray:
     return (decay ** np.arange(window)).astype(np.float32)
 
 
-def follow_counts(data: Listens, window: int, decay: float) -> csr_matrix:
+def follow_counts(data: Listens, chosen: Settings) -> csr_matrix:
     """(items, items) float32: plays of the column's track within `window` plays after the row's."""
-    plays, weights = Plays.of(data), step_weights(window, decay)
+    plays = Plays.of(data, chosen.next_recency)
+    weights = step_weights(chosen.next_window, chosen.next_decay)
     return vstack([plays.followers(*some, weights)[0] for some in plays.ranges()], format="csr")
 
 
@@ -108,7 +117,7 @@ def kept_a_track(tracks: int) -> int:
 
 def tables(data: Listens, chosen: Settings) -> Iterator[pa.Table]:
     """The rows of followers.parquet, a block of tracks at a time."""
-    plays, ids = Plays.of(data), data.track_ids
+    plays, ids = Plays.of(data, chosen.next_recency), data.track_ids
     weights = step_weights(chosen.next_window, chosen.next_decay)
     times, kept, ranges = np.diff(plays.starts), kept_a_track(len(ids)), plays.ranges()
 
@@ -129,7 +138,8 @@ def tables(data: Listens, chosen: Settings) -> Iterator[pa.Table]:
 def main() -> str:
     """Make followers.parquet and next_played.parquet."""
     work = command.parser(__doc__).parse_args().work
-    chosen, data = settings.load(work), listens.load(work, timed=False)
+    chosen = settings.load(work)
+    data = listens.load(work, timed=chosen.next_recency is not None)
     tracks = written = kept = 0
     with (
         contract.writer(contract.FOLLOWERS, work) as append,

@@ -36,6 +36,7 @@ class Settings:
     next_decay: Annotated[float, Meta(gt=0, le=1)] = (
         0.9  # weight lost with each further play inside that window
     )
+    next_recency: HalfLife = None  # days after which a listen counts half
     next_source_exponent: Power = 0.5  # division by how often the first track is played
     next_target_exponent: Power = 0.3  # division by how often the next track is played
     next_half_life: HalfLife = 8.0  # plays, as als_half_life

@@ -39,16 +39,18 @@ TUNED_FACTORS, TUNED_EPOCHS = 64, 6  # of a trial: enough to tell settings apart
 USERS_A_BLOCK = 512
 HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, None)  # plays
 DAYS = (1 / 144, 1 / 48, 1 / 24, 0.25, 1.0, 7.0, 30.0, 90.0, 365.0, None)
+RECENT = (0.25, 1.0, 7.0, 30.0, 120.0, None)  # days
 LADDERS = {
     "popular_half_life": DAYS,
     "own_half_life": (*HALF_LIVES[:-1], 256.0, None),
     "next_half_life": HALF_LIVES,
+    "next_recency": RECENT,
     "next_target_exponent": (0.0, 0.15, 0.3, 0.45, 0.6),
     "next_source_exponent": (0.0, 0.25, 0.5, 0.75, 1.0),
     "als_regularization": (0.001, 0.002, 0.004, 0.007, 0.01, 0.015, 0.025, 0.05),
     "als_unobserved": (0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
     "als_half_life": HALF_LIVES,
-    "als_recency": (0.25, 1.0, 7.0, 30.0, 120.0, None),  # days
+    "als_recency": RECENT,
     "als_repeats": (0.0, 0.25, 0.5, 1.0),
 }
 TRAINING = ("als_regularization", "als_unobserved", "als_repeats", "als_recency")
@@ -166,12 +168,21 @@ def tune(trials: list[Trial], chosen: Settings, log: list[str]) -> Settings:
     chosen = climb(
         chosen, ("popular_half_life",), lambda s: mean(lambda t: popular_score(t, s)), log
     )
-    counts = {
-        id(trial): follow_counts(trial.past, chosen.next_window, chosen.next_decay)
-        for trial in trials
-    }
+    fades = chosen.popular_half_life is not None
+
+    @cache
+    def counts(index: int, counted: Settings) -> csr_matrix:
+        return follow_counts(trials[index].past, counted)
+
+    def following(s: Settings) -> float:
+        counted = replace(Settings(), next_recency=s.next_recency)
+        both = enumerate(trials)
+        return float(np.mean([next_score(t, counts(i, counted), s) for i, t in both]))
+
     names = ("next_half_life", "next_target_exponent", "next_source_exponent")
-    chosen = climb(chosen, names, lambda s: mean(lambda t: next_score(t, counts[id(t)], s)), log)
+    chosen = climb(chosen, names, following, log)
+    if fades:
+        chosen = climb(chosen, ("next_recency",), following, log)
 
     small = replace(chosen, als_factors=TUNED_FACTORS, als_epochs=TUNED_EPOCHS)
 
@@ -188,7 +199,7 @@ def tune(trials: list[Trial], chosen: Settings, log: list[str]) -> Settings:
     names = "als_regularization", "als_unobserved", "als_half_life"
     repeats = any(trial.past.pairs().nnz < len(trial.past.item) for trial in trials)
     chosen = climb(chosen, (*names, "als_repeats") if repeats else names, als, log)
-    if (fading := climb(chosen, ("als_recency",), als, log)) != chosen:
+    if fades and (fading := climb(chosen, ("als_recency",), als, log)) != chosen:
         chosen = climb(fading, names, als, log)
     if repeats and chosen.heard == "include":
         chosen = climb(chosen, ("own_half_life",), lambda s: mean(lambda t: own_score(t, s)), log)
