@@ -19,6 +19,38 @@ class Recommendations(Struct):
     recs: TrackIds
 
 
+class Reason(Struct):
+    """Where a track comes from, and why."""
+
+    track_id: Annotated[int, Meta(examples=[630670])]
+    name: Annotated[str | None, Meta(examples=["You're Gonna Go Far, Kid"])]
+    final_rank: Annotated[
+        int | None, Meta(description="its place in the user's final list", examples=[7])
+    ]
+    top_rank: Annotated[
+        int | None,
+        Meta(description="its place in the top list, which continues that", examples=[None]),
+    ]
+    sources: Annotated[
+        list[str], Meta(description="what brought it for the last events", examples=[["similar"]])
+    ]
+    events: Annotated[
+        list[int],
+        Meta(
+            description="those of the last events without which its online score would be lower, "
+            "or which alone brought it; the one that counts most first",
+            examples=[[679169]],
+        ),
+    ]
+
+
+class Explained(Struct):
+    """Tracks to play, best first, and beside them a reason for each."""
+
+    recs: TrackIds
+    reasons: list[Reason]
+
+
 class ListsWanted(Struct):
     """Whose lists are asked for, all of one length."""
 

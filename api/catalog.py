@@ -31,7 +31,7 @@ class Catalog:
         self._top = arrays["top_items"]
         self._lists = {
             name: (arrays[f"{name}_offsets"], arrays[f"{name}_items"])
-            for name in ("recommendations", "history")
+            for name in ("recommendations", "history", "names")
         }
         self.neighbours = {
             name: Neighbours(*(arrays[f"{name}_{part}"] for part in Neighbours._fields))
@@ -74,6 +74,14 @@ class Catalog:
         found[found == self.n_tracks] = 0
         found[self._track_ids[found] != keys] = -1
         return found.astype(np.int32)
+
+    def name(self, track: int) -> str | None:
+        """The track's name, if the catalogue has one."""
+        return self._list("names", track).tobytes().decode() or None
+
+    def top(self, n: int) -> Tracks:
+        """The first n tracks of the top list."""
+        return self._top[:n]
 
     def offline(self, final: Tracks) -> Iterator[Tracks]:
         """A user's final list, then the top list, block by block as they are read."""

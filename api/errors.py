@@ -35,7 +35,8 @@ def bad_parameter(request: AnyRequest, error: ValidationException) -> Response[P
         value = (request.query_params.getall(alias, None) or [None])[-1]  # the last counts
         if name in refused or (value is None and not field.has_default):
             found = "missing" if value is None else f"found {value[:40]!r}"
-            expected = f"a whole number from {wanted.ge} to {wanted.le}"
+            whole = f"a whole number from {wanted.ge} to {wanted.le}"
+            expected = "true or false" if field.annotation is bool else whole
             details.append(f"{alias}: expected {expected}, {found}")
     return _problem(400, "; ".join(details) or error.detail)
 

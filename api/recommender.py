@@ -8,10 +8,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
+from api.answers import Reason
 from api.blending import (
     NO_TRACKS,
     Blending,
+    Near,
     Tracks,
     blend,
     first_of,
@@ -20,6 +23,7 @@ from api.blending import (
     without,
 )
 from api.catalog import Catalog
+from api.explain import reasons
 
 REMEMBERED = 10_000  # answers of each call
 
@@ -63,6 +67,17 @@ class Recommender:
         rule = catalog.blending
         brought = near(catalog.neighbours, played, rule)
         return blend(brought, catalog.offline(final), out, k, rule, len(events))
+
+    def explained(self, row: int, k: int, events: Events) -> tuple[bytes, list[Reason]]:
+        """The list of `answer`, and a reason for each of its tracks; takes much longer."""
+        catalog = self.catalog
+
+        def bring(events: Events, source: str) -> Near:
+            rule = replace(catalog.blending, source=source) if source else catalog.blending
+            return near(catalog.neighbours, catalog.positions(events), rule)
+
+        tracks = self.recommended(row, k, events)
+        return catalog.text(tracks), reasons(catalog, row, tracks, events, bring)
 
     def online(self, row: int, k: int, n: int, events: Events) -> Tracks:
         """The neighbours of the last k events, n of each, merged."""

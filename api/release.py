@@ -117,6 +117,7 @@ def arrays(folder: Path) -> Arrays:
     ):
         _check_lists(folder, name, found, rows)
         _check_range(folder, f"{name}_items", found, tracks)
+    _check_lists(folder, "names", found, tracks)
     _check_range(folder, "top_items", found, tracks)
     width = len(found["track_texts"]) // max(tracks, 1)
     _expect(folder, "length of track_texts", width * tracks, len(found["track_texts"]))

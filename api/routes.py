@@ -13,6 +13,7 @@ from api import errors
 from api.answers import (
     MAX_BODY,
     MAX_K,
+    Explained,
     ListsWanted,
     Live,
     Loaded,
@@ -67,6 +68,9 @@ REFUSED = problem(
 
 LISTS = {200: ResponseSpec(ManyRecommendations, description="The lists")}
 TRACKS = {200: ResponseSpec(Recommendations, description="The tracks")}  # ready-made JSON
+EXPLAINED = {
+    200: ResponseSpec(Recommendations | Explained, description="The tracks; with explain=true, why")
+}
 
 
 def read(path: str, responses: dict[int, ResponseSpec] | None = None) -> Callable[..., Any]:
@@ -81,17 +85,21 @@ def read(path: str, responses: dict[int, ResponseSpec] | None = None) -> Callabl
     )
 
 
-@read("/recommendations", TRACKS | BAD_PARAMETER | NO_RELEASE)
+@read("/recommendations", EXPLAINED | BAD_PARAMETER | NO_RELEASE)
 def recommendations(
     service: TheService,
     user_id: UserId,
     k: Annotated[int, QueryParameter(ge=1, le=MAX_K, description="how many tracks")] = 100,
+    explain: Annotated[bool, QueryParameter(description="say why of each track")] = False,
 ) -> bytes:
     """Recommend k tracks: the user's list blended with what is near their last events.
 
     A user without a list gets the top list in its place. No track stands twice, none that the
-    user has heard; there are exactly k wherever that many exist.
+    user has heard; there are exactly k wherever that many exist. With explain=true a list
+    `reasons` beside it says of each track where it comes from.
     """
+    if explain:
+        return b'{"recs":%b,"reasons":%b}' % service.explain(user_id, k)
     return b'{"recs":%b}' % service.recommend(user_id, k)
 
 

@@ -5,6 +5,8 @@ import logging
 import time
 from contextlib import suppress
 
+import msgspec
+
 from api import release
 from api.answers import Loaded
 from api.catalog import Catalog
@@ -86,6 +88,14 @@ class Service:
         answer = recommender.answer(row, k, tuple(self.events_of(user_id)))
         self._count(recommender.catalog, answer.n_final)
         return answer.text
+
+    def explain(self, user_id: int, k: int) -> tuple[bytes, bytes]:
+        """The list of /recommendations, and beside it a list of reasons as JSON."""
+        recommender = self.current()
+        row = recommender.catalog.row(user_id)
+        text, reasons = recommender.explained(row, k, tuple(self.events_of(user_id)))
+        self._count(recommender.catalog, len(recommender.catalog.final(row)))
+        return text, msgspec.json.encode(reasons)
 
     async def recommend_many(self, user_ids: list[int], k: int) -> bytes:
         """The lists of several users, all of one release; other calls are answered in between."""

@@ -168,6 +168,8 @@ SERVING = "serving"
 SERVING_ARRAYS: dict[str, np.dtype[Any]] = {
     "track_ids": np.dtype(np.int64),
     "track_texts": np.dtype(np.uint8),  # each id as it stands in a JSON list: see serving.texts
+    "names_offsets": np.dtype(np.int64),
+    "names_items": np.dtype(np.uint8),  # UTF-8; nothing where a track has no name
     "user_ids": np.dtype(np.int64),  # users with a history or a final list
     "top_items": np.dtype(np.int32),  # the top list, best first
     "recommendations_offsets": np.dtype(np.int64),

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from jobs import contract
@@ -27,6 +29,7 @@ def pack(folder: Path, heard: str) -> None:
     top = contract.read(contract.TOP_POPULAR, folder, ["track_id", "rank"]).sort_by("rank")
     write(folder, "track_ids", tracks)
     write(folder, "track_texts", texts(tracks))
+    write_names(folder)
     write(folder, "user_ids", users)
     top_items = _positions(tracks, top["track_id"].to_numpy(), contract.TOP_POPULAR)
     write(folder, "top_items", top_items)
@@ -35,6 +38,15 @@ def pack(folder: Path, heard: str) -> None:
     _write_lists(folder, contract.RECOMMENDATIONS, "recommendations", users, tracks, unheard)
     _write_lists(folder, contract.SIMILAR, "similar", tracks, tracks)
     _write_lists(folder, contract.NEXT_PLAYED, "next_played", tracks, tracks)
+
+
+def write_names(folder: Path) -> None:
+    """The tracks' names, in the order of their ids."""
+    items = contract.read(contract.ITEMS, folder, ["track_id", "track_name"]).sort_by("track_id")
+    names = pc.cast(items["track_name"], pa.large_binary()).fill_null(b"").combine_chunks()
+    lengths = pc.binary_length(names).to_numpy()
+    write(folder, "names_offsets", np.append(0, np.cumsum(lengths)))
+    write(folder, "names_items", np.frombuffer(b"".join(names.to_pylist()), np.uint8))
 
 
 def texts(ids: np.ndarray) -> np.ndarray:

@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -88,3 +89,19 @@ def test_a_track_that_items_lacks_is_refused(folder):
     contract.write(contract.ITEMS, folder, items.slice(0, 3))
     with pytest.raises(JobError, match=r"has the id 40, which items.parquet lacks"):
         serving.pack(folder, "exclude")
+
+
+def test_names_stand_beside_their_tracks(tmp_path):
+    items = pa.table(
+        {
+            "track_id": [10, 20, 30],
+            "track_id_enc": [0, 1, 2],
+            "track_name": ["Thunderstruck", None, "Кукушка"],
+            **{name: [[], [], []] for name in contract.ITEMS.schema.names[3:]},
+        }
+    )
+    contract.write(contract.ITEMS, tmp_path, items.cast(contract.ITEMS.schema))
+    serving.write_names(tmp_path)
+    offsets, text = (np.load(tmp_path / f"serving/names_{n}.npy") for n in ("offsets", "items"))
+    names = [text[a:b].tobytes().decode() for a, b in pairwise(offsets)]
+    assert names == ["Thunderstruck", "", "Кукушка"]

@@ -1,0 +1,131 @@
+"""What `explain=true` says of a track is true."""
+
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api.blending import RECENT_EVENTS
+from api.catalog import Catalog
+from api.recommender import Recommender
+from tests import releases
+from tests.test_api_answers import UNKNOWN, client_of
+
+TRACKS = range(26)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    work = tmp_path_factory.mktemp("work")
+    releases.make(work)
+    return work
+
+
+def test_each_track_has_its_name_and_where_it_comes_from(work):
+    with client_of(work) as client:
+        client.put(47, 5, UNKNOWN, 7)
+        plain = client.answer("/recommendations", user_id=47, k=4)
+        assert plain == {"recs": [8, 200, 6, 199]}
+        before = client.answer("/get_statistics")
+        answer = client.answer("/recommendations", user_id=47, k=4, explain="true")
+        assert answer["recs"] == plain["recs"]
+        found = [tuple(reason.values()) for reason in answer["reasons"]]
+        assert found == [
+            (8, "track 8", None, 8, ["similar"], [7, 5]),
+            (200, "track 200", 1, None, [], []),
+            (6, "track 6", None, 6, ["similar"], [5]),
+            (199, "track 199", 2, None, [], []),
+        ]
+        assert client.answer("/recommendations", user_id=47, explain="false")["recs"][:1] == [8]
+        after = client.answer("/get_statistics")
+        counted = after["request_personal_count"] - before["request_personal_count"]
+        assert counted == 2
+        refused = client.get("/recommendations?user_id=47&explain=why").json()["detail"]
+        assert refused == "explain: expected true or false, found 'why'"
+
+
+@pytest.fixture(scope="module", params=range(4))
+def world(request, tmp_path_factory):
+    """A release of random lists; the neighbours and their scores; its blending."""
+    random = Random(request.param)
+    some = lambda most: random.sample(TRACKS, random.randint(0, most))  # noqa: E731
+    neighbours = {
+        source: {
+            track: {near: random.choice([0.25, 0.5, 1.0]) / (rank + 1)
+                    for rank, near in enumerate(some(8)) if near != track}
+            for track in random.sample(TRACKS, 20)
+        }
+        for source in ("similar", "next_played")
+    }  # fmt: skip
+    blending = {
+        "rule": random.choice(["alternate", "weighted"]),
+        "source": ["similar", "both"][request.param % 2],
+        "half_life": [None, 2.0][request.param // 2],
+        "next_played_weight": 0.5,
+        "events": 4,
+        "neighbours": 5,
+    }
+    folder = releases.make(
+        tmp_path_factory.mktemp("work"),
+        tracks=TRACKS,
+        top=some(26),
+        final={user: some(12) for user in range(5)},
+        heard={user: some(6) for user in range(5)},
+        blending=blending,
+        **neighbours,
+    )
+    return Recommender(Catalog(folder, {}), RECENT_EVENTS), neighbours, blending
+
+
+def online_scores(neighbours, blending, events):
+    """A plain reading: by track the sum of what the last events give."""
+    result = {}
+    sources = {"similar": 1.0} | ({"next_played": 0.5} if blending["source"] == "both" else {})
+    for age, event in enumerate(events[: blending["events"]]):
+        fading = 2 ** -(age / blending["half_life"]) if blending["half_life"] else 1
+        for source, weight in sources.items():
+            near = [*neighbours[source].get(event, {}).items()][: blending["neighbours"]]
+            for track, score in near:
+                result[track] = result.get(track, 0) + score * weight * fading
+    return result
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    user=st.integers(0, 5), events=st.lists(st.integers(0, 28), max_size=8), k=st.integers(1, 30)
+)
+def test_without_an_event_that_is_named_the_online_score_is_lower_or_gone(world, user, events, k):
+    recommender, neighbours, blending = world
+    row = recommender.catalog.row(user)
+    _, reasons = recommender.explained(row, k, tuple(events))
+    recs = recommender.catalog.ids(recommender.recommended(row, k, tuple(events)))
+    assert [reason.track_id for reason in reasons] == recs
+    scores = online_scores(neighbours, blending, events)
+    for reason in reasons:
+        track = reason.track_id
+        assert reason.name == f"track {track}"
+        assert reason.final_rank or reason.top_rank or reason.sources
+        assert bool(reason.sources) == (track in scores)
+        losses = {}
+        for event in {*events[: blending["events"]]}:
+            others = online_scores(neighbours, blending, [e for e in events if e != event])
+            losses[event] = scores.get(track, 0) - others.get(track, 0)
+            assert (event in reason.events) == (losses[event] > 1e-9)
+        named = [losses[event] for event in reason.events]
+        assert named == pytest.approx(sorted(named, reverse=True))
+        assert {*reason.events} <= {*events}
+
+
+def test_places_are_those_in_the_final_and_in_the_top_list(world):
+    recommender, *_ = world
+    for user in range(5):
+        row = recommender.catalog.row(user)
+        final = recommender.catalog.ids(recommender.catalog.final(row))
+        top = recommender.catalog.ids(recommender.catalog.top(100))
+        for reason in recommender.explained(row, 30, ())[1]:
+            track = reason.track_id
+            if track in final:
+                assert (reason.final_rank, reason.top_rank) == (final.index(track) + 1, None)
+            else:
+                assert (reason.final_rank, reason.top_rank) == (None, top.index(track) + 1)
