@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix, diags_array
 
 from jobs import als_model, contract, listens, settings
 from jobs.contract import LIST_LENGTH
-from jobs.listens import SECONDS_A_DAY, Listens
+from jobs.listens import RECENT, SECONDS_A_DAY, Listens
 from jobs.ranked import (
     best_of_rows,
     first_unheard,
@@ -31,6 +31,7 @@ from jobs.settings import Settings
 GENERATORS = ("popular", "als", "next", "last", "similar", "artist", "own")
 TRACKS_AN_ARTIST = 20
 LAST_PLAYS = 5  # each of which is looked at alone
+LAST_SCORED = 16  # plays that the generator "last" is made from: earlier ones weigh next to nothing
 HORIZONS = (0.01, 0.05, 0.25)  # shares of all listens, counted from the end
 
 
@@ -168,17 +169,15 @@ def generate(
 
 def _sparse_scores(past: Past, block: Listens) -> dict[str, csr_matrix]:
     """(users, items) scores of the generators that are products of a profile and a relation."""
-    chosen = past.chosen
-    similar, following, own = (
-        block.profiles(half)
-        for half in (chosen.similar_half_life, chosen.next_half_life, chosen.own_half_life)
-    )
+    chosen, recent = past.chosen, block.latest(RECENT)
+    similar = recent.profiles(chosen.similar_half_life)
+    following = recent.profiles(chosen.next_half_life)
     return {
         "next": csr_matrix(following @ past.followers),
-        "last": csr_matrix(block.profiles(1.0) @ past.followers),
+        "last": csr_matrix(block.latest(LAST_SCORED).profiles(1.0) @ past.followers),
         "similar": csr_matrix(similar @ past.similar),
         "artist": csr_matrix(similar @ past.artists @ past.artist_tracks),
-        "own": own,
+        "own": block.profiles(chosen.own_half_life),
     }
 
 

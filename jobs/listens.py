@@ -14,6 +14,7 @@ from jobs.contract import JobError
 
 SECONDS_A_DAY = 86_400
 LISTENS_A_BLOCK = 1 << 22
+RECENT = 200  # of a user's plays: what relations between tracks are applied to
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,14 @@ class Listens:
         share = self.starts[:-1] // LISTENS_A_BLOCK
         for users in np.split(np.arange(self.shape[0]), np.flatnonzero(np.diff(share)) + 1):
             yield self.of_users(users)
+
+    def latest(self, most: int) -> "Listens":
+        """Each user's last plays, at most so many."""
+        counts = np.minimum(np.diff(self.starts), most)
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        rows = np.repeat(self.starts[1:] - starts[1:], counts) + np.arange(starts[-1])
+        at = self.at[rows] if len(self.at) else self.at
+        return Listens(starts, self.item[rows], at, self.user_ids, self.track_ids)
 
     def pairs(self) -> csr_matrix:
         """(users, items) float32: 1 where the user has heard the track."""

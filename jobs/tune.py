@@ -22,7 +22,7 @@ from scipy.sparse import csr_matrix
 
 from jobs import als_model, command, contract, holdout, listens, metrics, settings
 from jobs.holdout import Holdout
-from jobs.listens import Listens
+from jobs.listens import RECENT, Listens
 from jobs.next_played import follow_counts, kept_a_track, normalise
 from jobs.ranked import best_of_rows, first_unheard, in_blocks, matrix_of_lists
 from jobs.retrieval import NormOrder, top_k
@@ -39,18 +39,18 @@ TUNED_FACTORS, TUNED_EPOCHS = 64, 6  # of a trial: enough to tell settings apart
 USERS_A_BLOCK = 512
 HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, None)  # plays
 DAYS = (1 / 144, 1 / 48, 1 / 24, 0.25, 1.0, 7.0, 30.0, 90.0, 365.0, None)
-RECENT = (0.25, 1.0, 7.0, 30.0, 120.0, None)  # days
+RECENCY = (0.25, 1.0, 7.0, 30.0, 120.0, None)  # days
 LADDERS = {
     "popular_half_life": DAYS,
     "own_half_life": (*HALF_LIVES[:-1], 256.0, None),
     "next_half_life": HALF_LIVES,
-    "next_recency": RECENT,
+    "next_recency": RECENCY,
     "next_target_exponent": (0.0, 0.15, 0.3, 0.45, 0.6),
     "next_source_exponent": (0.0, 0.25, 0.5, 0.75, 1.0),
     "als_regularization": (0.001, 0.002, 0.004, 0.007, 0.01, 0.015, 0.025, 0.05),
     "als_unobserved": (0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
     "als_half_life": HALF_LIVES,
-    "als_recency": RECENT,
+    "als_recency": RECENCY,
     "als_repeats": (0.0, 0.25, 0.5, 1.0),
 }
 TRAINING = ("als_regularization", "als_unobserved", "als_repeats", "als_recency")
@@ -105,7 +105,8 @@ def next_score(trial: Trial, counts: csr_matrix, chosen: Settings) -> float:
     relation = matrix_of_lists(*lists, trial.past.shape[1])
 
     def recommend(users: np.ndarray, heard: csr_matrix) -> np.ndarray:
-        scores = trial.past.of_users(users).profiles(chosen.next_half_life) @ relation
+        recent = trial.past.of_users(users).latest(RECENT)
+        scores = recent.profiles(chosen.next_half_life) @ relation
         return best_of_rows(csr_matrix(scores - scores.multiply(heard)), K)[0]
 
     return trial.ndcg(recommend, chosen.heard)

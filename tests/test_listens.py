@@ -59,3 +59,15 @@ def test_weights_do_not_depend_on_the_blocks_they_are_made_in(histories):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(listens, "LISTENS_A_BLOCK", 3)
         assert np.array_equal(data.weights(0.5, 2.0, 3.0).toarray(), whole)
+
+
+@given(HISTORIES, st.integers(1, 15))
+def test_the_latest_plays_are_the_end_of_each_history(histories, most):
+    data = data_of(histories)
+    latest = data.latest(most)
+    for user in range(data.shape[0]):
+        (all_item, all_at), (item, at) = (
+            [values[of.starts[user] : of.starts[user + 1]].tolist() for values in (of.item, of.at)]
+            for of in (data, latest)
+        )
+        assert (item, at) == (all_item[-most:], all_at[-most:])
