@@ -219,17 +219,17 @@ def _add_scores(result: Pool, past: Past, scores: dict[str, csr_matrix], users: 
 
 def _add_last_plays(result: Pool, past: Past, block: Listens) -> None:
     """How each of the user's last plays, taken alone, is followed by the candidate."""
+    row, item, starts = result.row, result.item, block.starts
     for back in range(1, LAST_PLAYS + 1):
-        at = block.starts[1:] - back
-        there = np.flatnonzero(at >= block.starts[:-1])
-        played = csr_matrix(
-            (np.ones(len(there), np.float32), (there, block.item[at[there]])), block.shape
-        )
-        after = csr_matrix(played @ past.followers)
-        result.features[f"follows_{back}"] = look_up(after, result.row, result.item)
+        at = starts[1:] - back
+        there = at >= starts[:-1]
+        played = block.item[np.where(there, at, 0)]
+        named = {f"follows_{back}": past.followers}
         if back == 1:
-            after = csr_matrix(played @ past.directly)
-            result.features["follows_directly"] = look_up(after, result.row, result.item)
+            named["follows_directly"] = past.directly
+        for name, relation in named.items():
+            after = look_up(relation[played], row, item)
+            result.features[name] = np.where(there[row], after, np.float32(0))
 
 
 def _add_context(result: Pool, past: Past, block: Listens) -> None:
