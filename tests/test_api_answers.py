@@ -9,7 +9,6 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from litestar.testing import TestClient
 
 from api.app import create_app
@@ -267,63 +266,3 @@ def test_any_answer_is_what_a_plain_reading_of_the_rules_gives(random_world, use
             if side:
                 expected.append(side.pop(0))
     assert json.loads(service.recommend(user, k)) == expected[:k]
-
-
-class ThroughHttp(RuleBasedStateMachine):
-    """The running application beside a plain list of events a user."""
-
-    work = None
-    users = st.sampled_from([47, 16, 9])
-
-    def __init__(self):
-        super().__init__()
-        self.context = client_of(self.work)
-        self.client = self.context.__enter__()
-        self.events = {47: [], 16: [], 9: []}  # newest first
-        self.personal = self.default = 0
-
-    def teardown(self):
-        self.context.__exit__(None, None, None)
-
-    @rule(user=users, item=st.integers(1, 310))
-    def put(self, user, item):
-        self.client.put(user, item)
-        self.events[user].insert(0, item)
-
-    @rule(user=users, k=st.integers(1, 100))
-    def read(self, user, k):
-        answer = self.client.answer("/get_user_events", user_id=user, k=k)
-        assert answer == {"events": self.events[user][:k]}
-
-    @rule(user=users, k=st.integers(1, 310))
-    def recommend(self, user, k):
-        recs = self.client.recs(user, k=k)
-        heard = {*self.events[user], *releases.HEARD.get(user, [])}.intersection(releases.TRACKS)
-        assert len(recs) == len(set(recs)) == min(k, 300 - len(heard))
-        assert not heard.intersection(recs)
-        self.personal += user in releases.FINAL
-        self.default += user not in releases.FINAL
-
-    @rule(user=users)
-    def neighbours(self, user):
-        recs = self.client.answer("/get_online_u2i", user_id=user, k=10, N=5)["recs"]
-        near = {n for e in self.events[user][:10] for n in range(e + 1, e + 6)}
-        heard = {*self.events[user], *releases.HEARD.get(user, [])}
-        assert set(recs) == (near - heard).intersection(releases.TRACKS)
-
-    @rule()
-    def reload(self):
-        assert self.client.answer("/load_recommendations")["release"] == "first"
-
-    @invariant()
-    def statistics_count_every_recommendation(self):
-        assert self.client.answer("/get_statistics") == {
-            "request_personal_count": self.personal,
-            "request_default_count": self.default,
-        }
-
-
-def test_any_order_of_calls_keeps_the_rules(work):
-    machine = type("Machine", (ThroughHttp,), {"work": work})
-    machine.TestCase.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
-    machine.TestCase().runTest()
