@@ -49,15 +49,21 @@ class Caller(FastHttpUser):
         """Find what is shared."""
         self.shared: Run = self.environment.shared
 
-    def call(self, path: str, check: Check, method: str = "", **parameters: Any) -> Any:
+    def call(
+        self, path: str, check: Check, method: str = "", json: Any = None, **parameters: Any
+    ) -> Any:
         """The answer; None where it is wrong, and then the request has failed."""
         url = f"{path}?{urlencode(parameters)}"
         method = method or random.choice(("GET", "POST"))
-        with self.client.request(method, url, name=path, catch_response=True) as response:
+        self.shared.answers += 1
+        with self.client.request(
+            method, url, name=path, catch_response=True, json=json
+        ) as response:
             try:
                 answer = body(response)
                 check(answer)
             except Violation as violation:
+                self.shared.violations += 1
                 response.failure(str(violation))
                 self.tell(url, str(violation))
                 return None
@@ -70,17 +76,32 @@ class Caller(FastHttpUser):
             self.shared.told.add(kind)
             logging.error("%s: %s", url, reason)
 
-    def recommendations(self, who: Visitor) -> list[int]:
+    def recommendations(self, who: Visitor, explain: bool = False) -> list[int]:
         """Ask for some tracks."""
         k = random.choice((10, 100, random.randint(1, rules.LONGEST_LIST)))
         self.shared.started[who.kind] += 1
 
         def check(answer: Any) -> None:
             self.shared.answered[who.kind] += 1
-            rules.recommendations(answer, self.shared.world, who, k)
+            self.shared.after_events += len(who.events) > 0
+            reasons = rules.without_reasons(answer, who) if explain else answer
+            rules.recommendations(reasons, self.shared.world, who, k)
 
-        answer = self.call("/recommendations", check, user_id=who.user_id, k=k)
+        more = {"explain": "true"} if explain else {}
+        answer = self.call("/recommendations", check, user_id=who.user_id, k=k, **more)
         return answer["recs"] if answer else []
+
+    def recommend_many(self, who: list[Visitor]) -> None:
+        """Ask for the lists of several users at once."""
+        k = random.randint(1, 100)
+        self.shared.started.update(one.kind for one in who)
+
+        def check(answer: Any) -> None:
+            self.shared.answered.update(one.kind for one in who)
+            rules.batch(answer, self.shared.world, who, k)
+
+        wanted = {"user_ids": [one.user_id for one in who], "k": k}
+        self.call("/recommendations/batch", check, method="POST", json=wanted)
 
     def meet(self, who: Visitor) -> None:
         """Learn which events the service has of the user."""
@@ -137,7 +158,7 @@ class PersonalUser(Caller):
 
     weight = 5
 
-    @task
+    @task(20)
     def visit(self) -> None:
         """Look at the own list."""
         readers = self.shared.readers
@@ -146,6 +167,16 @@ class PersonalUser(Caller):
         self.recommendations(who)
         if who.kind == "personal":
             readers.append(who)
+
+    @task(1)
+    def visit_together(self) -> None:
+        """Several come at once, newcomers among them."""
+        readers = self.shared.readers
+        who = [readers.popleft() for _ in range(min(5, len(readers)))]
+        for one in who:
+            self.meet(one)
+        self.recommend_many([*who, *(self.shared.newcomer() for _ in range(3))])
+        readers.extend(who)
 
 
 class OnlineUser(Caller):
@@ -182,6 +213,11 @@ class OnlineUser(Caller):
     def look(self) -> None:
         """See what is recommended now."""
         self.recs = self.recommendations(self.who)
+
+    @task(1)
+    def wonder(self) -> None:
+        """See what is recommended now, and why."""
+        self.recs = self.recommendations(self.who, explain=True)
 
     @task(1)
     def near(self) -> None:
@@ -253,6 +289,10 @@ def end(environment: Any, **_: Any) -> None:
     with failing(environment, "after the test"):
         answer = fetch(environment, "/get_statistics")
         rules.statistics(answer, shared.counted(shared.answered), most(environment))
+    print(
+        f"{shared.answers:,} answers, {shared.violations:,} violations; read your writes: "
+        f"{shared.after_events:,} lists were asked for after an event"
+    )
 
 
 @events.quitting.add_listener

@@ -114,6 +114,25 @@ def recommendations(answer: Any, world: World, who: Visitor, k: int) -> None:
         raise Violation(f"no events, but not {'their own' if who.final else 'the top'} list")
 
 
+def batch(answer: Any, world: World, who: list[Visitor], k: int) -> None:
+    """A list for each user, as if they had asked alone."""
+    lists = answer.get("recs") if isinstance(answer, dict) else None
+    if not isinstance(lists, list) or len(lists) != len(who):
+        raise Violation("not a list for each user")
+    for recs, one in zip(lists, who, strict=True):
+        recommendations({"recs": recs}, world, one, k)
+
+
+def without_reasons(answer: Any, who: Visitor) -> Any:
+    """The answer as it would be without explain; each track has a reason, by the user's events."""
+    recs, reasons = (answer or {}).get("recs"), (answer or {}).get("reasons")
+    if not isinstance(reasons, list) or [reason.get("track_id") for reason in reasons] != recs:
+        raise Violation("not a reason for each track")
+    if not {e for reason in reasons for e in reason["events"]}.issubset(who.events):
+        raise Violation("an event that is none of the user's explains a track")
+    return {"recs": recs}
+
+
 def online(answer: Any, world: World, who: Visitor, k: int, n: int) -> None:
     """At most k * n tracks near the last k events, none twice, none heard; [] without events."""
     recs = tracks_of(answer, "recs")

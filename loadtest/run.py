@@ -34,6 +34,8 @@ class Run:
         self.new_ids = count(2**52 + (worker << 48) + (int(time.time()) % 2**22 << 26))
         self.started: Counter[str] = Counter()  # /recommendations asked for, by kind
         self.answered: Counter[str] = Counter()
+        self.answers = self.violations = 0
+        self.after_events = 0  # lists that had to obey events
         self.before = dict.fromkeys(KINDS, 0)  # what the service had counted already
         self.told: set[tuple[str, str]] = set()
 
