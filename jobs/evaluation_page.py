@@ -164,9 +164,12 @@ def generators(page: Page, content: Content, ranking: Content) -> None:
     page.table(pd.DataFrame(rows))
     rules = {rule: value for rule, value in judged.items() if rule not in report}
     shown = ", ".join(f"{rule} {value:.4f}" for rule, value in rules.items())
+    weights = {name: value for name, value in ranking["fusion_weights"].items() if value}
+    weighed = ", ".join(f"{name} {value:g}" for name, value in weights.items())
     page.text(
         f"What is in no list can't be ranked: {found['union']:.1%} is the most that any order of "
-        f"these candidates could reach. Beside the generators the window choose judged: {shown}."
+        f"these candidates could reach. Beside the generators the window choose judged: {shown}. "
+        f"What serves is: {ranking['rule']}. The fusion weighs {weighed}."
     )
 
 
