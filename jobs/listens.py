@@ -15,6 +15,8 @@ from jobs.contract import JobError
 SECONDS_A_DAY = 86_400
 LISTENS_A_BLOCK = 1 << 22
 RECENT = 200  # of a user's plays: what relations between tracks are applied to
+SPARSEST, MOST_SPAN = 2048, 1 << 28  # numbers an id, and in all, that a table of ids may have
+MISSING = -1
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,34 @@ class Listens:
         return result
 
 
+@dataclass(frozen=True)
+class Encoder:
+    """Finds the positions of ids among the known ones."""
+
+    known: np.ndarray  # (n,) ascending
+    table: np.ndarray | None  # int32 positions of all numbers from known[0] to known[-1]
+
+    @classmethod
+    def of(cls, known: np.ndarray) -> "Encoder":
+        """Make the table, which is ten times as fast as a search, where it isn't too sparse."""
+        span = int(known[-1]) - int(known[0]) + 1 if len(known) else 0
+        if not 0 < span <= min(SPARSEST * len(known), MOST_SPAN):
+            return cls(known, None)
+        table = np.full(span, MISSING, np.int32)
+        table[known - known[0]] = np.arange(len(known), dtype=np.int32)
+        return cls(known, table)
+
+    def positions(self, ids: np.ndarray) -> np.ndarray:
+        """(n,) int32: where the ids stand, MISSING for an unknown one."""
+        if not len(self.known):
+            return np.full(len(ids), MISSING, np.int32)
+        first, last = self.known[0], self.known[-1]
+        if self.table is not None and len(ids) and ids.min() >= first and ids.max() <= last:
+            return self.table[ids - first]
+        found = np.minimum(np.searchsorted(self.known, ids), len(self.known) - 1)
+        return np.where(self.known[found] == ids, found, MISSING).astype(np.int32)
+
+
 def load(work: Path, timed: bool = True) -> Listens:
     """Read WORK's listens, users and items; `at` only if timed."""
     user_ids = contract.read(contract.USERS, work, ["user_id"])["user_id"].to_numpy()
@@ -140,26 +170,30 @@ def _load(
     table: contract.Table, work: Path, user_ids: np.ndarray, track_ids: np.ndarray, timed: bool
 ) -> Listens:
     n = contract.n_rows(table, work)
+    users, tracks = Encoder.of(user_ids), Encoder.of(track_ids)
     counts = np.zeros(len(user_ids), np.int64)
     item, at = np.empty(n, np.int32), np.empty(n if timed else 0, np.uint32)
     end = 0
     columns = ["user_id", "track_id", *(["started_at"] if timed else [])]
     for batch in contract.batches(table, work, columns):
         start, end = end, end + len(batch)
-        user = encode(batch["user_id"].to_numpy(), user_ids, "user_id", table, work)
-        counts += np.bincount(user, minlength=len(user_ids))
-        item[start:end] = encode(batch["track_id"].to_numpy(), track_ids, "track_id", table, work)
+        ids = batch["user_id"].to_numpy()
+        first = np.flatnonzero(np.diff(ids, prepend=-1))  # of each user's rows
+        user = encode(ids[first], users, "user_id", table, work)
+        np.add.at(counts, user, np.diff(first, append=len(ids)))
+        item[start:end] = encode(batch["track_id"].to_numpy(), tracks, "track_id", table, work)
         if timed:
             at[start:end] = batch["started_at"].cast(pa.int64()).to_numpy() // 1_000_000
     return Listens(np.concatenate([[0], np.cumsum(counts)]), item, at, user_ids, track_ids)
 
 
 def encode(
-    ids: np.ndarray, known: np.ndarray, column: str, table: contract.Table, work: Path
+    ids: np.ndarray, known: np.ndarray | Encoder, column: str, table: contract.Table, work: Path
 ) -> np.ndarray:
     """The positions of ids in `known` (ascending); JobError if one is missing there."""
-    found = np.minimum(np.searchsorted(known, ids), max(len(known) - 1, 0))
-    if len(ids) and (not len(known) or not np.array_equal(known[found], ids)):
+    encoder = known if isinstance(known, Encoder) else Encoder.of(known)
+    found = encoder.positions(ids)
+    if (found == MISSING).any():
         raise JobError(
             f"{work / table.file} has a {column} that the files beside it don't know: they are of "
             f"different runs; run python -m jobs.prepare and what follows it again"

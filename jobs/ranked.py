@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from jobs import contract, listens
 from jobs.contract import LIST_LENGTH, Table
+from jobs.listens import Encoder
 from jobs.retrieval import NOTHING
 
 T = TypeVar("T")
@@ -131,9 +132,9 @@ def read_matrices(
 ) -> list[csr_matrix]:
     """(items, items) float32 each: columns of a file of track lists (similar, followers)."""
     key, item = table.schema.names[:2]
-    rows = contract.read(table, work, [key, item, *values])
+    rows, tracks = contract.read(table, work, [key, item, *values]), Encoder.of(track_ids)
     row, column = (
-        listens.encode(rows[name].to_numpy(), track_ids, name, table, work) for name in (key, item)
+        listens.encode(rows[name].to_numpy(), tracks, name, table, work) for name in (key, item)
     )
     shape = (len(track_ids), len(track_ids))
     result = []
@@ -163,8 +164,9 @@ def read_lists(table: Table, work: Path, keys: np.ndarray, track_ids: np.ndarray
     """(keys, 100) int32: the items of a ranked file by rank, for each of the ascending keys."""
     key, item, rank, _ = table.schema.names
     result = np.full((len(keys), LIST_LENGTH), NOTHING, np.int32)
+    users, tracks = Encoder.of(keys), Encoder.of(track_ids)
     for batch in contract.batches(table, work, [key, item, rank]):
-        row = listens.encode(batch[key].to_numpy(), keys, key, table, work)
-        column = listens.encode(batch[item].to_numpy(), track_ids, item, table, work)
+        row = listens.encode(batch[key].to_numpy(), users, key, table, work)
+        column = listens.encode(batch[item].to_numpy(), tracks, item, table, work)
         result[row, batch[rank].to_numpy() - 1] = column
     return result

@@ -11,6 +11,7 @@ from implicit.cpu._als import _least_squares
 from scipy.sparse import csr_matrix
 
 NOTHING = -1  # fills a row where fewer than k items exist
+NO_KEY = np.uint64(2**64 - 1)  # behind all keys; its item is NOTHING
 
 
 @dataclass(frozen=True)
@@ -46,55 +47,80 @@ def top_k(
     where fewer than k are left. Exact: the items are searched from the longest vector on, and a
     query leaves once no later item can reach its k-th score, which is at most |query| |item|.
     """
-    found = np.full((len(queries), k), NOTHING, np.int32)
-    scores = np.full((len(queries), k), -np.inf, np.float32)
+    keys = np.full((len(queries), k), NO_KEY)
+    least = np.full(len(queries), -np.inf, np.float32)  # what a score must reach
     lengths = np.linalg.norm(queries, axis=1)
     heard_row, heard_at = _heard_positions(heard, order)
     active = np.arange(len(queries))
+    row_in_block = np.empty(len(queries), np.int64)
     for start, stop in _chunks(len(order.items), k):
         block = queries[active] @ order.vectors[start:stop].T
-        first, last = np.searchsorted(heard_at, (start, stop))
-        row_in_block = np.full(len(queries), -1)
+        row_in_block[:] = -1
         row_in_block[active] = np.arange(len(active))
-        rows = row_in_block[heard_row[first:last]]
-        block[rows[rows >= 0], heard_at[first:last][rows >= 0] - start] = -np.inf
-        items = np.broadcast_to(order.items[start:stop], block.shape)
-        both = np.concatenate([scores[active], block], axis=1)
-        best = np.argpartition(-both, k - 1, axis=1)[:, :k]
-        scores[active] = np.take_along_axis(both, best, axis=1)
-        items = np.concatenate([found[active], items], axis=1)
-        found[active] = np.take_along_axis(items, best, axis=1)
+        there = np.flatnonzero((heard_at >= start) & (heard_at < stop))
+        there = there[row_in_block[heard_row[there]] >= 0]
+        block[row_in_block[heard_row[there]], heard_at[there] - start] = -np.inf
+        keys[active] = _merged(keys[active], least[active], block, order.items[start:stop])
+        least[active] = _scores(keys[active].max(axis=1))
         if stop < len(order.items):
             reach = lengths[active] * order.norms[stop] * (1 + 1e-5)  # float32 sums may be off
-            active = active[scores[active].min(axis=1) < reach]
+            active = active[least[active] < reach]
         if not len(active):
             break
-    found[np.isneginf(scores)] = NOTHING
-    by_item = np.argsort(found, axis=1, kind="stable")
-    found = np.take_along_axis(found, by_item, axis=1)
-    scores = np.take_along_axis(scores, by_item, axis=1)
-    by_score = np.argsort(-scores, axis=1, kind="stable")
-    return np.take_along_axis(found, by_score, axis=1), np.take_along_axis(scores, by_score, axis=1)
+    keys.sort(axis=1)
+    return keys.astype(np.uint32).view(np.int32), _scores(keys)
+
+
+def _merged(
+    keys: np.ndarray, least: np.ndarray, block: np.ndarray, items: np.ndarray
+) -> np.ndarray:
+    """The k best keys of each row (b, k), in any order, of its own and those of a block's scores.
+
+    least (b,) is the score of a row's last key; block (b, c) has the scores of items (c,).
+    """
+    k = keys.shape[1]
+    if block.shape[1] > k and np.isneginf(least).any():
+        least = np.maximum(least, np.partition(block, -k, axis=1)[:, -k])
+    at = np.flatnonzero((block >= least[:, None]) & (block > -np.inf))
+    row, column = np.divmod(at, block.shape[1])
+    counts = np.bincount(row, minlength=len(block))
+    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    both = np.full((len(block), k + counts.max(initial=0)), NO_KEY)
+    both[:, :k] = keys
+    both[row, k + place] = _keys(block.reshape(-1)[at], items[column])
+    return np.partition(both, k - 1, axis=1)[:, :k]
+
+
+def _keys(scores: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """(n,) uint64 whose order is that of falling scores, equal ones by item: score, then item."""
+    bits = (scores + np.float32(0)).view(np.uint32)  # -0 becomes 0
+    falling = np.where(bits >> 31, bits, ~bits & np.uint32(0x7FFFFFFF))
+    return (falling.astype(np.uint64) << np.uint64(32)) | items.astype(np.uint64)
+
+
+def _scores(keys: np.ndarray) -> np.ndarray:
+    """The float32 scores of keys, -inf of NO_KEY."""
+    falling = (keys >> np.uint64(32)).astype(np.uint32)
+    bits = np.where(falling >> 31, falling, ~falling & np.uint32(0x7FFFFFFF))
+    return np.where(keys == NO_KEY, np.float32(-np.inf), bits.view(np.float32))
 
 
 def _chunks(n: int, k: int) -> list[tuple[int, int]]:
-    """Ranges over n items: the first just over k, each next one twice as long, 8,192 at most."""
+    """Ranges over n items: the first just over k, each next one half longer, 4,096 at most."""
     edges = [0]
     size = max(k + 1, 512)
     while edges[-1] < n:
         edges.append(min(n, edges[-1] + size))
-        size = min(2 * size, 8192)
+        size = max(size, min(size + size // 2, 4096))
     return list(pairwise(edges))
 
 
 def _heard_positions(heard: csr_matrix | None, order: NormOrder) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and norm-order positions of the heard items, by position."""
+    """Rows and norm-order positions of the heard items."""
     if heard is None:
         return np.empty(0, np.int64), np.empty(0, np.int32)
     rows = np.repeat(np.arange(heard.shape[0]), np.diff(heard.indptr))
-    at = order.position[heard.indices]
-    by_position = np.argsort(at, kind="stable")
-    return rows[by_position], at[by_position]
+    return rows, order.position[heard.indices]
 
 
 def fold_in(

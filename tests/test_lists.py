@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits
 
 from jobs import als_model, contract, listens, settings
 from jobs.contract import JobError
+from jobs.listens import Encoder
 from jobs.retrieval import fold_in
 from jobs.settings import Settings
 from tests.work import lists, make_lists, rows, run, save_listens
@@ -265,3 +268,17 @@ def test_settings_that_cannot_be_used_are_an_error(content, says, tmp_path):
     contract.write_json(tmp_path / "settings.json", content)
     with pytest.raises(JobError, match=says):
         run("top_popular", tmp_path)
+
+
+# --- ids
+
+
+@given(
+    st.lists(st.integers(0, 300) | st.integers(2**40, 2**53 - 1), unique=True, max_size=40),
+    st.lists(st.integers(0, 300) | st.integers(2**40, 2**53 - 1), max_size=40),
+)
+def test_ids_are_found_where_they_stand_however_far_apart_they_are(known, others):
+    known.sort()
+    ids = np.array([*known, *others], np.int64)
+    expected = [known.index(i) if i in known else listens.MISSING for i in ids.tolist()]
+    assert Encoder.of(np.array(known, np.int64)).positions(ids).tolist() == expected
