@@ -67,14 +67,13 @@ class Plays:
         And what is played directly after it. A play counts weights[0] if it comes right after,
         weights[1] with one between, and so on; a track doesn't follow itself.
         """
-        within = directly = csr_matrix((last - first, len(self.starts) - 1), dtype=np.float32)
         start, stop = self.starts[first], self.starts[last]
-        for low in range(start, stop, PLAYS_A_BLOCK):  # more than one for a very long row only
+        parts = []
+        for low in range(start, stop, PLAYS_A_BLOCK) or [start]:
             high = min(low + PLAYS_A_BLOCK, stop)
             rows = np.clip(self.starts[first : last + 1], low, high) - low
-            within = within + self._followers(rows, low, high, weights)
-            directly = directly + self._followers(rows, low, high, weights[:1])
-        return [within, directly]
+            parts.append([self._followers(rows, low, high, w) for w in (weights, weights[:1])])
+        return [sum(rest, one) for one, *rest in zip(*parts, strict=True)]  # of one part mostly
 
     def _followers(self, rows: np.ndarray, low: int, high: int, weights: np.ndarray) -> csr_matrix:
         """(rows, items): sums over the listens from low to high, of which rows has the starts."""
