@@ -141,7 +141,8 @@ def test_where_all_rows_have_one_penalty_fold_in_is_implicits_recalculate_user()
     weights = plays(3, 30, 80, 0.1)
     weights.data[:] = 1
     items = np.random.default_rng(3).normal(0, 0.3, (80, 16)).astype(np.float32)
-    unobserved, regularization = 0.1, 0.02
+    unobserved = 0.1
+    regularization = unobserved * 1.1**-17.5  # a penalty that the ladder of penalty_groups has
     users = fold_in(weights, items, items.T @ items, regularization, unobserved, exponent=0)
     with threadpool_limits(limits=1, user_api="blas"):  # else implicit warns
         model = AlternatingLeastSquares(
@@ -153,14 +154,22 @@ def test_where_all_rows_have_one_penalty_fold_in_is_implicits_recalculate_user()
 
 
 @given(st.lists(st.floats(1e-6, 1e6), max_size=50))
-def test_groups_of_penalties_lose_no_row_and_change_none_by_over_a_tenth(penalties):
+def test_groups_of_penalties_lose_no_row_and_change_none_by_over_a_twentieth(penalties):
     penalties = np.array(penalties)
     groups = penalty_groups(penalties)
     rows = np.concatenate([[], *(rows for rows, _ in groups)])
     assert sorted(rows) == list(range(len(penalties)))
     for rows, value in groups:
-        assert penalties[rows].min() * (1 - 1e-9) <= value <= penalties[rows].max() * (1 + 1e-9)
-        assert penalties[rows].max() <= penalties[rows].min() * 1.1 * (1 + 1e-9)
+        assert np.abs(np.log(penalties[rows] / value)).max() <= np.log(1.1) / 2 + 1e-9
+
+
+def test_a_user_folded_in_does_not_depend_on_the_users_beside():
+    weights = plays(7, 60, 80, 0.1)
+    items = np.random.default_rng(7).normal(0, 0.3, (80, 8)).astype(np.float32)
+    penalty = items.T @ items, 0.05, 0.1, 1.0
+    every = fold_in(weights, items, *penalty)
+    for some in (np.arange(0, 60, 7), np.arange(5)):
+        assert np.array_equal(fold_in(csr_matrix(weights[some]), items, *penalty), every[some])
 
 
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
