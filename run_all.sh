@@ -15,6 +15,7 @@
 #   --share NUMBER      share of the listens that each of the three windows holds out
 #   --gap DAYS          days between a window's past and what it foresees (time split)
 #   --peers             compare with other models too: implicit's ALS, item kNN, EASE
+#   --ablation          learn again without each generator, and follow ALS through its epochs
 #   --events FILE       more interactions: what the service saw, by jobs.export_events
 #   --max-bad-share X   stop if more than this share of the interactions is bad
 set -euo pipefail
@@ -33,7 +34,7 @@ while [[ $# -gt 0 ]]; do
   [[ $1 == --*=* ]] && set -- "${1%%=*}" "${1#*=}" "${@:2}"
   case $1 in
     -h | --help) help; exit ;;
-    --peers) evaluate+=("$1"); shift; continue ;;
+    --peers | --ablation) evaluate+=("$1"); shift; continue ;;
     --data | --work | --heard | --tune | --split | --share | --gap | --events | --max-bad-share)
       [[ -n ${2-} ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
     *) help >&2; fail "unknown option $1; the known ones are listed above" ;;
