@@ -1,5 +1,7 @@
 """The jobs that make lists, each on a table whose answer can be seen."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits
 
-from jobs import als_model, contract, listens, settings
+from jobs import als_model, contract, listens, settings, similar
 from jobs.contract import JobError
 from jobs.listens import Encoder
 from jobs.retrieval import fold_in
@@ -187,6 +189,31 @@ def test_the_nearest_tracks_are_those_of_the_same_colour(board):
     for track, near in lists(contract.SIMILAR, board).items():
         assert len(near) == N - 1
         assert {other % COLOURS for other in near[: N // COLOURS - 1]} == {track % COLOURS}
+
+
+def test_in_a_large_catalogue_nearly_all_neighbours_are_found_by_any_number_of_threads(
+    tmp_path, monkeypatch
+):
+    save_listens(tmp_path, [(1, 1, 0)], tracks=range(1, 3001))
+    rng = np.random.default_rng(0)
+    scenes = rng.normal(size=(40, 8))
+    saved_model(tmp_path, [[1] * 8], scenes[rng.integers(0, 40, 3000)] + rng.normal(size=(3000, 8)))
+    run("similar", tmp_path)
+    expected = lists(contract.SIMILAR, tmp_path)
+    monkeypatch.setattr(similar, "MOST_EXACT", 2000)
+    made = set()
+    for threads in (1, 2):
+        monkeypatch.setattr(similar.os, "cpu_count", lambda n=threads: n)
+        summary = run("similar", tmp_path)
+        made.add((tmp_path / contract.SIMILAR.file).read_bytes())
+    assert len(made) == 1
+    found = lists(contract.SIMILAR, tmp_path)
+    assert {len(near) for near in found.values()} == {100}
+    assert not any(track in near for track, near in found.items())
+    shares = [len({*found[track]} & {*near}) / 100 for track, near in expected.items()]
+    told = float(re.search(r"recall@100 (\S+) by \d+ of 109 cells", summary)[1])
+    assert np.mean(shares) == pytest.approx(told, abs=0.01)
+    assert np.mean(shares) > 0.98
 
 
 # --- next_played
