@@ -43,7 +43,7 @@ async def serve(app: Litestar) -> AsyncIterator[None]:
     """Read the settings, open the journal and the current release; start without them as well."""
     settings: Settings = app.state.get("settings") or from_environment(os.environ)
     set_up_logging(settings.log_level)
-    warn_of_several_workers()
+    warn_of_several_workers(settings.journal)
     app.state.service = Service(settings)
     await app.state.service.start()
     yield
@@ -62,12 +62,13 @@ def set_up_logging(level: str) -> None:
     access.propagate = False
 
 
-def warn_of_several_workers() -> None:
+def warn_of_several_workers(journal: str) -> None:
     """Say loudly what several workers do; a child process that isn't --reload's is one of them."""
     if multiprocessing.parent_process() and "--reload" not in sys.argv:
         logger.warning(
-            "Several workers: each keeps its own events and counters, so answers depend on which "
-            "one is asked. Run one worker, or keep each user on one of them."
+            "Several workers: each keeps its own events and counters%s, so answers depend on which "
+            "one is asked. Run one worker, or keep each user on one of them.",
+            "" if journal == "off" else " and sees the others' events a second later",
         )
 
 

@@ -53,6 +53,8 @@ class Journal:
         self._reader: sqlite3.Connection | None = None
         self._written: list[int] = []  # the inodes that the writer has open
         self._read: list[int] = []  # and the reader
+        self._seen = 0  # the time of the last event whose user was told of
+        self._others: list[tuple[int, int]] = []  # after and up to which others wrote meanwhile
 
     def append(self, events: Sequence[tuple[int, int]], patience: float = 0) -> None:
         """Store (user_id, item_id) pairs in one commit: all of them or none, in this order.
@@ -65,11 +67,13 @@ class Journal:
             if self._inodes() != self._written:
                 raise OSError("it was removed or replaced; the next event begins a new one")
             _patiently(lambda: db.execute("BEGIN IMMEDIATE"), patience)
-            (last,) = db.execute("SELECT max(at) FROM events").fetchone()
-            at = max((last or 0) + 1, time.time_ns() // 1000)
+            last = _last(db)
+            at = max(last + 1, time.time_ns() // 1000)
             rows = [(at + i, user, item) for i, (user, item) in enumerate(events)]
             db.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
             db.execute("COMMIT")
+            self._note_others(last)
+            self._seen = at + len(rows) - 1
         except (sqlite3.Error, OSError) as error:
             if _is_busy(error):
                 raise Busy(f"{self.path} is locked by another process") from None
@@ -90,9 +94,28 @@ class Journal:
         """Everyone who has an event, ascending."""
         try:
             with closing(self._open()) as db:
+                self._seen, self._others = _last(db), []
                 return np.fromiter((user for (user,) in db.execute(USERS)), np.int64)
         except (sqlite3.Error, OSError) as error:
             raise self._error("read", error) from error
+
+    def news(self) -> set[int]:
+        """Users of whom other processes have stored events since the last call or users()."""
+        query = "SELECT user_id FROM events WHERE at > ? AND at <= ?"
+        try:
+            db = self._open_reader()
+            self._note_others(_last(db))
+            spans, self._others = self._others, []
+            return {user for span in spans for (user,) in db.execute(query, span).fetchall()}
+        except (sqlite3.Error, OSError) as error:
+            self._close_reader()
+            raise self._error("read", error) from error
+
+    def _note_others(self, last: int) -> None:
+        """What was stored since the last event that this one stored or saw is by others."""
+        if last > self._seen:
+            self._others.append((self._seen, last))
+            self._seen = last
 
     def checkpoint(self) -> None:
         """Bring all that was written to the disk, and into the file itself.
@@ -165,6 +188,12 @@ class Journal:
 
     def _error(self, verb: str, error: Exception) -> JournalError:
         return JournalError(f"the journal {self.path} can't be {verb}: {error}")
+
+
+def _last(db: sqlite3.Connection) -> int:
+    """The time of the last event."""
+    (last,) = db.execute("SELECT max(at) FROM events").fetchone()
+    return last or 0
 
 
 def _is_busy(error: Exception) -> bool:

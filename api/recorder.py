@@ -5,12 +5,16 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
+import numpy as np
+
 from api.events import Events
 from api.journal import PATIENCE, Busy, Journal, JournalError
 from api.known import Known
 
 logger = logging.getLogger("api")
 REST = 1.0  # seconds between two checkpoints
+HEAD_START = 0.5  # seconds that the journal is read before requests are answered
+AT_A_TIME = 20_000  # users that are learnt of before requests have their turn
 
 
 class Recorder:
@@ -38,12 +42,13 @@ class Recorder:
         self._unsaved = True  # since the last checkpoint
 
     async def start(self) -> None:
-        """Open the journal and learn who has events there; of a broken one the log tells."""
-        try:
-            await self._learn()
-        except JournalError as error:
-            self._note(error)
-        self._rounds = asyncio.create_task(self._make_rounds())
+        """Open the journal and learn who has events there; of a broken one the log tells.
+
+        With a large journal that goes on while requests are answered: anyone may have events then.
+        """
+        learning = asyncio.create_task(self._learn())
+        await asyncio.wait([learning], timeout=HEAD_START)
+        self._rounds = asyncio.create_task(self._make_rounds(learning))
 
     async def stop(self) -> None:
         """Commit what is waiting, and close the journal."""
@@ -140,13 +145,17 @@ class Recorder:
             self._recalled.add(user_id)
         return self._journal.last(user_id, self._per_user)
 
-    async def _make_rounds(self) -> None:
-        """Now and then bring to the disk what was written, so that the log stays short."""
+    async def _make_rounds(self, learning: "asyncio.Task[None]") -> None:
+        """Now and then bring to the disk what was written, and see what others have written."""
+        await learning
         while True:
             await asyncio.sleep(REST)
             try:
                 if not self._knows_all:
                     await self._learn()
+                for user_id in self._journal.news():
+                    self._known.add(user_id)
+                    self.events.forget(user_id)  # the next call recalls them
                 if self._unsaved:
                     self._unsaved = False
                     await asyncio.to_thread(self._journal.checkpoint)
@@ -155,5 +164,12 @@ class Recorder:
 
     async def _learn(self) -> None:
         """Learn who has events in the journal."""
-        self._known.add_all(await asyncio.to_thread(self._journal.users))
+        try:
+            users = await asyncio.to_thread(self._journal.users)
+        except JournalError as error:
+            self._note(error)
+            return
+        for block in np.array_split(users, len(users) // AT_A_TIME + 1):
+            self._known.add_all(block)
+            await asyncio.sleep(0)
         self._knows_all = True

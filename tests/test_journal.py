@@ -218,6 +218,37 @@ def test_while_another_process_writes_puts_wait_and_reading_goes_on(tmp_path):
     asyncio.run(ask())
 
 
+def test_what_another_process_stores_is_seen_soon(tmp_path, monkeypatch):
+    monkeypatch.setattr("api.recorder.REST", 0.02)
+
+    async def ask():
+        both = [Recorder(Journal(tmp_path / "events.db"), 10, 10) for _ in range(2)]
+        for recorder in both:
+            await recorder.start()
+        for i in range(6):  # users 0 and 1, taken in by turns
+            await both[i % 2].put(i // 3, i)
+            await asyncio.sleep(0.1)
+            for recorder in both:
+                assert recorder.events.of(0) == [*range(min(i, 2), -1, -1)]
+                assert recorder.events.of(1) == [*range(i, 2, -1)]
+        for recorder in both:
+            await recorder.stop()
+
+    asyncio.run(ask())
+
+
+def test_only_users_of_other_writers_are_news(tmp_path):
+    own, other = Journal(tmp_path / "events.db"), Journal(tmp_path / "events.db")
+    other.append([(1, 5)])
+    assert own.users().tolist() == [1]
+    own.append([(2, 5)])
+    assert own.news() == set()
+    other.append([(3, 5)])
+    own.append([(2, 6)])
+    other.append([(4, 5)])
+    assert [own.news(), own.news()] == [{3, 4}, set()]
+
+
 def test_a_lock_that_stays_is_given_up_on(tmp_path):
     journal = Journal(tmp_path / "events.db")
     journal.append([(1, 5)])
