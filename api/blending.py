@@ -4,9 +4,9 @@ Tracks are integers, ids or positions alike: a rule only compares them. Live eve
 first; an event's age is the number of events since.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 Tracks = NDArray[np.integer]
 Scores = NDArray[np.floating]
 Rule = Literal["alternate", "weighted", "offline"]
-Source = Literal["similar", "next_played", "both"]  # whose neighbours
+SOURCES = ("similar", "next_played", "fold_in")  # what brings tracks online
+LISTED = SOURCES[:2]  # by lists of neighbours; fold_in by all that the user has played
+Source = Literal[
+    "similar", "next_played", "fold_in", "both", "similar+fold_in", "next_played+fold_in", "all"
+]
 Weight = Annotated[float, Meta(ge=0, le=1e12)]
 HalfLife = Annotated[float, Meta(gt=0, le=1e6)] | None  # None: nothing fades
 
@@ -34,15 +38,17 @@ class Blending(Struct, frozen=True, forbid_unknown_fields=True):
     half_life: HalfLife = None  # events after which an event counts half
     similar_weight: Weight = 1.0  # what a neighbour's score is multiplied by
     next_played_weight: Weight = 1.0
-    score_exponent: Annotated[float, Meta(gt=0, le=10)] = 1.0  # to which it is raised before
+    fold_in_weight: Weight = 1.0  # what a track's fit to the user's taste is multiplied by
+    score_exponent: Annotated[float, Meta(gt=0, le=10)] = (
+        1.0  # to which a neighbour's score is raised before
+    )
     # of the rule "weighted" only:
     offline_half_life: HalfLife = None  # events after which the offline list counts half
     offline_half_place: Annotated[float, Meta(gt=0, le=1e6)] = 20.0  # and how far down it does
 
     def weights(self) -> dict[str, float]:
-        """The sources that bring neighbours, with their weights."""
-        names = [name for name in get_args(Source) if name != "both"]
-        wanted = names if self.source == "both" else [self.source]
+        """The sources that bring tracks, with their weights."""
+        wanted = {"both": LISTED, "all": SOURCES}.get(self.source) or self.source.split("+")
         found = {name: float(getattr(self, f"{name}_weight")) for name in wanted}
         return {name: weight for name, weight in found.items() if weight > 0}
 
@@ -53,6 +59,9 @@ class Neighbours(NamedTuple):
     offsets: Tracks
     items: Tracks
     scores: Scores
+
+
+Fit = Callable[[Tracks], Scores]  # what each track gains by fitting the user's taste
 
 
 class Near(NamedTuple):
@@ -80,7 +89,19 @@ def near(lists: Mapping[str, Neighbours], events: Tracks, rule: Blending) -> Nea
     found = [
         _brought(lists[source], rows, fading[: len(rows)] * weight, rule)
         for source, weight in rule.weights().items()
+        if source in lists
     ]
+    return together(found)
+
+
+def fitting(scores: Scores, rule: Blending) -> Scores:
+    """What tracks gain by their products with the user's vector."""
+    gains: Scores = raised(scores, rule.score_exponent) * rule.fold_in_weight
+    return np.maximum(gains, 0)
+
+
+def together(found: Sequence[Near]) -> Near:
+    """All of them in one."""
     if len(found) == 1:
         return found[0]
     return Near(*map(np.concatenate, zip(*found, strict=True))) if found else NOTHING_NEAR
@@ -127,12 +148,15 @@ def places_worth(half_place: float) -> Scores:
     return half_place / (half_place + np.arange(WEIGHED))
 
 
-def merge_neighbours(tracks: Tracks, scores: Scores, most: int | None = None) -> Tracks:
+def merge_neighbours(
+    tracks: Tracks, scores: Scores, most: int | None = None, fit: Fit | None = None
+) -> Tracks:
     """Merge the neighbours of several events, best first: a track's score is its sum over them.
 
     The arrays hold all the events' neighbours, one after the other; those of a repeated event
     stand there twice. A score below 0 counts as 0, so that to be near one more event never lowers
     a track. Equal sums go by track, ascending. Only the first `most` are returned, if given.
+    `fit`, if given, adds to the sums.
     """
     if not len(tracks):
         return tracks
@@ -144,6 +168,8 @@ def merge_neighbours(tracks: Tracks, scores: Scores, most: int | None = None) ->
     starts = first.nonzero()[0]
     sums = np.add.reduceat(np.maximum(scores, 0.0, dtype=np.float64)[order], starts)
     tracks = tracks[starts]
+    if fit is not None:
+        sums += fit(tracks)
     if most is not None and 2 * most < len(sums):  # sorting them all would take longer
         enough = sums >= np.partition(sums, -most)[-most]
         tracks, sums = tracks[enough], sums[enough]
@@ -216,7 +242,9 @@ def alternate(online: Iterable[int], offline: Iterable[int], k: int) -> list[int
     return list(answer)[:k]
 
 
-def weighted(online: Near, offline: Tracks, n_events: int, rule: Blending, most: int) -> Tracks:
+def weighted(
+    online: Near, offline: Tracks, n_events: int, rule: Blending, most: int, fit: Fit | None = None
+) -> Tracks:
     """Both lists in one order: what a track gains online and by its place in the offline list.
 
     The first place counts 1, one `offline_half_place` further down half; all of them count half as
@@ -225,26 +253,31 @@ def weighted(online: Near, offline: Tracks, n_events: int, rule: Blending, most:
     worth = places_worth(rule.offline_half_place)[: len(offline)]
     if rule.offline_half_life is not None:
         worth = worth * 2.0 ** (-min(n_events, rule.events) / rule.offline_half_life)
-    return merge_neighbours(
-        np.concatenate([online.tracks, offline]), np.concatenate([online.gains, worth]), most
-    )
+    tracks = np.concatenate([online.tracks, offline])
+    return merge_neighbours(tracks, np.concatenate([online.gains, worth]), most, fit)
 
 
 def blend(
-    online: Near, offline: Iterable[Tracks], out: Tracks, k: int, rule: Blending, n_events: int
+    online: Near,
+    offline: Iterable[Tracks],
+    out: Tracks,
+    k: int,
+    rule: Blending,
+    n_events: int,
+    fit: Fit | None = None,
 ) -> Tracks:
     """The first k tracks of both lists by the rule: none twice, none of `out` (ascending).
 
     `online` is what n_events events bring. `offline` comes in blocks that are read only as far as
     needed, so it may go on to the whole top list. By "weighted" its first WEIGHED tracks compete
-    with the neighbours, and the others follow.
+    with the neighbours, and the others follow. `fit` is what competing tracks gain besides.
     """
     own = first_of(offline, out, max(k, WEIGHED) if rule.rule == "weighted" else k)
-    if rule.rule == "offline" or not len(online.tracks):
+    if rule.rule == "offline" or not (len(online.tracks) or fit):
         return own[:k]
     most = k + len(out)  # so that k are left without those of `out`
     if rule.rule == "alternate":
-        near = without(merge_neighbours(*online, most), out)
+        near = without(merge_neighbours(*online, most, fit), out)
         return np.array(alternate(near.tolist(), own.tolist(), k), near.dtype)
-    best = without(weighted(online, own[:WEIGHED], n_events, rule, most), out)
+    best = without(weighted(online, own[:WEIGHED], n_events, rule, most, fit), out)
     return first_of([best, own[WEIGHED:]], NO_TRACKS, k)

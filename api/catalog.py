@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api import release
-from api.blending import NO_TRACKS, Neighbours, Tracks, in_growing_blocks
+from api.blending import LISTED, NO_TRACKS, Neighbours, Tracks, in_growing_blocks
 
 
 class Catalog:
@@ -35,8 +35,10 @@ class Catalog:
         }
         self.neighbours = {
             name: Neighbours(*(arrays[f"{name}_{part}"] for part in Neighbours._fields))
-            for name in ("similar", "next_played")
+            for name in LISTED
         }
+        folds_in = self.blending.rule != "offline" and "fold_in" in self.blending.weights()
+        self.model = release.model(arrays, manifest.settings) if folds_in else None
 
     @property
     def n_users(self) -> int:

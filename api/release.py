@@ -1,9 +1,11 @@
 """Finding a release and checking it against its manifest and the contract, before it is served."""
 
 import json
+import math
+import mmap
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -11,6 +13,9 @@ from numpy.typing import NDArray
 
 from api.blending import Blending
 from jobs import contract
+
+if TYPE_CHECKING:
+    from jobs.retrieval import Model
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -27,10 +32,15 @@ class FileEntry(msgspec.Struct):
 
 
 class ReleaseSettings(msgspec.Struct):
-    """How the release wants to be served."""
+    """How the release wants to be served; what begins with als_ is how users are folded in."""
 
     heard: Literal["exclude", "include"]
     blending: Blending
+    als_regularization: float
+    als_unobserved: float
+    als_exponent: float
+    als_repeats: float
+    als_half_life: float | None
 
 
 class Manifest(msgspec.Struct):
@@ -121,7 +131,53 @@ def arrays(folder: Path) -> Arrays:
     _check_range(folder, "top_items", found, tracks)
     width = len(found["track_texts"]) // max(tracks, 1)
     _expect(folder, "length of track_texts", width * tracks, len(found["track_texts"]))
+    _check_model(folder, found, tracks)
+    for array in found.values():
+        _let_go(array)
     return found
+
+
+def _let_go(array: Array) -> None:
+    """Give back the memory of what was read to check it; the file stays mapped."""
+    base = array.base
+    while not isinstance(base, mmap.mmap):
+        base = base.base  # type: ignore[union-attr]
+    base.madvise(mmap.MADV_DONTNEED)
+
+
+def _check_model(folder: Path, found: Arrays, tracks: int) -> None:
+    known, dimensions = len(found["als_items"]), math.isqrt(len(found["als_gram"]))
+    for name, length in (
+        ("als_gram", dimensions**2),
+        ("als_places", tracks),
+        ("als_norms", known),
+        ("als_vectors", known * dimensions),
+    ):
+        _expect(folder, f"length of {name}", length, len(found[name]))
+    _check_range(folder, "als_items", found, tracks)
+    _check_range(folder, "als_places", found, known + 1)
+
+
+def model(arrays: Arrays, settings: ReleaseSettings) -> "Model":
+    """The ALS model as users are folded in with it."""
+    from jobs.retrieval import Model, NormOrder  # loads for half a second, and few need it
+
+    dimensions = math.isqrt(len(arrays["als_gram"]))
+    order = NormOrder(
+        arrays["als_items"],
+        arrays["als_vectors"].reshape(-1, dimensions),
+        arrays["als_norms"],
+        arrays["als_places"],
+    )
+    return Model(
+        order,
+        arrays["als_gram"].reshape(dimensions, dimensions),
+        settings.als_regularization,
+        settings.als_unobserved,
+        settings.als_exponent,
+        settings.als_repeats,
+        settings.als_half_life,
+    )
 
 
 def texts(arrays: Arrays) -> Array:
@@ -132,8 +188,9 @@ def texts(arrays: Arrays) -> Array:
 
 def _map(folder: Path, name: str) -> Array:
     path = folder / contract.SERVING / f"{name}.npy"
+    writable = name.startswith("als_")  # implicit takes no other, but writes nothing
     # the plain view: slices of np.memmap itself take ten times as long
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    return np.asarray(np.load(path, mmap_mode="c" if writable else "r", allow_pickle=False))
 
 
 def _check_lists(folder: Path, name: str, found: Arrays, rows: int) -> None:
@@ -150,12 +207,9 @@ def _check_lists(folder: Path, name: str, found: Arrays, rows: int) -> None:
 
 
 def _check_range(folder: Path, name: str, found: Arrays, tracks: int) -> None:
-    items = found[name]
-    _require(
-        folder,
-        f"{name} within the {tracks} tracks",
-        bool(items.min(initial=0) >= 0 and items.max(initial=-1) < tracks),
-    )
+    items = found[name].view(np.uint32)  # as such, what is below 0 is large
+    within = not len(items) or bool(items.max() < tracks)
+    _require(folder, f"{name} within the {tracks} tracks", within)
 
 
 def _require(folder: Path, what: str, holds: bool) -> None:

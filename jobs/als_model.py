@@ -8,25 +8,54 @@ import numpy as np
 from jobs import contract
 from jobs.contract import JobError
 from jobs.listens import Listens
-from jobs.retrieval import fold_in
+from jobs.retrieval import Model, NormOrder, fold_in
 from jobs.settings import Settings
 
 
 def load(work: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """User (users, d) and item (items, d) factors of WORK's model, which must be of that shape."""
-    path = work / contract.ALS_MODEL
-    again = f"run python -m jobs.train_als --work {work}"
-    try:
-        with np.load(path) as model:
-            users, items = model["user_factors"], model["item_factors"]
-    except FileNotFoundError:
-        raise JobError(f"{path} is missing: {again}") from None
-    except (ValueError, KeyError, OSError, BadZipFile) as error:
-        raise JobError(f"{path} is no whole ALS model ({error}): {again}") from None
+    users, items = _read(work, "user_factors"), _read(work, "item_factors")
     if (len(users), len(items)) != shape:
         found, expected = f"{len(users):,} users × {len(items):,}", f"{shape[0]:,} × {shape[1]:,}"
-        raise JobError(f"{path} is of {found} tracks, the data of {expected}: {again}")
+        raise JobError(
+            f"{work / contract.ALS_MODEL} is of {found} tracks, the data of {expected}: "
+            f"{_again(work)}"
+        )
     return users, items
+
+
+def _read(work: Path, name: str) -> np.ndarray:
+    path = work / contract.ALS_MODEL
+    try:
+        with np.load(path) as model:
+            factors: np.ndarray = model[name]
+    except FileNotFoundError:
+        raise JobError(f"{path} is missing: {_again(work)}") from None
+    except (ValueError, KeyError, OSError, BadZipFile) as error:
+        raise JobError(f"{path} is no whole ALS model ({error}): {_again(work)}") from None
+    return factors
+
+
+def _again(work: Path) -> str:
+    return f"run python -m jobs.train_als --work {work}"
+
+
+def load_model(work: Path, chosen: Settings) -> Model:
+    """WORK's model as users are folded in with it."""
+    return fold_in_model(_read(work, "item_factors"), chosen)
+
+
+def fold_in_model(items: np.ndarray, chosen: Settings) -> Model:
+    """The model of item factors (items, d) as users are folded in with it."""
+    return Model(
+        NormOrder.of(items),
+        items.T @ items,
+        chosen.als_regularization,
+        chosen.als_unobserved,
+        chosen.als_exponent,
+        chosen.als_repeats,
+        chosen.als_half_life,
+    )
 
 
 def recent_tastes(

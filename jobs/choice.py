@@ -1,22 +1,25 @@
 """The blending that would have foreseen most on some sessions.
 
 Rules by turns are tried as they are; of the weighted rule every number is varied, one at a time.
-Leaving the events out is no choice: what a listener plays should show in the answers.
+So many tries find something that suits these sessions by chance, so the best rule is judged by
+other users than those it was found on: unless it is surely better for them than the offline list,
+that is served as it is.
 """
 
 from collections.abc import Callable
 from functools import cache
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from api.blending import Blending
+from api.blending import LISTED, SOURCES, Blending, Source
 from jobs.contest import Contest
-from jobs.sessions import SOURCES, K, Sessions
+from jobs.sessions import K, Sessions
+from jobs.significance import LEVELS, drawn_means
 
 SEEN = ("0", "1", "2", "3+")  # numbers of events
 MOST_PAIRS = 500  # of an event and a neighbour that a request may have to add up
@@ -26,6 +29,7 @@ WEIGHTS = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0)  # of a typical best neig
 STEPS: dict[str, tuple[Any, ...]] = {
     "next_played_weight": WEIGHTS,
     "similar_weight": WEIGHTS,
+    "fold_in_weight": WEIGHTS,
     "offline_half_life": HALF_LIVES,
     "half_life": HALF_LIVES,
     "offline_half_place": (5.0, 10.0, 20.0, 40.0, 80.0),
@@ -34,6 +38,7 @@ STEPS: dict[str, tuple[Any, ...]] = {
 START = {
     "next_played_weight": 0.25,
     "similar_weight": 0.12,
+    "fold_in_weight": 0.25,
     "offline_half_life": 4.0,
     "half_life": 4.0,
     "offline_half_place": 20.0,
@@ -56,17 +61,28 @@ def goodness(hit: np.ndarray, at: np.ndarray) -> float:
 
 
 def typical_scores(played: Sessions) -> dict[str, float]:
-    """The mean score of a track's best neighbour, by source; 1 where there are none."""
-    result = {}
-    for source, lists in played.lists.items():
-        best = lists.scores[lists.offsets[:-1][np.diff(lists.offsets) > 0]]
-        result[source] = float(best.mean()) if len(best) and best.mean() > 0 else 1.0
-    return result
+    """The mean score of the best track that each source brings; 1 where it brings none."""
+    best = {
+        source: lists.scores[lists.offsets[:-1][np.diff(lists.offsets) > 0]]
+        for source, lists in played.lists.items()
+    }
+    first = played.nearest[1][:, 0]
+    best["fold_in"] = first[first > 0]
+    return {
+        source: float(scores.mean()) if len(scores) and scores.mean() > 0 else 1.0
+        for source, scores in best.items()
+    }
 
 
-def used_by(numbers: Numbers) -> list[Any]:
+def used_by(numbers: Numbers) -> list[str]:
     """The sources of a weight above 0."""
     return [source for source in SOURCES if numbers[f"{source}_weight"] > 0]
+
+
+def source_of(used: list[str]) -> Any:
+    """What a Blending calls some sources together."""
+    names = {LISTED: "both", SOURCES: "all"}
+    return names.get(tuple(used)) or "+".join(used)
 
 
 def weighted(numbers: Numbers, size: tuple[int, int], typical: dict[str, float]) -> Blending:
@@ -84,7 +100,7 @@ def weighted(numbers: Numbers, size: tuple[int, int], typical: dict[str, float])
     return Blending(
         **numbers | weights,
         rule="weighted",
-        source=used[0] if len(used) == 1 else "both",
+        source=source_of(used),
         events=size[0],
         neighbours=size[1],
     )
@@ -106,21 +122,21 @@ def climb(value: Callable[..., float], numbers: Numbers) -> tuple[float, Numbers
 
 
 def judge(
-    played: Sessions, size: tuple[int, int], sources: list[Any], progress: tqdm
+    played: Sessions, size: tuple[int, int], sources: list[str], progress: tqdm
 ) -> Callable[..., float]:
     """How good the weighted rule of a size is, as a function of its numbers, in order of STEPS.
 
-    It is -1 for numbers that use no source, or another than these.
+    It is -1 for numbers that use no list of neighbours, or another source than these.
     """
     typical = typical_scores(played)
-    source: Any = sources[0] if len(sources) == 1 else "both"
+    source = source_of(sources)
     contest = Contest.of(played, Blending(source=source, events=size[0], neighbours=size[1]))
 
     @cache
     def value(*numbers: float | None) -> float:
         tried = dict(zip(STEPS, numbers, strict=True))
         used = used_by(tried)
-        if not used or not set(sources).issuperset(used):
+        if not set(used).intersection(LISTED) or not set(sources).issuperset(used):
             return -1.0
         progress.update()
         hit = np.zeros(len(played), bool)
@@ -135,13 +151,28 @@ def best_weighted(played: Sessions, progress: tqdm) -> tuple[float, Blending]:
     best, numbers, chosen = -1.0, START, SIZES[0]
     for size in SIZES:
         start, sources = numbers, list(SOURCES)
-        if size[0] * size[1] * len(sources) > MOST_PAIRS:  # of the better one, then
-            sources = [max(SOURCES, key=lambda source: start[f"{source}_weight"])]
-            start = start | {f"{source}_weight": 0.0 for source in SOURCES if source not in sources}
+        if size[0] * size[1] * len(LISTED) > MOST_PAIRS:  # without the lesser one, then
+            lesser = min(LISTED, key=lambda source: start[f"{source}_weight"])
+            sources.remove(lesser)
+            start = start | {f"{lesser}_weight": 0.0}
         reached, tried = climb(judge(played, size, sources, progress), start)
         if reached > best:
             best, numbers, chosen = reached, tried, size
     return best, weighted(numbers, chosen, typical_scores(played))
+
+
+def surely_better(hit: np.ndarray, other: np.ndarray, played: Sessions) -> bool:
+    """Whether (plays,) hits are better than others, by goodness, in 97.5 % of draws of users."""
+    seen = np.minimum(played.at, len(SEEN) - 1)
+    bins = [seen == i for i in range(1, len(SEEN)) if (seen == i).any()]
+    gain = hit.astype(float) - other
+    columns = [values for some in bins for values in (some * gain, some)]
+    n = len(played.tracks)
+    of_users = np.column_stack([np.bincount(played.session, values, n) for values in columns])
+    means = drawn_means(of_users)
+    with np.errstate(invalid="ignore"):
+        gains = (means[:, ::2] / means[:, 1::2]).mean(axis=1)
+    return bool(np.quantile(np.nan_to_num(gains), LEVELS[0]) > 0)
 
 
 def choose(played: Sessions) -> tuple[Blending, pd.DataFrame]:
@@ -151,11 +182,14 @@ def choose(played: Sessions) -> tuple[Blending, pd.DataFrame]:
     """
     if not (played.at > 0).any():
         return Blending(), pd.DataFrame()
+    played, others = played.parted()
     offline = (goodness(played.offline_place < K, played.at), Blending(rule="offline"))
     with tqdm(desc="replay choose", unit=" rules", leave=False, disable=None) as progress:
-        rules = [Blending(source=source) for source in ("similar", "next_played", "both")]
+        rules = [Blending(source=source) for source in get_args(Source)]
         tried = [(goodness(played.hits(rule), played.at), rule) for rule in rules]
         tried.append(best_weighted(played, progress))
     best = max(tried, key=lambda pair: pair[0])[1]
+    if not surely_better(others.hits(best), others.offline_place < K, others):
+        best = msgspec.structs.replace(best, rule="offline")
     rows = [{"hit@10": value} | msgspec.to_builtins(rule) for value, rule in [*tried, offline]]
     return best, pd.DataFrame(rows).sort_values("hit@10", ascending=False, kind="stable")

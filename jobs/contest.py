@@ -7,11 +7,22 @@ fewer than K tracks stand before its own.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from api.blending import WEIGHED, Blending, fadings, first_of, first_places, places_worth, raised
-from jobs.sessions import SOURCES, K, Sessions
+from api.blending import (
+    LISTED,
+    WEIGHED,
+    Blending,
+    fadings,
+    first_of,
+    first_places,
+    fitting,
+    places_worth,
+    raised,
+)
+from jobs.sessions import K, Sessions
 
 
 @dataclass(frozen=True)
@@ -26,12 +37,13 @@ class Contest:
     before: np.ndarray  # (tracks,) bool: whether it would stand before the play's own, if equal
     allowed: np.ndarray  # (tracks,) bool: whether it may be recommended
     own: np.ndarray  # (p,): the track that was played
+    fit: np.ndarray  # (tracks,) float32: to the user's taste; 0 without a fold-in
 
     @classmethod
     def of(cls, sessions: Sessions, size: Blending) -> "Contest":
         """Gather the entries for rules with the sources, events and neighbours of `size`.
 
-        A weight of 0 leaves one of two sources out.
+        Of the sources one at least has lists; a weight of 0 leaves another out.
         """
         possible = sessions.near(size) | (sessions.offline_place < WEIGHED)
         plays = np.flatnonzero(possible & (sessions.at > 0))
@@ -43,6 +55,8 @@ class Contest:
         first = np.flatnonzero(np.diff(key[order], prepend=-1))
         track = key[order][first]
         row = track // n
+        folds_in = "fold_in" in size.weights()
+        fit = _fit(sessions, plays, row, track % n) if folds_in else np.zeros(len(row), np.float32)
         own = np.arange(len(plays)) * n + sessions.target[plays]
         out = [i * n + sessions.out(play).astype(np.int64) for i, play in enumerate(plays.tolist())]
         return cls(
@@ -54,12 +68,15 @@ class Contest:
             track < own[row],
             ~_among(track, np.concatenate([NONE, *out])),
             np.searchsorted(track, own),
+            fit,
         )
 
     def hits(self, rule: Blending) -> np.ndarray:
         """(p,) bool: which plays a weighted rule of this size would have hit."""
         worth, score = worth_of_kinds(rule), raised(self.score, rule.score_exponent)
         sums = np.add.reduceat(worth[self.kind] * score, self.first)
+        if "fold_in" in rule.weights():
+            sums += fitting(self.fit, rule)
         own = sums[self.own]
         better = (sums > own[self.row]) | (self.before & (sums == own[self.row]))
         ahead = np.bincount(self.row[better & self.allowed], minlength=len(own))
@@ -73,7 +90,7 @@ Entries = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # row, track, k
 def worth_of_kinds(rule: Blending) -> np.ndarray:
     """(kinds,) float64: by source and age, then by number of events and offline place."""
     weights, fading = rule.weights(), fadings(rule.half_life, rule.events)
-    near = [fading * weights.get(source, 0.0) for source in SOURCES]
+    near = [fading * weights.get(source, 0.0) for source in LISTED]
     seen = np.arange(1, rule.events + 1)[:, None]
     places = places_worth(rule.offline_half_place) * 2.0 ** (
         -seen / (rule.offline_half_life or np.inf)
@@ -89,7 +106,7 @@ def _neighbours(sessions: Sessions, plays: np.ndarray, size: Blending) -> Iterat
         found = sessions.events(play)[:events]
         track[i, : len(found)] = found
     row, age = np.nonzero(track >= 0)
-    for number, source in enumerate(SOURCES):
+    for number, source in enumerate(LISTED):
         if source in size.weights():
             lists = sessions.lists[source]
             places, counts = first_places(lists.offsets, track[row, age], size.neighbours)
@@ -107,8 +124,17 @@ def _offline(sessions: Sessions, plays: np.ndarray, events: int) -> Entries:
     row = np.repeat(np.arange(len(plays)), counts)
     place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     seen = np.minimum(sessions.at[plays], events)[row]
-    kind = (len(SOURCES) * events + (seen - 1) * WEIGHED + place).astype(np.int32)
+    kind = (len(LISTED) * events + (seen - 1) * WEIGHED + place).astype(np.int32)
     return row, np.concatenate([NONE, *found]), kind, np.ones(len(row), np.float32)
+
+
+def _fit(sessions: Sessions, plays: np.ndarray, row: np.ndarray, track: np.ndarray) -> np.ndarray:
+    """(tracks,) float32: how each track of a play, row by row, fits the user's taste."""
+    ends = np.searchsorted(row, np.arange(len(plays) + 1))
+    tracks = [track[slice(*bounds)] for bounds in pairwise(ends)]
+    pairs = zip(plays, tracks, strict=True)
+    found = [sessions.model.scores(sessions.tastes[play], own) for play, own in pairs]
+    return np.concatenate([np.empty(0, np.float32), *found])
 
 
 def _among(keys: np.ndarray, some: np.ndarray) -> np.ndarray:

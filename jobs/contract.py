@@ -182,6 +182,12 @@ SERVING_ARRAYS: dict[str, np.dtype[Any]] = {
     "next_played_offsets": np.dtype(np.int64),
     "next_played_items": np.dtype(np.int32),  # best first
     "next_played_scores": np.dtype(np.float32),
+    # the ALS vectors of tracks, as retrieval.NormOrder and Model have them
+    "als_items": np.dtype(np.int32),  # from the longest vector to the shortest
+    "als_places": np.dtype(np.int32),  # of each track in that order
+    "als_norms": np.dtype(np.float32),
+    "als_vectors": np.dtype(np.float32),  # one after the other
+    "als_gram": np.dtype(np.float32),  # row by row
 }
 
 

@@ -80,11 +80,8 @@ def blending(folder: Path) -> Blending:
         ) from None
 
 
-def manifest(folder: Path, release: str) -> dict[str, Any]:
-    """What the release holds, from which data and settings, and how good its lists were."""
-    chosen = settings.load(folder)
-    times = pc.min_max(contract.read(contract.LISTENS, folder, ["started_at"])["started_at"])
-    first, last = (times[name].as_py() for name in ("min", "max"))
+def description(folder: Path, release: str) -> dict[str, Any]:
+    """What the release's files hold."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         "id": release,
@@ -96,6 +93,15 @@ def manifest(folder: Path, release: str) -> dict[str, Any]:
             for table in contract.RELEASED
         },
         "serving": {name: str(dtype) for name, dtype in contract.SERVING_ARRAYS.items()},
+    }
+
+
+def manifest(folder: Path, release: str) -> dict[str, Any]:
+    """The files, from which data and settings they are, and how good the lists were."""
+    chosen = settings.load(folder)
+    times = pc.min_max(contract.read(contract.LISTENS, folder, ["started_at"])["started_at"])
+    first, last = (times[name].as_py() for name in ("min", "max"))
+    return description(folder, release) | {
         "metrics": contract.read_json(folder / contract.METRICS, made_by="jobs.evaluate"),
         "settings": vars(chosen) | {"blending": msgspec.to_builtins(blending(folder))},
         "data": {"first": first.isoformat(), "last": last.isoformat()},
@@ -122,7 +128,7 @@ def main() -> str:
         for name in IF_THERE:
             if (work / name).exists():
                 os.link(work / name, folder / name)
-        serving.pack(folder, settings.load(folder).heard)
+        serving.pack(folder, settings.load(folder))
         contract.write_json(folder / contract.MANIFEST, manifest(folder, release))
     point(work, release)
     size = sum(np.int64(path.stat().st_size) for path in (releases / release).rglob("*"))

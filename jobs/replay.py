@@ -9,9 +9,9 @@ among the first 10. Where heard tracks are excluded, a play of one is an event, 
 
 The rule and its numbers are chosen on windows/choose, by the mean of hit@10 after 1, 2 and 3 or
 more events, and reported on windows/report, beside a control: with each session's events exchanged
-for another user's, the blend should know nothing. Makes replay.json, whose "blending" goes into the
-release, and report/replay.html. Users with --plays plays together are drawn (with 20,000 to choose
-by), and of each the first 30 plays are foreseen.
+for another user's, the blend should know nothing of the session. Makes replay.json, whose
+"blending" goes into the release, and report/replay.html. Users with --plays plays together are
+drawn (with 30,000 to choose by), and of each the first 30 plays are foreseen.
 """
 
 import matplotlib.pyplot as plt
@@ -27,7 +27,7 @@ from jobs.contract import JobError
 from jobs.report import Page
 from jobs.sessions import K, Sessions
 
-MOST_CHOOSING = 20_000  # plays
+MOST_CHOOSING = 30_000  # plays
 
 
 def compare(played: Sessions, rule: Blending) -> dict[str, np.ndarray]:

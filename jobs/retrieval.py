@@ -3,6 +3,7 @@
 Pure functions of arrays; the jobs and the service share them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -170,3 +171,68 @@ def penalty_groups(penalties: np.ndarray) -> list[tuple[np.ndarray, float]]:
     """
     step = np.floor(np.log(penalties) / np.log(1.1)).astype(np.int64)
     return [(np.flatnonzero(step == value), 1.1 ** (value + 0.5)) for value in np.unique(step)]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A factorisation, and how users are folded in by what they have played so far.
+
+    gram (d, d) is the item vectors' own product; the settings are those of jobs.settings.
+    """
+
+    order: NormOrder
+    gram: np.ndarray
+    regularization: float
+    unobserved: float
+    exponent: float
+    repeats: float
+    half_life: float | None
+
+    def tastes(self, users: Sequence[np.ndarray]) -> np.ndarray:
+        """(users, d) vectors, each from a user's plays: rows of the model, oldest first."""
+        n = len(self.order.position)
+        found = [weights_of(plays, self.repeats, self.half_life) for plays in users]
+        places = [self.order.position[items] for items, _ in found]
+        known = [place < len(self.order.items) for place in places]
+        rows = csr_matrix(
+            (
+                np.concatenate([weights[k] for (_, weights), k in zip(found, known, strict=True)]),
+                np.concatenate([place[k] for place, k in zip(places, known, strict=True)]),
+                np.cumsum([0, *(np.count_nonzero(k) for k in known)]),
+            ),
+            (len(users), n),
+        )
+        settings = self.regularization, self.unobserved, self.exponent
+        return fold_in(rows, self.order.vectors, self.gram, *settings)
+
+    def scores(self, taste: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """(n,) float32: products of a vector (d,) and those of items (n,); unknown ones have 0."""
+        places = self.order.position[items]
+        known = places < len(self.order.items)
+        result = np.zeros(len(items), np.float32)
+        result[known] = self.order.vectors[places[known]] @ taste
+        return result
+
+    def nearest(
+        self, tastes: np.ndarray, k: int, heard: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k items that fit each taste best, none of heard (rows of the model): see top_k."""
+        ends = np.cumsum([0, *map(len, heard)])
+        marks = np.ones(ends[-1], np.float32)
+        shape = (len(tastes), len(self.order.position))
+        return top_k(tastes, self.order, k, csr_matrix((marks, np.concatenate(heard), ends), shape))
+
+
+def weights_of(
+    plays: np.ndarray, repeats: float, half_life: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The items of one user's plays (n,), oldest first, ascending, and what each says of taste.
+
+    The same as listens.Listens.weights: an item's count to the power `repeats`, halved with every
+    half_life plays since its last one.
+    """
+    items, last, counts = np.unique(plays[::-1], return_index=True, return_counts=True)
+    weights = counts.astype(np.float32) ** np.float32(repeats)
+    if half_life is not None:
+        weights *= np.exp2(-last / half_life).astype(np.float32)
+    return items, weights

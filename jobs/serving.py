@@ -1,6 +1,6 @@
 """The arrays of a release that the service maps into memory: serving/<name>.npy.
 
-`pack(folder, heard)` is called by jobs.publish once the parquet files of a release stand in
+`pack(folder, settings)` is called by jobs.publish once the parquet files of a release stand in
 `folder`. It reads them block by block; what it holds at a time is the ids, the offsets and a block.
 """
 
@@ -13,15 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from jobs import contract
+from jobs import als_model, contract
 from jobs.contract import JobError, Table
+from jobs.retrieval import Model
+from jobs.settings import Settings
 
 
-def pack(folder: Path, heard: str) -> None:
+def pack(folder: Path, chosen: Settings) -> None:
     """Write every array of contract.SERVING_ARRAYS; JobError where the tables disagree.
 
-    Where heard tracks are excluded (heard is "exclude", not "include"), a user's final list is
-    packed without them, so that the service need not look.
+    Where the settings exclude heard tracks, a user's final list is packed without them, so that
+    the service need not look.
     """
     tracks = np.sort(_column(contract.ITEMS, folder, "track_id"))
     listeners = _distinct(contract.LISTENS, folder, "user_id")
@@ -34,10 +36,26 @@ def pack(folder: Path, heard: str) -> None:
     top_items = _positions(tracks, top["track_id"].to_numpy(), contract.TOP_POPULAR)
     write(folder, "top_items", top_items)
     _write_history(folder, users, tracks)
-    unheard = _unheard(folder, len(tracks)) if heard == "exclude" else None
+    unheard = _unheard(folder, len(tracks)) if chosen.heard == "exclude" else None
     _write_lists(folder, contract.RECOMMENDATIONS, "recommendations", users, tracks, unheard)
     _write_lists(folder, contract.SIMILAR, "similar", tracks, tracks)
     _write_lists(folder, contract.NEXT_PLAYED, "next_played", tracks, tracks)
+    write_model(folder, als_model.load_model(folder, chosen), len(tracks))
+
+
+def write_model(folder: Path, model: Model, n: int) -> None:
+    """The ALS vectors of n tracks, in the order in which they are searched."""
+    order = model.order
+    if len(order.position) != n:
+        raise JobError(
+            f"{contract.ALS_MODEL} is of {len(order.position):,} tracks, {contract.ITEMS.file} "
+            f"of {n:,}: run python -m jobs.train_als again"
+        )
+    write(folder, "als_items", order.items)
+    write(folder, "als_places", order.position)
+    write(folder, "als_norms", order.norms)
+    write(folder, "als_vectors", order.vectors.ravel())
+    write(folder, "als_gram", model.gram.ravel())
 
 
 def write_names(folder: Path) -> None:

@@ -15,29 +15,34 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from api.blending import (
+    NO_TRACKS,
     RECENT_EVENTS,
     WEIGHED,
     Blending,
+    Fit,
+    Near,
     Neighbours,
     Tracks,
     blend,
     first_of,
+    fitting,
     in_growing_blocks,
     merge_neighbours,
     near,
     without,
 )
-from jobs import contract, holdout, listens, metrics
+from jobs import als_model, contract, holdout, listens, metrics, settings
 from jobs.holdout import COLD
 from jobs.listens import Listens
-from jobs.ranked import read_lists
-from jobs.retrieval import NOTHING
+from jobs.ranked import in_blocks, read_lists
+from jobs.retrieval import NOTHING, Model
 
 K = 10
-SOURCES = {"similar": contract.SIMILAR, "next_played": contract.NEXT_PLAYED}
+TABLES = {"similar": contract.SIMILAR, "next_played": contract.NEXT_PLAYED}
 LONGEST = 30  # plays of a session that are foreseen
 MOST_EVENTS = 10  # that bring neighbours, by any rule that is replayed
 FAR = np.iinfo(np.int32).max
+PLAYS_A_BLOCK = 1024
 SEED = 20
 
 
@@ -46,9 +51,11 @@ class Sessions:
     """Sessions, and which of their plays are foreseen; tracks are places in the sorted ids."""
 
     lists: dict[str, Neighbours]  # by source
+    model: Model
     top: Tracks
     tracks: list[Tracks]  # of each session, in the order played
     final: list[Tracks]  # the user's final list, best first; none of a cold user
+    history: list[Tracks]  # what the user has played before, oldest first
     heard: list[Tracks]  # what the user has heard before and may not be recommended, ascending
     kept_out: int  # how many last events may not be recommended either
     session: np.ndarray  # (plays,) int64
@@ -84,16 +91,53 @@ class Sessions:
         yield self.final[self.session[play]]
         yield from in_growing_blocks(self.top)
 
+    def brought(self, play: int, rule: Blending) -> tuple[Near, Fit | None]:
+        """What the events bring, and what tracks gain by fitting the user's taste."""
+        found = near(self.lists, self.events(play), rule)
+        if "fold_in" not in rule.weights():
+            return found, None
+        if rule.source != "fold_in":
+            taste = self.tastes[play]
+            return found, lambda tracks: fitting(self.model.scores(taste, tracks), rule)
+        tracks, scores = (part[play][: rule.neighbours] for part in self.nearest)
+        n = np.count_nonzero(tracks != NOTHING)
+        return Near(tracks[:n], fitting(scores[:n], rule)), None
+
     def online_list(self, play: int, rule: Blending) -> Tracks:
         """What the events bring, alone."""
-        merged = merge_neighbours(*near(self.lists, self.events(play), rule))
-        return without(merged, self.out(play))[:K]
+        found, fit = self.brought(play, rule)
+        return without(merge_neighbours(*found, fit=fit), self.out(play))[:K]
 
     def answer(self, play: int, rule: Blending) -> Tracks:
         """What the service would answer."""
-        events = self.events(play)
-        online = near(self.lists, events, rule)
-        return blend(online, self.offline(play), self.out(play), K, rule, len(events))
+        online, fit = self.brought(play, rule)
+        n_events = len(self.events(play))
+        return blend(online, self.offline(play), self.out(play), K, rule, n_events, fit)
+
+    @cached_property
+    def tastes(self) -> np.ndarray:
+        """(plays, d) vectors of the users, folded in with what they had played until then."""
+
+        def block(first: int, last: int) -> np.ndarray:
+            users = [
+                np.concatenate([self.history[self.session[play]], self.events(play)[::-1]])
+                for play in range(first, last)
+            ]
+            return self.model.tastes(users)
+
+        return np.concatenate([*in_blocks(block, len(self), PLAYS_A_BLOCK, "fold in")])
+
+    @cached_property
+    def nearest(self) -> tuple[np.ndarray, np.ndarray]:
+        """(plays, 100) tracks that fit best what was played until then, and how well."""
+
+        def block(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+            out = [self.out(play) for play in range(first, last)]
+            return self.model.nearest(self.tastes[first:last], contract.LIST_LENGTH, out)
+
+        blocks = [*in_blocks(block, len(self), PLAYS_A_BLOCK, "nearest")]
+        tracks, scores = map(np.concatenate, zip(*blocks, strict=True))
+        return tracks, scores
 
     @cached_property
     def offline_place(self) -> np.ndarray:
@@ -121,10 +165,15 @@ class Sessions:
         return result
 
     def near(self, rule: Blending) -> np.ndarray:
-        """(plays,) bool: whether the track is a neighbour of one of the events that count."""
+        """(plays,) bool: whether the track is among those that the events bring."""
         result = np.zeros(len(self), bool)
         for source in rule.weights():
-            result |= (self.near_place[source][:, : rule.events] < rule.neighbours).any(axis=1)
+            if source in self.lists:
+                places = self.near_place[source][:, : rule.events]
+                result |= (places < rule.neighbours).any(axis=1)
+            elif rule.source == source:
+                nearest = self.nearest[0][:, : rule.neighbours]
+                result |= (nearest == self.target[:, None]).any(axis=1)
         return result
 
     def hits(self, rule: Blending, alone: bool = False, name: str | None = None) -> np.ndarray:
@@ -139,6 +188,15 @@ class Sessions:
         for play in tqdm(plays, name, leave=False, disable=None if name else True):
             result[play] = self.target[play] in found(play, rule)
         return result
+
+    def parted(self) -> tuple["Sessions", "Sessions"]:
+        """Two thirds of the users' plays, and the plays of the others."""
+        others = self.session % 3 == 2
+        return self.of(~others), self.of(others)
+
+    def of(self, some: np.ndarray) -> "Sessions":
+        """The same sessions, of whose plays only some are foreseen: (plays,) bool."""
+        return replace(self, session=self.session[some], at=self.at[some])
 
     def exchanged(self) -> "Sessions":
         """The same with each session's events exchanged for those of one as long, or longer."""
@@ -171,10 +229,14 @@ def read(window: Path, heard: str, most: int) -> Sessions:
         foreseen &= _first_plays(later) & ~metrics.marked(known, later.user, later.item)
     known.sort_indices()
     return Sessions(
-        lists={name: _neighbours(table, window, past.track_ids) for name, table in SOURCES.items()},
+        lists={name: _neighbours(table, window, past.track_ids) for name, table in TABLES.items()},
+        model=als_model.load_model(window, settings.load(window)),
         top=np.searchsorted(past.track_ids, top).astype(np.int32),
         tracks=np.split(later.item, later.starts[1:-1]),
         final=[found[found != NOTHING] for found in final],
+        history=[
+            NO_TRACKS if r == COLD else past.item[slice(*past.starts[r : r + 2])] for r in row
+        ],
         heard=np.split(known.indices, known.indptr[1:-1]),
         kept_out=LONGEST if heard == "exclude" else RECENT_EVENTS,
         session=later.user[foreseen].astype(np.int64),

@@ -6,9 +6,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from jobs import contract, serving
+from jobs import contract, serving, settings
+from jobs.settings import Settings
 
 # a user's tracks or a track's neighbours, best first; with scores, or scored 1 / rank
 Lists = Mapping[int, Sequence[int] | Mapping[int, float]]
@@ -77,8 +79,12 @@ def make(
     for table, content in columns.items():
         arrays = [pa.array(content[field.name], field.type) for field in table.schema]
         contract.write(table, folder, pa.table(arrays, schema=table.schema))
-    serving.pack(folder, heard_rule)
-    write_manifest(folder, heard_rule, blending or {"rule": "alternate"})
+    vectors = np.random.default_rng(0).normal(size=(len(tracks), 4)).astype(np.float32)
+    np.savez(folder / contract.ALS_MODEL, item_factors=vectors)
+    chosen = Settings(heard=heard_rule, als_half_life=4, als_repeats=0.5)
+    settings.save(folder, chosen)
+    serving.pack(folder, chosen)
+    write_manifest(folder, chosen, blending or {"rule": "alternate"})
     if activate:
         point_current(work, Path(contract.RELEASES) / release_id)
     return folder
@@ -99,7 +105,7 @@ def _ranked(table: contract.Table, lists: Lists) -> dict[str, list[Any]]:
     return {name: [row[i] for row in rows] for i, name in enumerate(names)}
 
 
-def write_manifest(folder: Path, heard: str, blending: Mapping[str, Any]) -> None:
+def write_manifest(folder: Path, chosen: Settings, blending: Mapping[str, Any]) -> None:
     files = [f for f in folder.rglob("*") if f.is_file() and f.name != contract.MANIFEST]
     content = {
         "id": folder.name,
@@ -116,7 +122,7 @@ def write_manifest(folder: Path, heard: str, blending: Mapping[str, Any]) -> Non
         "schemas": {t.file: {f.name: str(f.type) for f in t.schema} for t in contract.RELEASED},
         "serving": {name: str(dtype) for name, dtype in contract.SERVING_ARRAYS.items()},
         "metrics": {},
-        "settings": {"heard": heard, "blending": dict(blending)},
+        "settings": vars(chosen) | {"blending": dict(blending)},
         "data": {"first": "2022-01-01", "last": "2022-12-31"},
     }
     contract.write_json(folder / contract.MANIFEST, content)

@@ -225,7 +225,7 @@ def test_the_top_list_is_read_only_as_far_as_needed():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"rule": "random"}, {"source": "all"}, {"events": 0}, {"neighbours": 101},
+        {"rule": "random"}, {"source": "any"}, {"events": 0}, {"neighbours": 101},
         {"half_life": 0.0}, {"half_life": -1.0}, {"similar_weight": -0.5},
         {"offline_half_place": 0},
         {"next_played_weight": 1e13}, {"next_played_weight": float("nan")}, {"unknown": 1},

@@ -117,6 +117,19 @@ def test_without_an_event_that_is_named_the_online_score_is_lower_or_gone(world,
         assert {*reason.events} <= {*events}
 
 
+def test_a_track_that_fits_the_taste_is_there_because_of_the_events(work):
+    with client_of(work, online_source="fold_in") as client:
+        before = client.recs(16)
+        client.put(16, UNKNOWN)
+        assert client.recs(16) == before
+        client.put(16, 5, 7)
+        reasons = client.answer("/recommendations", user_id=16, explain="true")["reasons"]
+        online = [reason for reason in reasons if reason["sources"]]
+        assert {tuple(reason["sources"]) for reason in online} == {("fold_in",)}
+        assert any(reason["events"] for reason in online)
+        assert all({*reason["events"]} <= {5, 7} for reason in reasons)
+
+
 def test_places_are_those_in_the_final_and_in_the_top_list(world):
     recommender, *_ = world
     for user in range(5):

@@ -10,7 +10,8 @@ from scipy.sparse import csr_matrix, random_array
 from threadpoolctl import threadpool_limits
 
 from jobs import train_als
-from jobs.retrieval import NOTHING, NormOrder, fold_in, penalty_groups, row_penalties, top_k
+from jobs.listens import Listens
+from jobs.retrieval import NOTHING, Model, NormOrder, fold_in, penalty_groups, row_penalties, top_k
 from jobs.settings import Settings
 
 
@@ -170,6 +171,50 @@ def test_a_user_folded_in_does_not_depend_on_the_users_beside():
     every = fold_in(weights, items, *penalty)
     for some in (np.arange(0, 60, 7), np.arange(5)):
         assert np.array_equal(fold_in(csr_matrix(weights[some]), items, *penalty), every[some])
+
+
+def folding_model(seed: int, half_life: float | None) -> Model:
+    items = np.random.default_rng(seed).normal(0, 0.3, (80, 16)).astype(np.float32)
+    items[::7] = 0
+    return Model(NormOrder.of(items), items.T @ items, 0.02, 0.1, 1.0, 0.5, half_life)
+
+
+@settings(deadline=None)
+@given(
+    users=st.lists(st.lists(st.integers(0, 79), max_size=12), min_size=1, max_size=8),
+    half_life=st.sampled_from([None, 2.0]),
+)
+def test_a_user_alone_is_folded_in_as_the_jobs_fold_in_many(users, half_life):
+    model = folding_model(1, half_life)
+    listened = Listens(
+        np.cumsum([0, *(len(plays) for plays in users)]),
+        np.array([item for plays in users for item in plays], np.int32),
+        np.zeros(sum(map(len, users)), np.uint32),
+        np.arange(len(users)),
+        np.arange(80),
+    )
+    items = np.zeros((80, 16), np.float32)
+    items[model.order.items] = model.order.vectors
+    weights = listened.weights(model.repeats, half_life)
+    weights.data[~items.any(axis=1)[weights.indices]] = 0  # what the model doesn't know
+    weights.eliminate_zeros()
+    together = fold_in(weights, items, model.gram, 0.02, 0.1, 1.0)
+    for plays, expected in zip(users, together, strict=True):
+        alone = model.tastes([np.array(plays, np.int32)])[0]
+        np.testing.assert_allclose(alone, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_nearest_items_are_those_of_the_largest_product_and_none_is_heard():
+    model = folding_model(2, None)
+    plays, heard = np.array([3, 5, 3, 8]), np.array([3, 5, 8, 9])
+    tastes = model.tastes([plays])
+    found, scores = model.nearest(tastes, 20, [heard])
+    np.testing.assert_allclose(model.scores(tastes[0], found[0]), scores[0], rtol=1e-5)
+    assert model.scores(tastes[0], np.array([0, 7])).tolist() == [0, 0]  # unknown to the model
+    every = tastes[0] @ model.order.vectors.T
+    best = [i for i in model.order.items[np.argsort(-every, kind="stable")] if i not in heard]
+    assert found[0].tolist() == best[:20]
+    assert (np.diff(scores[0]) <= 0).all()
 
 
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):

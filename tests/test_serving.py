@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import contract, serving
+from jobs import contract, serving, settings
 from jobs.contract import JobError
 from tests import releases
 
@@ -73,7 +73,7 @@ def test_lists_cut_by_blocks_of_any_size_are_the_same(folder, monkeypatch):
     batches = contract.batches
     for rows in (1, 2, 3):
         monkeypatch.setattr(contract, "batches", lambda *args, n=rows: batches(*args, n))
-        serving.pack(folder, "exclude")
+        serving.pack(folder, settings.load(folder))
         assert {path.name: path.read_bytes() for path in (folder / "serving").iterdir()} == whole
 
 
@@ -81,14 +81,14 @@ def test_lists_that_are_out_of_order_are_refused(folder):
     table = contract.read(contract.RECOMMENDATIONS, folder)
     contract.write(contract.RECOMMENDATIONS, folder, table.take(pa.array([1, 0, 2])))
     with pytest.raises(JobError, match=r"recommendations.parquet is not sorted by user_id, rank"):
-        serving.pack(folder, "exclude")
+        serving.pack(folder, settings.load(folder))
 
 
 def test_a_track_that_items_lacks_is_refused(folder):
     items = contract.read(contract.ITEMS, folder)
     contract.write(contract.ITEMS, folder, items.slice(0, 3))
     with pytest.raises(JobError, match=r"has the id 40, which items.parquet lacks"):
-        serving.pack(folder, "exclude")
+        serving.pack(folder, settings.load(folder))
 
 
 def test_names_stand_beside_their_tracks(tmp_path):

@@ -1,0 +1,106 @@
+"""A release of random lists, in any size: to see how the service starts and answers with it.
+
+    python -m jobs.sample_release --work DIR [--users 1373221] [--tracks 1000000]
+
+Makes DIR/releases/sample and lets DIR/current point to it: 100 recommendations a user, 100 similar
+and 100 next tracks a track, histories as long as those of a real service. The arrays that the
+service maps are whole; the tables beside them are empty, as the service doesn't read them.
+"""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from tqdm import tqdm
+
+from api.blending import Blending
+from jobs import command, contract, publish, serving
+from jobs.als_model import fold_in_model
+from jobs.contract import LIST_LENGTH, JobError
+from jobs.retrieval import Model
+from jobs.settings import Settings
+
+SEED = 20
+ROWS_A_BLOCK = 50_000
+MEDIAN_HISTORY, SPREAD = 54, 1.46  # of the listens of a user, and of their logarithm
+LONGEST_HISTORY = 16_637
+RELEASE = "sample"
+
+
+def write_lists(rng: np.random.Generator, folder: Path, name: str, rows: int, n: int) -> None:
+    """A list of random tracks (of n) for each row, none twice, with falling scores."""
+    length = min(LIST_LENGTH, n)
+    scores = np.geomspace(1, 0.05, length, dtype=np.float32)
+    with serving.array(folder, f"{name}_items") as append:
+        for start in tqdm(range(0, rows, ROWS_A_BLOCK), name, leave=False, disable=None):
+            size = (min(ROWS_A_BLOCK, rows - start), 1)
+            first, step = rng.integers(0, n, size), rng.integers(1, max(n // length, 2), size)
+            append(((first + step * np.arange(length)) % n).ravel())
+    serving.write(folder, f"{name}_offsets", np.arange(rows + 1) * length)
+    if f"{name}_scores" in contract.SERVING_ARRAYS:
+        with serving.array(folder, f"{name}_scores") as append:
+            for start in range(0, rows, ROWS_A_BLOCK):
+                append(np.tile(scores, min(ROWS_A_BLOCK, rows - start)))
+
+
+def write_history(rng: np.random.Generator, folder: Path, users: int, n: int) -> None:
+    """Random listens of each user, as many as people have."""
+    lengths = rng.lognormal(np.log(MEDIAN_HISTORY), SPREAD, users).astype(np.int64)
+    lengths = lengths.clip(1, LONGEST_HISTORY)
+    with serving.array(folder, "history_items") as append:
+        for start in tqdm(range(0, users, ROWS_A_BLOCK), "history", leave=False, disable=None):
+            append(rng.integers(0, n, lengths[start : start + ROWS_A_BLOCK].sum()))
+    serving.write(folder, "history_offsets", serving.offsets(lengths))
+
+
+def random_model(rng: np.random.Generator, n: int) -> Model:
+    """Vectors of random directions; their lengths differ as those of popular and rare tracks do."""
+    vectors = rng.standard_normal((n, Settings.als_factors), np.float32)
+    vectors *= rng.lognormal(-4, 1, (n, 1)).astype(np.float32)
+    return fold_in_model(vectors, Settings())
+
+
+def write_release(folder: Path, users: int, tracks: int) -> None:
+    """Everything but the manifest; track ids leave gaps, user ids don't."""
+    rng = np.random.default_rng(SEED)
+    track_ids = 26 + np.arange(tracks) * 100
+    serving.write(folder, "track_ids", track_ids)
+    serving.write(folder, "track_texts", serving.texts(track_ids))
+    serving.write(folder, "user_ids", np.arange(users))
+    serving.write(folder, "top_items", rng.permutation(tracks))
+    write_history(rng, folder, users, tracks)
+    serving.write(folder, "names_offsets", np.zeros(tracks + 1))
+    serving.write(folder, "names_items", np.empty(0))
+    serving.write_model(folder, random_model(rng, tracks), tracks)
+    write_lists(rng, folder, "recommendations", users, tracks)
+    write_lists(rng, folder, "similar", tracks, tracks)
+    write_lists(rng, folder, "next_played", tracks, tracks)
+    for table in contract.RELEASED:
+        contract.write(table, folder, table.schema.empty_table())
+
+
+def manifest(folder: Path) -> dict[str, object]:
+    """What the service asks of it."""
+    blending = Blending("weighted", "both", events=5, neighbours=50, offline_half_life=4)
+    chosen = vars(Settings()) | {"blending": msgspec.to_builtins(blending)}
+    return publish.description(folder, RELEASE) | {"settings": chosen}
+
+
+def main() -> str:
+    """Make the release."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--users", type=int, default=1_373_221)
+    parser.add_argument("--tracks", type=int, default=1_000_000)
+    args = parser.parse_args()
+    for name in ("users", "tracks"):
+        if getattr(args, name) < 1:
+            raise JobError(f"--{name} is {getattr(args, name)}: expected at least 1")
+    with publish.new_folder(args.work / contract.RELEASES, RELEASE) as folder:
+        write_release(folder, args.users, args.tracks)
+        contract.write_json(folder / contract.MANIFEST, manifest(folder))
+    publish.point(args.work, RELEASE)
+    return f"{args.users:,} users and {args.tracks:,} tracks in {args.work / contract.CURRENT}"
+
+
+if __name__ == "__main__":
+    command.run(main)
