@@ -178,11 +178,11 @@ def surely_better(hit: np.ndarray, other: np.ndarray, played: Sessions) -> bool:
 def choose(played: Sessions) -> tuple[Blending, pd.DataFrame]:
     """The best rule on some sessions, and all that were compared, the offline list too.
 
-    Where no session has an event before a play, that is the default.
+    Where too few sessions have an event before a play, that is the default.
     """
-    if not (played.at > 0).any():
-        return Blending(), pd.DataFrame()
     played, others = played.parted()
+    if not ((played.at > 0).any() and (others.at > 0).any()):
+        return Blending(), pd.DataFrame()
     offline = (goodness(played.offline_place < K, played.at), Blending(rule="offline"))
     with tqdm(desc="replay choose", unit=" rules", leave=False, disable=None) as progress:
         rules = [Blending(source=source) for source in get_args(Source)]
