@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from api.answers import Reason
-from api.blending import Near, Tracks
+from api.blending import WEIGHED, Near, Tracks
 from api.catalog import Catalog
 
 Events = tuple[int, ...]  # item ids, newest first
@@ -24,7 +24,8 @@ def reasons(
 ) -> list[Reason]:
     """A reason for each track of the answer to the user of a row who has had these events."""
     final = {track: rank for rank, track in enumerate(catalog.final(row).tolist(), 1)}
-    reach = len(answer) + len(final) + len(catalog.history(row)) + len(events)
+    competing = max(len(answer), WEIGHED) + len(final)
+    reach = competing + len(catalog.history(row)) + len(events)  # as far as the top list was read
     top = {track: rank for rank, track in enumerate(catalog.top(reach).tolist(), 1)}
     online = catalog.blending.rule != "offline" and len(events) > 0
     sources = catalog.blending.weights() if online else {}

@@ -96,6 +96,8 @@ class Recommender:
         """The list of `answer`, and a reason for each of its tracks; takes much longer."""
         catalog = self.catalog
 
+        tracks = self.recommended(row, k, events)
+
         def bring(events: Events, source: str) -> Near:
             played, rule = catalog.positions(events), catalog.blending
             if source in LISTED:
@@ -103,10 +105,11 @@ class Recommender:
             found, fit = self.brought(row, played, rule)
             if fit is None:
                 return found
-            fits = Near(tracks := np.unique(found.tracks), fit(tracks))
+            offline = tracks if rule.rule == "weighted" else NO_TRACKS  # competes there as well
+            gains = fit(competing := np.union1d(found.tracks, offline))
+            fits = Near(competing[gains > 0], gains[gains > 0])
             return fits if source else together([found, fits])
 
-        tracks = self.recommended(row, k, events)
         return catalog.text(tracks), reasons(catalog, row, tracks, events, bring)
 
     def online(self, row: int, k: int, n: int, events: Events) -> Tracks:

@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 
 from api.events import Events
-from api.journal import PATIENCE, Busy, Journal, JournalError
+from api.journal import PATIENCE, Busy, Journal
 from api.known import Known
 
 logger = logging.getLogger("api")
@@ -28,7 +28,7 @@ class Recorder:
         self, journal: Journal, per_user: int, max_users: int, in_thread: bool = False
     ) -> None:
         self.events = Events(per_user, max_users, self._recall)
-        self.problem: str | None = None  # why the journal can't be used just now
+        self._problems: dict[str, str] = {}  # why the journal can't be used, by the task
         self._journal = journal
         self._per_user = per_user
         self._in_thread = in_thread
@@ -39,16 +39,22 @@ class Recorder:
         self._commit: asyncio.Task[None] | None = None  # the one that goes on in a thread
         self._recalled: set[int] = set()  # users, meanwhile
         self._rounds: asyncio.Task[None] | None = None
-        self._unsaved = True  # since the last checkpoint
+        self._unsaved = False  # since the last checkpoint
+        self._looked = asyncio.Event()  # for the first time
+
+    @property
+    def problem(self) -> str | None:
+        """Why the journal can't be used just now."""
+        return next(iter(self._problems.values()), None)
 
     async def start(self) -> None:
         """Open the journal and learn who has events there; of a broken one the log tells.
 
         With a large journal that goes on while requests are answered: anyone may have events then.
         """
-        learning = asyncio.create_task(self._learn())
-        await asyncio.wait([learning], timeout=HEAD_START)
-        self._rounds = asyncio.create_task(self._make_rounds(learning))
+        self._rounds = asyncio.create_task(self._make_rounds())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._looked.wait(), HEAD_START)
 
     async def stop(self) -> None:
         """Commit what is waiting, and close the journal."""
@@ -114,24 +120,27 @@ class Recorder:
                 self.events.put(user_id, item_id)
             self._known.add(user_id)
         self._unsaved = True
-        if self.problem:
-            self.problem = None
-            logger.warning("The journal works again")
+        self._mended("put")
         for done in waiting:
             if not done.done():  # its request may have been cancelled
                 done.set_result(None)
 
     def _refuse(self, waiting: list[asyncio.Future[None]], error: Exception) -> None:
-        self._note(error)
+        self._note("put", error)
         for done in waiting:
             if not done.done():
                 done.set_exception(error)
 
-    def _note(self, error: Exception) -> None:
-        """Let the state show what is wrong, and log it once."""
-        if self.problem != str(error):
-            self.problem = str(error)
-            logger.error("No event can be stored: %s", error)
+    def _note(self, task: str, error: Exception) -> None:
+        """Let the state show what went wrong with a task, and log it once."""
+        if self._problems.get(task) != str(error):
+            self._problems[task] = str(error)
+            logger.error("Events may not be stored: %s", error)
+
+    def _mended(self, task: str) -> None:
+        """Let the state show that a task went well."""
+        if self._problems.pop(task, None):
+            logger.warning("The journal works again")
 
     def _may_have_events(self, user_id: int) -> bool:
         """Whether the user may have events in the journal."""
@@ -145,11 +154,9 @@ class Recorder:
             self._recalled.add(user_id)
         return self._journal.last(user_id, self._per_user)
 
-    async def _make_rounds(self, learning: "asyncio.Task[None]") -> None:
-        """Now and then bring to the disk what was written, and see what others have written."""
-        await learning
+    async def _make_rounds(self) -> None:
+        """Learn who has events; then now and then see what others wrote, and save what we did."""
         while True:
-            await asyncio.sleep(REST)
             try:
                 if not self._knows_all:
                     await self._learn()
@@ -159,16 +166,16 @@ class Recorder:
                 if self._unsaved:
                     self._unsaved = False
                     await asyncio.to_thread(self._journal.checkpoint)
-            except JournalError as error:
-                self._note(error)
+            except Exception as error:
+                self._note("round", error)
+            else:
+                self._mended("round")
+            self._looked.set()
+            await asyncio.sleep(REST)
 
     async def _learn(self) -> None:
         """Learn who has events in the journal."""
-        try:
-            users = await asyncio.to_thread(self._journal.users)
-        except JournalError as error:
-            self._note(error)
-            return
+        users = await asyncio.to_thread(self._journal.users)
         for block in np.array_split(users, len(users) // AT_A_TIME + 1):
             self._known.add_all(block)
             await asyncio.sleep(0)

@@ -1,12 +1,13 @@
 """What `explain=true` says of a track is true."""
 
 from random import Random
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.blending import RECENT_EVENTS
+from api.blending import RECENT_EVENTS, Source
 from api.catalog import Catalog
 from api.recommender import Recommender
 from tests import releases
@@ -142,3 +143,21 @@ def test_places_are_those_in_the_final_and_in_the_top_list(world):
                 assert (reason.final_rank, reason.top_rank) == (final.index(track) + 1, None)
             else:
                 assert (reason.final_rank, reason.top_rank) == (None, top.index(track) + 1)
+
+
+@pytest.mark.parametrize("source", get_args(Source))
+@pytest.mark.parametrize("rule", ["alternate", "weighted"])
+def test_each_source_explains_what_it_brings(work, rule, source):
+    chosen = {"rule": rule, "source": source}
+    recommender = Recommender(Catalog(work / "releases" / "first", chosen), RECENT_EVENTS)
+    catalog, events = recommender.catalog, (50, 7, 50, UNKNOWN)
+    for user in (47, 9):
+        row = catalog.row(user)
+        text, reasons = recommender.explained(row, 20, events)
+        assert text == recommender.answer(row, 20, events).text
+        brought = [reason for reason in reasons if reason.sources]
+        assert brought and any(reason.events for reason in brought)
+        for reason in reasons:
+            assert reason.final_rank or reason.top_rank or reason.sources
+            assert {*reason.sources} <= catalog.blending.weights().keys()
+            assert {*reason.events} <= {*events} - {UNKNOWN}
