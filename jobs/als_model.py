@@ -36,13 +36,18 @@ def _read(work: Path, name: str) -> np.ndarray:
     return factors
 
 
+def item_factors(work: Path) -> np.ndarray:
+    """(items, d): the item factors of WORK's model."""
+    return _read(work, "item_factors")
+
+
 def _again(work: Path) -> str:
     return f"run python -m jobs.train_als --work {work}"
 
 
 def load_model(work: Path, chosen: Settings) -> Model:
     """WORK's model as users are folded in with it."""
-    return fold_in_model(_read(work, "item_factors"), chosen)
+    return fold_in_model(item_factors(work), chosen)
 
 
 def fold_in_model(items: np.ndarray, chosen: Settings) -> Model:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.sparse import csr_matrix, diags_array
 
-from jobs import als_model, contract, listens, settings
+from jobs import als_model, contract, listens, settings, windows
 from jobs.contract import LIST_LENGTH
 from jobs.listens import RECENT, SECONDS_A_DAY, Listens
 from jobs.ranked import (
@@ -50,6 +50,7 @@ class Past:
     directly: csr_matrix  # followers that came right after
     artists: csr_matrix  # (items, artists): 1 / number of the track's artists
     genres: csr_matrix  # (items, genres), rows of unit length
+    users_share: float  # of all users, in the sample that the folder is of
 
     @classmethod
     def read(cls, work: Path) -> "Past":
@@ -74,6 +75,7 @@ class Past:
             directly,
             _scale_rows(artists, 1 / np.maximum(artists.getnnz(axis=1), 1)),
             _scale_rows(genres, 1 / np.sqrt(np.maximum(genres.getnnz(axis=1), 1))),
+            windows.users_share(work),
         )
 
     @cached_property
@@ -98,10 +100,13 @@ class Past:
 
     @cached_property
     def item_features(self) -> dict[str, np.ndarray]:
-        """What is known of each track as a whole: (items,) float32 each."""
+        """What is known of each track as a whole: (items,) float32 each.
+
+        Plays are those that all users would have: a sample's are multiplied.
+        """
         data, n = self.data, self.data.shape[1]
         end = data.at.max()
-        plays = np.bincount(data.item, minlength=n)
+        plays = np.bincount(data.item, minlength=n) / self.users_share
         first, last = np.full(n, end), np.full(n, data.at.min())
         np.minimum.at(first, data.item, data.at)
         np.maximum.at(last, data.item, data.at)
@@ -112,7 +117,7 @@ class Past:
         }
         for share in HORIZONS:
             recent = data.at >= np.quantile(data.at, 1 - share)
-            late = np.bincount(data.item[recent], minlength=n)
+            late = np.bincount(data.item[recent], minlength=n) / self.users_share
             result[f"item_plays_last_{share:.0%}"] = np.log1p(late)
             result[f"item_trend_{share:.0%}"] = np.log((late + 1) / (plays * share + 1))
         return {name: values.astype(np.float32) for name, values in result.items()}

@@ -51,16 +51,16 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "explore": ((*LISTENS, "quarantine.parquet"), ("report/explore.html",)),
     "windows": (LISTENS, _in(WINDOWS, *LISTENS, "holdout.parquet", "split.json")),
     "tune": (
-        _in(("train", "choose"), *LISTENS, "holdout.parquet"),
+        ("listens.parquet", *_in(("train", "choose"), *LISTENS, "holdout.parquet")),
         ("settings.json", *_in(WINDOWS, "settings.json")),
     ),
     "top_popular": (CHOSEN, ("top_popular.parquet",)),
-    "train_als": (CHOSEN, ("als_model.npz",)),
+    "train_als": ((*CHOSEN, *_in(("report",), "als_model.npz")), ("als_model.npz",)),
     "personal_als": ((*CHOSEN, "als_model.npz"), ("personal_als.parquet",)),
     "similar": (("users.parquet", "items.parquet", "als_model.npz"), ("similar.parquet",)),
     "next_played": (CHOSEN, ("next_played.parquet", "followers.parquet")),
     "rank": (
-        (*PAST, *_in(WINDOWS, *PAST, "holdout.parquet")),
+        (*PAST, *_in(WINDOWS, *PAST, "holdout.parquet", "split.json")),
         (
             *("recommendations.parquet", "ranking.json"),
             *_in(("choose", "report"), "recommendations.parquet"),
@@ -68,8 +68,8 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "evaluate": (
         (
-            *_in(("choose", "report"), *PAST, "holdout.parquet"),
-            *_in(("report",), "split.json", "recommendations.parquet"),
+            *_in(("choose", "report"), *PAST, "holdout.parquet", "split.json"),
+            *_in(("report",), "recommendations.parquet"),
             "ranking.json",
         ),
         ("metrics.json", "report/evaluation.html"),

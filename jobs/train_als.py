@@ -6,11 +6,14 @@ Makes als_model.npz, by implicit's solver and in implicit's own format:
 `implicit.cpu.als.AlternatingLeastSquares.load("data/als_model.npz")`. The penalty of a row grows
 with its weights (Rendle et al. 2021, see retrieval.row_penalties); implicit knows one for all rows,
 so the file has the mean of the users'. A pair weighs its plays to a power, and less the longer ago
-the last of them is, where the settings say so. Tracks without a listen keep a zero vector.
+the last of them is, where the settings say so. Tracks without a listen keep a zero vector. What is
+trained on all the data starts from the tracks' vectors of the window "report", if there are any,
+and needs fewer epochs.
 """
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from implicit.cpu._als import least_squares_cg
@@ -18,12 +21,13 @@ from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
-from jobs import command, contract, listens, settings
+from jobs import als_model, command, contract, listens, settings
 from jobs.listens import Listens
 from jobs.retrieval import penalty_groups, row_penalties
 from jobs.settings import Settings
 
 SEED = 20
+EPOCHS_MORE = 4  # where there are factors to start from
 WORTH_THREADS = 30_000  # listens: with fewer, threads wait for each other longer than they work
 
 
@@ -37,21 +41,27 @@ def factorise(
     chosen: Settings,
     threads: int,
     after_epoch: Callable[[np.ndarray, np.ndarray], None] | None = None,
+    start: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """User (users, d) and item (items, d) factors, float32, of a matrix of weights of plays.
 
     Every epoch solves all rows of one side, then of the other; rows of near penalties go together.
-    after_epoch sees the factors as they are by then.
+    after_epoch sees the factors as they are by then. start (items, d) are item factors to start
+    from; those that are zero there start at random, as all do without it.
     """
     rng = np.random.default_rng(SEED)
     deviation = 0.1 / np.sqrt(chosen.als_factors)
     users, items = (
         rng.normal(0, deviation, (n, chosen.als_factors)).astype(np.float32) for n in weights.shape
     )
+    if start is not None:
+        known = start.any(axis=1)
+        items[known] = start[known]
     items[weights.getnnz(axis=0) == 0] = 0
+    epochs = chosen.als_epochs if start is None else min(EPOCHS_MORE, chosen.als_epochs)
     user_groups = _groups(weights, chosen)
     item_groups = _groups(weights.T.tocsr(), chosen)
-    for _ in tqdm(range(chosen.als_epochs), "train_als epochs", leave=False, disable=None):
+    for _ in tqdm(range(epochs), "train_als epochs", leave=False, disable=None):
         _solve(user_groups, users, items, threads)
         _solve(item_groups, items, users, threads)
         if after_epoch is not None:
@@ -92,13 +102,23 @@ def _solve(
         factors[rows] = part
 
 
+def start_of(work: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """The item factors that the window "report" ended with, if it has any of that shape."""
+    window = work / "windows" / "report"
+    if not (window / contract.ALS_MODEL).exists():
+        return None
+    items = als_model.item_factors(window)
+    return items if items.shape == shape else None
+
+
 def main() -> str:
     """Make als_model.npz."""
     work = command.parser(__doc__).parse_args().work
     chosen, data = settings.load(work), listens.load(work)
     threads = os.cpu_count() or 1
     weights = training_weights(data, chosen)
-    users, items = factorise(weights, chosen, threads)
+    start = start_of(work, (weights.shape[1], chosen.als_factors))
+    users, items = factorise(weights, chosen, threads, start=start)
     model = AlternatingLeastSquares(
         factors=chosen.als_factors,
         regularization=float(_penalties(weights, chosen).mean()),

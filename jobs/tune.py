@@ -32,6 +32,7 @@ from jobs.train_als import factorise, training_weights
 
 MOST_LISTENS = {"quick": 200_000, "full": 2_000_000}
 MOST_USERS = {"quick": 1_000, "full": 20_000}
+LARGE = 20_000_000  # listens, above which ALS has fewer factors
 SEED = 20
 K = 10
 MARGIN = 1.003  # a step has to gain that much, or it is noise
@@ -213,7 +214,8 @@ def main() -> str:
     parser.add_argument("--tune", choices=["off", "quick", "full"], default="quick")
     parser.add_argument("--heard", choices=["exclude", "include"], default="exclude")
     args = parser.parse_args()
-    chosen = Settings(heard=args.heard)
+    large = contract.n_rows(contract.LISTENS, args.work) > LARGE
+    chosen = Settings(heard=args.heard, als_factors=64 if large else Settings.als_factors)
     windows = [args.work / "windows" / name for name in contract.WINDOWS]
     log: list[str] = []
     if args.tune != "off":

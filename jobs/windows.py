@@ -27,11 +27,14 @@ from jobs import command, contract, listens
 from jobs.contract import JobError
 from jobs.listens import SECONDS_A_DAY, Listens
 
+SPLIT = "split.json"
 FEWEST_LISTENS = 3  # of a user from whom "user" holds something out
 SHORT_LIFE = 0.02  # of the data's span: users who come once
 FEWEST_KNOWN = 0.5  # of the holdout's users should have a past
 MOST_DAYS = 36_500  # of a gap
 BRIEF_TRACKS = 0.2  # of the data's span: tracks that come and go
+MOST_LISTENS = 20_000_000
+SEED = 20
 SHARE, SMALLEST_SHARE = 0.1, 0.01  # of the listens, held out by a window
 
 
@@ -113,26 +116,52 @@ def choose_share(data: Listens, split: str) -> float:
     return float(np.clip(life / 2, SMALLEST_SHARE, SHARE))
 
 
+def sample(data: Listens) -> np.ndarray:
+    """(users,) bool: those that the windows are made of."""
+    n = data.shape[0]
+    kept = int(n * min(1, MOST_LISTENS / max(len(data.item), 1)))
+    result = np.zeros(n, bool)
+    result[np.random.default_rng(SEED).permutation(n)[: max(kept, 1)]] = True
+    return result
+
+
+def users_share(folder: Path) -> float:
+    """The share of all users that a window has, or 1 for a folder that is no window."""
+    path = folder / SPLIT
+    if not path.exists():
+        return 1.0
+    return float(contract.read_json(path, made_by="jobs.windows")["users"])
+
+
 def write_window(
-    work: Path, name: str, data: Listens, window: Window, facts: dict[str, Any]
+    work: Path,
+    name: str,
+    sampled: np.ndarray,
+    data: Listens,
+    window: Window,
+    facts: dict[str, Any],
 ) -> None:
-    """Make the window's folder: listens, users, items and holdout."""
+    """Make the window's folder: listens, users, items and holdout.
+
+    sampled (listens of WORK,) bool marks those that data and window are of.
+    """
     folder = work / "windows" / name
     folder.mkdir(parents=True, exist_ok=True)
     with (
         contract.writer(contract.LISTENS, folder) as keep,
         contract.writer(contract.HOLDOUT, folder) as hold,
     ):
-        start = 0
+        seen = start = 0
         for batch in contract.batches(contract.LISTENS, work, contract.LISTENS.schema.names):
-            rows = slice(start, start + len(batch))
-            table = pa.Table.from_batches([batch])
+            among = sampled[seen : seen + len(batch)]
+            table = pa.Table.from_batches([batch]).filter(pa.array(among))
+            rows = slice(start, start + len(table))
             keep(table.filter(pa.array(window.past[rows])))
             hold(table.filter(pa.array(window.holdout[rows])))
-            start += len(batch)
+            seen, start = seen + len(batch), rows.stop
     _write_users(folder, data, window.past)
     _link(work / contract.ITEMS.file, folder / contract.ITEMS.file)
-    contract.write_json(folder / "split.json", facts | {"cut": window.cut})
+    contract.write_json(folder / SPLIT, facts | {"cut": window.cut})
 
 
 def _write_users(folder: Path, data: Listens, past: np.ndarray) -> None:
@@ -165,7 +194,9 @@ def main() -> str:
         raise JobError(f"--share is {args.share}: expected more than 0 and at most 0.25")
     if not 0 <= args.gap <= MOST_DAYS:
         raise JobError(f"--gap is {args.gap}: expected 0 to {MOST_DAYS:,} days")
-    data = listens.load(args.work)
+    whole = listens.load(args.work)
+    users = sample(whole)
+    data = whole if users.all() else whole.of_users(np.flatnonzero(users))
     split, reason = choose_split(data, args.split, args.share or SHARE, args.gap)
     share = args.share or choose_share(data, split)
     if split == "user" and args.gap:
@@ -182,10 +213,13 @@ def main() -> str:
                 f"there are {len(data.user):,} listens; give more of them, or another --split"
             )
     facts = {"split": split, "reason": reason, "share": share, "gap_days": args.gap}
+    facts["users"] = float(users.mean())  # of all, in the sample
+    sampled = np.repeat(users, np.diff(whole.starts))
     for name, window in named.items():
-        write_window(args.work, name, data, window, facts)
+        write_window(args.work, name, sampled, data, window, facts)
     held = ", ".join(f"{name} {int(window.holdout.sum()):,}" for name, window in named.items())
-    return f"{split} split ({reason}); listens held out: {held}"
+    some = "" if users.all() else f" of a sample of {users.mean():.1%} of the users"
+    return f"{split} split ({reason}); listens{some} held out: {held}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The jobs that make lists, each on a table whose answer can be seen."""
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -97,6 +98,23 @@ def test_implicit_recalculates_a_user_as_it_is_folded_in(board):
     ours = fold_in(pairs, items, items.T @ items, *penalty)  # every user has as many plays
     theirs = model.recalculate_user(np.arange(N), pairs)
     np.testing.assert_allclose(theirs, ours, atol=2e-3)  # penalties differ by up to 5 %
+
+
+def test_training_on_all_the_data_goes_on_where_the_report_window_ended(board, tmp_path):
+    save_listens(tmp_path, CHECKERBOARD)
+    settings.save(tmp_path, Settings(als_factors=8))
+    window = tmp_path / "windows" / "report"
+    window.mkdir(parents=True)
+    factors = [als_model.item_factors(board)]
+    for _ in range(3):
+        np.savez(window / contract.ALS_MODEL, item_factors=factors[-1])
+        run("train_als", tmp_path)
+        factors.append(als_model.item_factors(tmp_path))
+    moves = [np.abs(after - before).max() for before, after in pairwise(factors)]
+    assert moves[2] < moves[0] < np.abs(factors[0]).max() / 10
+    np.savez(window / contract.ALS_MODEL, item_factors=factors[0][:, :4])  # other settings
+    run("train_als", tmp_path)
+    assert np.array_equal(als_model.item_factors(tmp_path), factors[0])
 
 
 def test_a_track_without_a_listen_has_a_zero_vector(tmp_path):

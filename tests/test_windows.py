@@ -15,6 +15,24 @@ from tests.work import START, rows, run, save_listens
 HOUR = 1 / 24
 
 
+def test_large_data_give_windows_of_the_same_random_users(tmp_path, monkeypatch):
+    plays = [(user, 7, day + user / 100) for user in range(40) for day in range(20)]
+    save_listens(tmp_path, plays)
+    monkeypatch.setattr(windows, "MOST_LISTENS", 200)
+    summary = run("windows", tmp_path, "--split", "time")
+    assert "listens of a sample of 25.0% of the users held out" in summary
+    kept = [set(days(contract.LISTENS, tmp_path, name)) for name in contract.WINDOWS]
+    assert len(kept[0]) == 10
+    assert kept[0] == kept[1] == kept[2]
+    for name, left in zip(contract.WINDOWS, (14, 16, 18), strict=True):
+        past, held = (days(table, tmp_path, name) for table in (contract.LISTENS, contract.HOLDOUT))
+        for user in kept[0]:
+            assert past[user] == pytest.approx([day + user / 100 for day in range(left)])
+            assert held[user] == pytest.approx([day + user / 100 for day in (left, left + 1)])
+        assert windows.users_share(tmp_path / "windows" / name) == 0.25
+    assert windows.users_share(tmp_path) == 1
+
+
 def days(table: contract.Table, work, name: str) -> dict[int, list[float]]:
     """The days on which each user's listens in a window's file were."""
     result: dict[int, list[float]] = {}
