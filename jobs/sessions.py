@@ -211,14 +211,19 @@ class Sessions:
 def read(window: Path, heard: str, most: int) -> Sessions:
     """The sessions of a window's holdout, or of users drawn at random with so many plays.
 
+    Of users who have a final list there, or no past.
+
     A play of a track that the user has heard before can't be foreseen where heard is "exclude": it
     is an event only.
     """
     past = listens.load(window)
+    lists = read_lists(contract.RECOMMENDATIONS, window, past.user_ids, past.track_ids)
     later = listens.load_holdout(window, past.track_ids)
+    row = holdout.rows_in(past, later.user_ids)
+    later = later.of_users(np.flatnonzero((row == COLD) | (lists[row, 0] != NOTHING)))
     later = later.of_users(_drawn(np.minimum(np.diff(later.starts), LONGEST), most))
     row = holdout.rows_in(past, later.user_ids)
-    final = read_lists(contract.RECOMMENDATIONS, window, past.user_ids, past.track_ids)[row]
+    final = lists[row]
     final[row == COLD] = NOTHING
     top = contract.read(contract.TOP_POPULAR, window, ["track_id"])["track_id"].to_numpy()
     known = csr_matrix((len(row), past.shape[1]), dtype=np.float32)

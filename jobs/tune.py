@@ -36,6 +36,7 @@ LARGE = 20_000_000  # listens, above which ALS has fewer factors
 SEED = 20
 K = 10
 MARGIN = 1.003  # a step has to gain that much, or it is noise
+LADDER_MARGIN = 1.01  # and that much as the best of a whole ladder
 TUNED_FACTORS, TUNED_EPOCHS = 64, 6  # of a trial: enough to tell settings apart
 USERS_A_BLOCK = 512
 HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, None)  # plays
@@ -143,8 +144,9 @@ def climb(
     while moved:
         moved = False
         for name in names:
+            margin = LADDER_MARGIN if None in LADDERS[name] else MARGIN
             best = max(_nearby(chosen, name), key=known)
-            while known(best) > MARGIN * known(chosen):
+            while known(best) > margin * known(chosen):
                 chosen, moved = best, True
                 best = max(_nearby(chosen, name), key=known)
     values = ", ".join(f"{name} {getattr(chosen, name)}" for name in names)

@@ -66,7 +66,7 @@ def random_world(request, tmp_path_factory):
         tmp_path_factory.mktemp("work"),
         tracks=range(90),
         top=some(90, 90),
-        final={user: some(0, 12) for user in range(25)},
+        final={user: some(1, 12) for user in range(25)},
         heard={user: some(1, 8) for user in range(25)},
         similar=ordered(near()),
         next_played=ordered(near()),
