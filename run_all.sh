@@ -17,11 +17,12 @@
 #   --peers             compare with other models too: implicit's ALS, item kNN, EASE
 #   --ablation          learn again without each generator, and follow ALS through its epochs
 #   --events FILE       more interactions: what the service saw, by jobs.export_events
+#   --memory-limit SIZE most memory that a job may take, as 8G (default: what is available)
 #   --max-bad-share X   stop if more than this share of the interactions is bad
 set -euo pipefail
 
 data="" work=data
-prepare=() windows=() tune=() evaluate=()
+prepare=() windows=() tune=() evaluate=() every=()
 
 help() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 fail() { echo "run_all.sh: $1" >&2; exit 2; }
@@ -35,7 +36,8 @@ while [[ $# -gt 0 ]]; do
   case $1 in
     -h | --help) help; exit ;;
     --peers | --ablation) evaluate+=("$1"); shift; continue ;;
-    --data | --work | --heard | --tune | --split | --share | --gap | --events | --max-bad-share)
+    --data | --work | --heard | --tune | --split | --share | --gap | --events | --memory-limit | \
+    --max-bad-share)
       [[ -n ${2-} ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
     *) help >&2; fail "unknown option $1; the known ones are listed above" ;;
   esac
@@ -48,6 +50,7 @@ while [[ $# -gt 0 ]]; do
     --share | --gap) windows+=("$1" "$2") ;;
     --events) prepare+=("$1" "$(realpath -m "$2")") ;;
     --max-bad-share) prepare+=("$1" "$2") ;;
+    --memory-limit) every+=("$1" "$2") ;;
   esac
   shift 2
 done
@@ -81,11 +84,11 @@ rm -rf "$work"/{,report/,releases/,windows/*/}.*.tmp  # what a killed run was wr
 # Every job is a script of its own. One that has run on the same input, with the same options and
 # code, is not run again: a run that was stopped goes on where it was.
 mkdir -p "$work/.done" || fail "$work can't be written: free it, or name another --work"
-job() { python -m jobs.once "$@"; }
+job() { python -m jobs.once "$@" "${every[@]}"; }
 
 if [[ -z $data ]]; then
   data=$work/sample
-  job sample_data --out "$data"
+  python -m jobs.once sample_data --out "$data"
 fi
 
 # The data: checked and encoded, looked at, and cut into windows for what must not know the future.

@@ -104,7 +104,8 @@ def main() -> None:
     runpy.run_module(f"jobs.{job}", run_name="__main__", alter_sys=True)
     end = time.time()
     made = found(folder, data, makes)
-    cost = {"start": start, "seconds": end - start, "peak_mb": peak_mb()}
+    cpu = time.process_time()
+    cost = {"start": start, "seconds": end - start, "cpu_seconds": cpu, "peak_mb": peak_mb()}
     write(record, before | {"made": made} | cost)
 
 

@@ -19,8 +19,8 @@ USERS_A_BLOCK = 1024
 
 def main() -> str:
     """Make personal_als.parquet."""
-    work = command.parser(__doc__).parse_args().work
-    data = listens.load(work)
+    args = command.parser(__doc__).parse_args()
+    work, data = args.work, listens.load(args.work, timed=False)
     users, items = als_model.load(work, data.shape)
     chosen = settings.load(work)
     order, gram = NormOrder.of(items), items.T @ items
@@ -37,7 +37,7 @@ def main() -> str:
 
     written = 0
     with contract.writer(contract.PERSONAL_ALS, work) as append:
-        for table in in_blocks(lists, len(users), USERS_A_BLOCK, "personal_als"):
+        for table in in_blocks(lists, len(users), USERS_A_BLOCK, "personal_als", args.threads):
             append(table)
             written += len(table)
     return f"{written:,} rows for {len(users):,} users"

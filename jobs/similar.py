@@ -9,7 +9,6 @@ as many of them as it takes to find 98.5 % of the neighbours of 1,000 tracks dra
 that gives for 1,000 others is printed.
 """
 
-import os
 from collections.abc import Iterator
 
 import faiss
@@ -38,13 +37,14 @@ def exact(unit: np.ndarray, tracks: np.ndarray, order: NormOrder) -> Lists:
     return top_k(unit[tracks], order, LIST_LENGTH, itself)
 
 
-def exact_lists(unit: np.ndarray) -> Iterator[Lists]:
+def exact_lists(unit: np.ndarray, threads: int) -> Iterator[Lists]:
     """The lists of all tracks, block by block."""
     order = NormOrder.of(unit)
-    n = len(unit)
-    return in_blocks(
-        lambda first, last: exact(unit, np.arange(first, last), order), n, TRACKS_A_BLOCK, "similar"
-    )
+
+    def block(first: int, last: int) -> Lists:
+        return exact(unit, np.arange(first, last), order)
+
+    return in_blocks(block, len(unit), TRACKS_A_BLOCK, "similar", threads)
 
 
 def make_index(unit: np.ndarray) -> faiss.IndexIVFFlat:
@@ -104,15 +104,16 @@ def near_lists(index: faiss.IndexIVFFlat, unit: np.ndarray) -> Iterator[Lists]:
 
 def main() -> str:
     """Make similar.parquet."""
-    work = command.parser(__doc__).parse_args().work
+    args = command.parser(__doc__).parse_args()
+    work = args.work
     n_users = contract.n_rows(contract.USERS, work)
     track_ids = contract.read(contract.ITEMS, work, ["track_id"])["track_id"].to_numpy()
     _, items = als_model.load(work, (n_users, len(track_ids)))
     known = np.flatnonzero(items.any(axis=1)).astype(np.int32)
     unit = items[known] / np.linalg.norm(items[known], axis=1, keepdims=True)
-    ids, how, lists = track_ids[known], "exact", exact_lists(unit)
+    ids, how, lists = track_ids[known], "exact", exact_lists(unit, args.threads)
     if len(known) > MOST_EXACT:
-        faiss.omp_set_num_threads(os.cpu_count() or 1)
+        faiss.omp_set_num_threads(args.threads)
         index = make_index(unit)
         found = choose_cells(index, unit)
         how = f"recall@100 {found:.4f} by {index.nprobe} of {index.nlist:,} cells"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from jobs import command, contract, once
+from jobs import command, contract
+from jobs.costs import costs
 
 
 def metrics_table(work: Path) -> pd.DataFrame:
@@ -33,16 +34,7 @@ def files_table(work: Path) -> pd.DataFrame:
 
 def cost_table(work: Path) -> pd.DataFrame:
     """A column a job, in the order of the run: its seconds in all folders, its peak memory."""
-    folders = (work / "sample", *sorted((work / "windows").glob("*")), work)
-    records = [path for folder in folders for path in (folder / once.DONE).glob("*.json")]
-    rows = [{"job": path.stem} | contract.read_json(path, made_by="jobs.once") for path in records]
-    columns = ["job", "start", "seconds", "peak_mb"]
-    runs = (
-        pd.DataFrame(rows, columns=columns)
-        .groupby("job")
-        .agg({"start": "min", "seconds": "sum", "peak_mb": "max"})
-    )
-    result = runs.sort_values("start")[["seconds", "peak_mb"]]
+    result = costs(work)[["seconds", "peak_mb"]]
     result.loc["all"] = [result["seconds"].sum(), result["peak_mb"].max()]
     return result.round(1).T
 

@@ -221,7 +221,7 @@ def test_in_a_large_catalogue_nearly_all_neighbours_are_found_by_any_number_of_t
     monkeypatch.setattr(similar, "MOST_EXACT", 2000)
     made = set()
     for threads in (1, 2):
-        monkeypatch.setattr(similar.os, "cpu_count", lambda n=threads: n)
+        monkeypatch.setattr("os.cpu_count", lambda n=threads: n)
         summary = run("similar", tmp_path)
         made.add((tmp_path / contract.SIMILAR.file).read_bytes())
     assert len(made) == 1
