@@ -106,7 +106,8 @@ def main() -> int:
         with started(Path(folder), LOG_LEVEL="WARNING", **settings) as (_, port):
             found = compare(port, writers)
     print(f"all {options.times}: {dict(found)}")
-    return int(any(found[name] for name in ("lost", "doubled", "users out of order")))
+    wrong = any(found[name] for name in ("lost", "doubled", "users out of order"))
+    return int(wrong or not found["acknowledged"])
 
 
 if __name__ == "__main__":

@@ -80,6 +80,8 @@ def test_the_walk_through(service):
     [
         ("MAX_USERS", "many", "a whole number from 1 to"),
         ("BLENDING", "random", "one of alternate, weighted, offline"),
+        ("JOURNAL", "on", "one of off, normal, full"),
+        ("STATE", "/dev/null/state", "expected a folder for the journal of events"),
         ("LOG_LEVEL", "loud", "one of DEBUG, INFO"),
         ("WROK", "data", "is no setting; there are RECO_WORK,"),
     ],
