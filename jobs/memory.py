@@ -40,8 +40,8 @@ class Need:
 
 # Measured with jobs.benchmark, rounded up. Jobs that are not here need little, whatever the data.
 NEEDS = {
-    "prepare": Need(base=900, listen=25),
-    "explore": Need(base=300, thread=0, listen=2, user=40, track=200),
+    "prepare": Need(base=800, listen=27),
+    "explore": Need(base=300, listen=2, user=40, track=200),
     "windows": Need(base=700, listen=30),
     "tune": Need(base=700, listen=20),
     "top_popular": Need(base=750, listen=12, track=100),
