@@ -7,19 +7,25 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from click import Group
+from click import Group, get_current_context
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.spec import Components, Reference, SecurityScheme
 from litestar.plugins import CLIPlugin
 
 from api import errors, routes
+from api.access import Guard, check_host
 from api.service import Service
 from api.settings import Settings, SettingsError, check_state_folder, from_environment
 
 logger = logging.getLogger("api")
+KEYS: dict[str, SecurityScheme | Reference] = {
+    "key": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
+    "bearer": SecurityScheme(type="http", scheme="Bearer"),
+}
 
 
 class CheckSettings(CLIPlugin):
@@ -32,7 +38,9 @@ class CheckSettings(CLIPlugin):
     def server_lifespan(self, app: Litestar) -> Iterator[None]:
         """Check before the server starts."""
         try:
-            check_state_folder(from_environment(os.environ))
+            settings = from_environment(os.environ)
+            check_state_folder(settings)
+            check_host(settings, get_current_context(silent=True))
         except SettingsError as error:
             sys.exit(str(error))
         yield
@@ -44,6 +52,7 @@ async def serve(app: Litestar) -> AsyncIterator[None]:
     settings: Settings = app.state.get("settings") or from_environment(os.environ)
     set_up_logging(settings.log_level)
     warn_of_several_workers(settings.journal)
+    app.state.guard.open(settings)
     app.state.service = Service(settings)
     await app.state.service.start()
     yield
@@ -80,10 +89,12 @@ def create_app(settings: Settings | None = None) -> Litestar:
         found: Service = app.state.service
         return found
 
+    guard = Guard()
     app = Litestar(
         routes.HANDLERS,
         lifespan=[serve],
-        state=State({"settings": settings}),
+        middleware=[guard.around],
+        state=State({"settings": settings, "guard": guard}),
         dependencies={"service": Provide(service, sync_to_thread=False)},
         exception_handlers=errors.HANDLERS,
         logging_config=None,
@@ -93,6 +104,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
             version="1",
             description="Recommends tracks by a user's history and by what they play right now.",
             path="/schema",
+            security=[{}, {"key": []}, {"bearer": []}],  # each asked for only where keys are set
+            components=Components(security_schemes=KEYS),
             use_handler_docstrings=True,
             render_plugins=[JsonRenderPlugin(), SwaggerRenderPlugin()],
         ),

@@ -64,7 +64,17 @@ REFUSED = problem(
     "The release is refused, and why; the old one stays",
     "2023-01-01: bytes of recommendations.parquet: expected 812, found 404",
 )
-
+# what may be answered before a call is looked at
+NOT_LET_IN = (
+    problem(401, "The call needs a key", "expected a valid key in X-API-Key")
+    | problem(
+        403,
+        "The key is for other calls; without keys, from elsewhere",
+        "the key is for other calls",
+    )
+    | problem(429, "Too many requests", "expected at most 100 requests a second")
+    | TOO_LARGE
+)
 
 LISTS = {200: ResponseSpec(ManyRecommendations, description="The lists")}
 TRACKS = {200: ResponseSpec(Recommendations, description="The tracks")}  # ready-made JSON
@@ -81,7 +91,7 @@ def read(path: str, responses: dict[int, ResponseSpec] | None = None) -> Callabl
         status_code=200,
         sync_to_thread=False,
         media_type=MediaType.JSON,
-        responses=responses,
+        responses=NOT_LET_IN | (responses or {}),
     )
 
 
@@ -109,7 +119,7 @@ def recommendations(
     media_type=MediaType.JSON,
     request_max_body_size=MAX_BODY,
     exception_handlers=errors.OF_A_BODY,
-    responses=LISTS | BAD_BODY | NO_RELEASE | TOO_LARGE,
+    responses=LISTS | BAD_BODY | NO_RELEASE | NOT_LET_IN,
 )
 async def recommendations_batch(service: TheService, data: JSONBody[ListsWanted]) -> bytes:
     """Recommend k tracks to each of up to 1,000 users: just what they would be given one by one."""
@@ -132,7 +142,7 @@ def get_online_u2i(
     return b'{"recs":%b}' % service.online(user_id, k, n)
 
 
-@post("/put_user_event", status_code=200, responses=BAD_PARAMETER | NOT_STORED)
+@post("/put_user_event", status_code=200, responses=BAD_PARAMETER | NOT_STORED | NOT_LET_IN)
 async def put_user_event(
     service: TheService,
     user_id: UserId,
@@ -160,7 +170,7 @@ def get_user_events(
     "/load_recommendations",
     http_method=[HttpMethod.GET, HttpMethod.POST],
     status_code=200,
-    responses=BAD_PARAMETER | NO_RELEASE | REFUSED,
+    responses=BAD_PARAMETER | NO_RELEASE | REFUSED | NOT_LET_IN,
 )
 async def load_recommendations(
     service: TheService,

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +11,7 @@ from jobs import contract
 
 PREFIX = "RECO_"
 JOURNALS = ("off", "normal", "full")  # which commits wait for the disk: none are made, none, all
+SECRETS = ("admin_key", "read_key", "write_key")  # never shown
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -32,6 +33,10 @@ class Settings:
     online_source: str | None = None
     online_events: int | None = None
     online_neighbours: int | None = None
+    admin_key: str | None = field(default=None, repr=False)  # opens every call
+    read_key: str | None = field(default=None, repr=False)
+    write_key: str | None = field(default=None, repr=False)  # /put_user_event
+    rate_limit: int | None = None  # requests a second of a key or address; 0: no limit
     log_level: str = "INFO"
 
     @property
@@ -66,6 +71,12 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def _key(text: str) -> str:
+    if not (16 <= len(text) <= 256 and text.isascii() and text.isprintable() and " " not in text):
+        raise ValueError("16 to 256 printable ASCII characters without spaces")
+    return text
+
+
 def _one_of(*names: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in names:
@@ -86,6 +97,8 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "online_source": _one_of(*get_args(Source)),
     "online_events": _whole(1, 100),
     "online_neighbours": _whole(1, 100),
+    **dict.fromkeys(SECRETS, _key),
+    "rate_limit": _whole(0, 1_000_000),
     "log_level": _one_of(*LOG_LEVELS),
 }
 
@@ -101,8 +114,12 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         try:
             values[names[variable]] = PARSERS[names[variable]](text)
         except ValueError as error:
-            raise SettingsError(f"{variable}={text!r}: expected {error}") from None
-    return Settings(**values)
+            shown = f"a text of {len(text)}" if names[variable] in SECRETS else repr(text)
+            raise SettingsError(f"{variable}={shown}: expected {error}") from None
+    settings = Settings(**values)
+    if (settings.read_key or settings.write_key) and not settings.admin_key:
+        raise SettingsError(f"{PREFIX}ADMIN_KEY is missing: expected it beside the other keys")
+    return settings
 
 
 def check_state_folder(settings: Settings) -> None:

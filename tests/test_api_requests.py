@@ -101,7 +101,7 @@ def test_unknown_parameters_are_ignored_and_the_last_of_repeated_ones_counts(cli
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"\xff\x00", b'{"user_id": 9}', b"user_id=9", b"[" * 100_000]
+    "body", [b"", b"{", b"\xff\x00", b'{"user_id": 9}', b"user_id=9", b"[" * 60_000]
 )
 @pytest.mark.parametrize(
     "kind", ["application/json", "application/x-www-form-urlencoded", "multipart/form-data", "\xff"]
