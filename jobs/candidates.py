@@ -18,6 +18,7 @@ from jobs import als_model, contract, listens, settings, windows
 from jobs.contract import LIST_LENGTH
 from jobs.listens import RECENT, SECONDS_A_DAY, Listens
 from jobs.ranked import (
+    Entries,
     best_of_rows,
     first_unheard,
     look_up,
@@ -157,18 +158,18 @@ def pool(past: Past, users: np.ndarray) -> Pool:
 
 def generate(
     past: Past, users: np.ndarray, block: Listens
-) -> tuple[dict[str, csr_matrix], dict[str, np.ndarray]]:
+) -> tuple[dict[str, Entries], dict[str, np.ndarray]]:
     """Scores (users, items) of the sparse generators, and lists (users, 100) of all but the top.
 
     block are the listens of the users.
     """
-    scores = _sparse_scores(past, block)
+    scores = {name: Entries.of(matrix) for name, matrix in _sparse_scores(past, block).items()}
     lists = {"als": past.als_lists[users]}
     heard = block.pairs()
-    for name, matrix in scores.items():
+    for name, entries in scores.items():
         if past.chosen.heard == "exclude":
-            matrix = csr_matrix(matrix - matrix.multiply(heard))
-        lists[name], _ = best_of_rows(matrix, LIST_LENGTH)
+            entries.clear(heard)
+        lists[name], _ = best_of_rows(entries.matrix, LIST_LENGTH)
     return scores, lists
 
 
@@ -200,7 +201,7 @@ def _places(found: np.ndarray, keys: np.ndarray, items: int) -> np.ndarray:
     return result
 
 
-def _add_scores(result: Pool, past: Past, scores: dict[str, csr_matrix], users: np.ndarray) -> None:
+def _add_scores(result: Pool, past: Past, scores: dict[str, Entries], users: np.ndarray) -> None:
     """Each generator's score of each candidate, and its ratio to the user's best one."""
     row, item, features = result.row, result.item, result.features
     tastes = {"als": past.user_factors[users]}
@@ -211,7 +212,7 @@ def _add_scores(result: Pool, past: Past, scores: dict[str, csr_matrix], users: 
         )
     vectors = past.item_factors[item]
     values = {name: np.einsum("nd,nd->n", taste[row], vectors) for name, taste in tastes.items()}
-    values |= {name: look_up(matrix, row, item) for name, matrix in scores.items()}
+    values |= {name: entries.look_up(row, item) for name, entries in scores.items()}
     for name, value in values.items():
         best = np.zeros(row.max(initial=0) + 1, np.float32)
         np.maximum.at(best, row, value)

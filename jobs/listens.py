@@ -14,7 +14,7 @@ from jobs.contract import JobError
 
 SECONDS_A_DAY = 86_400
 LISTENS_A_BLOCK = 1 << 22
-RECENT = 200  # of a user's plays: what relations between tracks are applied to
+RECENT = 100  # of a user's plays: what relations between tracks are applied to
 SPARSEST, MOST_SPAN = 2048, 1 << 28  # numbers an id, and in all, that a table of ids may have
 MISSING = -1
 

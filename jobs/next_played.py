@@ -24,7 +24,7 @@ from jobs.ranked import best_of_rows, in_blocks, look_up, rows_of
 from jobs.retrieval import NOTHING
 from jobs.settings import Settings
 
-MOST_FOLLOWERS = 50_000_000
+MOST_FOLLOWERS = 20_000_000
 PLAYS_A_BLOCK = 1 << 18  # whose followers are counted at a time
 
 

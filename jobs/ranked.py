@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -145,19 +146,49 @@ def read_matrices(
     return result
 
 
-def look_up(matrix: csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """(n,) float32: the matrix's values at pairs of rows and columns.
+@dataclass(frozen=True)
+class Entries:
+    """A sparse matrix whose entries are found by one binary search in its own order.
 
-    One binary search in the matrix's own order; scipy's indexing scans a row for each pair.
+    scipy's indexing scans a row for each pair that is asked for.
     """
-    if not matrix.nnz:
-        return np.zeros(len(rows), np.float32)
-    matrix.sort_indices()
-    width = np.int64(matrix.shape[1])
-    keys = np.repeat(np.arange(matrix.shape[0]) * width, np.diff(matrix.indptr)) + matrix.indices
-    wanted = rows * width + columns
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[at] == wanted, matrix.data[at], np.float32(0)).astype(np.float32)
+
+    matrix: csr_matrix
+    keys: np.ndarray  # (entries,) int64, ascending: row * columns + column
+
+    @classmethod
+    def of(cls, matrix: csr_matrix) -> "Entries":
+        """Sort the matrix's rows in place."""
+        matrix.sort_indices()
+        return cls(matrix, _keys_of(matrix))
+
+    def look_up(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """(n,) float32: the values at pairs of rows and columns."""
+        if not len(self.keys):
+            return np.zeros(len(rows), np.float32)
+        wanted = rows * np.int64(self.matrix.shape[1]) + columns
+        at = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        found = self.keys[at] == wanted
+        return np.where(found, self.matrix.data[at], np.float32(0)).astype(np.float32)
+
+    def clear(self, marked: csr_matrix) -> None:
+        """Set the values to 0 wherever `marked`, of the same shape, has an entry."""
+        wanted = _keys_of(marked)
+        at = np.searchsorted(self.keys, wanted)
+        inside = at < len(self.keys)
+        at, wanted = at[inside], wanted[inside]
+        self.matrix.data[at[self.keys[at] == wanted]] = 0
+
+
+def _keys_of(matrix: csr_matrix) -> np.ndarray:
+    rows, columns = matrix.shape
+    firsts = np.arange(rows) * np.int64(columns)
+    return np.repeat(firsts, np.diff(matrix.indptr)) + matrix.indices
+
+
+def look_up(matrix: csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(n,) float32: the matrix's values at pairs of rows and columns."""
+    return Entries.of(matrix).look_up(rows, columns)
 
 
 def read_lists(table: Table, work: Path, keys: np.ndarray, track_ids: np.ndarray) -> np.ndarray:
