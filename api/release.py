@@ -54,22 +54,14 @@ class Manifest(msgspec.Struct):
     settings: ReleaseSettings
 
 
-def listed(work: Path) -> list[str]:
-    """The ids of the releases in WORK/releases: real folders only, never a link."""
-    releases = work / contract.RELEASES
-    if not releases.is_dir():
-        return []
-    folders = (f for f in releases.iterdir() if f.is_dir() and not f.is_symlink())
-    return sorted(f.name for f in folders if not f.name.startswith("."))
-
-
 def current(work: Path) -> str:
     """The id that the link WORK/current points to; only a folder of WORK/releases will do."""
     link = work / contract.CURRENT
     if not link.is_symlink():
         raise ReleaseError(f"{link} is missing: run python -m jobs.publish --work {work}")
     target = Path(os.path.realpath(link))  # unlike resolve(), takes a link to itself
-    if target.parent != (work / contract.RELEASES).resolve() or target.name not in listed(work):
+    inside = target.parent == (work / contract.RELEASES).resolve()
+    if not inside or target.name not in contract.listed(work):
         raise ReleaseError(f"{link} points to {link.readlink()}, which is no release of {work}")
     return target.name
 

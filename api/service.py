@@ -149,7 +149,7 @@ class Service:
         work = self.settings.work
         if release_id is None:
             release_id = release.current(work)
-        elif release_id not in (known := release.listed(work)):
+        elif release_id not in (known := contract.listed(work)):
             # only a name that was listed becomes part of a path
             raise UnknownRelease(f"expected one of {known}, found {release_id[:40]!r}")
         folder = work / contract.RELEASES / release_id

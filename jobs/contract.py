@@ -146,6 +146,7 @@ METRICS = "metrics.json"
 REPLAY = "replay.json"
 MANIFEST = "manifest.json"
 CURRENT = "current"  # WORK/current -> WORK/releases/<id>
+PREVIOUS = "previous"  # likewise, to what was current before
 RELEASES = "releases"
 
 # The service's journal of live events, an SQLite file in WORK/state. `at`, microseconds since 1970
@@ -189,6 +190,15 @@ SERVING_ARRAYS: dict[str, np.dtype[Any]] = {
     "als_vectors": np.dtype(np.float32),  # one after the other
     "als_gram": np.dtype(np.float32),  # row by row
 }
+
+
+def listed(work: Path) -> list[str]:
+    """The ids of the releases in WORK/releases, oldest first: real folders only, never a link."""
+    releases = work / RELEASES
+    if not releases.is_dir():
+        return []
+    folders = (f for f in releases.iterdir() if f.is_dir() and not f.is_symlink())
+    return sorted(f.name for f in folders if not f.name.startswith("."))
 
 
 def read(table: Table, folder: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -1,27 +1,29 @@
 """Make a release of the lists and switch the service's pointer to it.
 
-    python -m jobs.publish --work data
+    python -m jobs.publish --work data [--keep 5]
+    python -m jobs.publish --work data --list | --activate ID | --rollback
 
 Makes releases/<id>/ with every file of the contract (hard links: the files are never changed in
-place), the arrays that the service maps into memory, and manifest.json; then current points to it.
+place; what is as it was in the current release is a hard link to that), the arrays that the service
+maps into memory, and manifest.json; then current points to it, and previous to the one before. Of
+the releases the last --keep stay, and those two. --list shows them; --activate and --rollback move
+the links, and the service follows at /load_recommendations.
 """
 
 import hashlib
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from api.blending import Blending
-from jobs import command, contract, serving, settings
+from jobs import command, contract, releases, serving, settings
 from jobs.contract import JobError
 
 OTHERS = {
@@ -29,33 +31,24 @@ OTHERS = {
     contract.METRICS: "jobs.evaluate",
     "ranking.json": "jobs.rank",
 }
+KEEP = 5  # releases
 IF_THERE = (settings.FILE, contract.REPLAY)  # without them the defaults are served
 
 
 def check(work: Path) -> None:
-    """JobError if a file is missing or not what the contract says, or current is no link."""
+    """JobError if a file is missing or not what the contract says."""
     for table in contract.RELEASED:
         contract.read(table, work, [])
     for name, made_by in OTHERS.items():
         if not (work / name).is_file():
             raise JobError(f"{work / name} is missing: run python -m {made_by} --work {work}")
-    link = work / contract.CURRENT
-    if link.exists() and not link.is_symlink():
-        raise JobError(f"{link} is no link, though this job makes one: move it elsewhere")
 
 
-@contextmanager
-def new_folder(releases: Path, release: str) -> Iterator[Path]:
-    """Yield a hidden folder that becomes releases/<release> at the end, or nothing at all."""
-    temporary = releases / f".{release}.tmp"
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        contract.fsync_folder(temporary)
-        temporary.rename(releases / release)
-        contract.fsync_folder(releases)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def check_link(work: Path) -> None:
+    """JobError if current or previous is something else than this job's link."""
+    for link in (work / contract.CURRENT, work / contract.PREVIOUS):
+        if link.exists() and not link.is_symlink():
+            raise JobError(f"{link} is no link, though this job makes one: move it elsewhere")
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -108,31 +101,72 @@ def manifest(folder: Path, release: str) -> dict[str, Any]:
     }
 
 
-def point(work: Path, release: str) -> None:
-    """Make WORK/current a link to the release, in one step."""
-    temporary = work / f".{contract.CURRENT}.{os.getpid()}.tmp"
-    temporary.symlink_to(Path(contract.RELEASES) / release)
-    temporary.replace(work / contract.CURRENT)
-    contract.fsync_folder(work)
-
-
-def main() -> str:
-    """Make a release and let current point to it."""
-    work = command.parser(__doc__).parse_args().work
-    check(work)
-    releases = work / contract.RELEASES
+def make(work: Path) -> str:
+    """Make a release of what stands in WORK; its id."""
     release = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    with new_folder(releases, release) as folder:
+    with releases.new_folder(work / contract.RELEASES, release) as folder:
         for name in [table.file for table in contract.RELEASED] + list(OTHERS):
             os.link(work / name, folder / name)
         for name in IF_THERE:
             if (work / name).exists():
                 os.link(work / name, folder / name)
         serving.pack(folder, settings.load(folder))
+        releases.share(folder, work / contract.CURRENT)
         contract.write_json(folder / contract.MANIFEST, manifest(folder, release))
-    point(work, release)
-    size = sum(np.int64(path.stat().st_size) for path in (releases / release).rglob("*"))
-    return f"release {release} of {size / 1e6:,.1f} MB is current"
+    return release
+
+
+def listing(work: Path) -> pd.DataFrame:
+    """A row a release, the newest first: which it is, from when, of which data, how good."""
+    links = {releases.pointed(work, name): name for name in (contract.PREVIOUS, contract.CURRENT)}
+    rows = []
+    for release in reversed(contract.listed(work)):
+        path = work / contract.RELEASES / release / contract.MANIFEST
+        content = contract.read_json(path, made_by="jobs.publish")
+        lists = content.get("metrics", {}).get("lists", {})
+        rows.append(
+            {
+                "release": release,
+                "is": links.get(release, ""),
+                "made": content["created_at"],
+                "data until": content.get("data", {}).get("last", ""),
+                "NDCG@10": lists.get("final list", {}).get("all", {}).get("@10", {}).get("ndcg"),
+                "MB": sum(file["bytes"] for file in content["files"].values()) / 1e6,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def main() -> str:
+    """Make a release and let current point to it, or move current, or show what there is."""
+    parser = command.parser(__doc__)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="show the releases")
+    what.add_argument("--activate", metavar="ID", help="let current point to this release")
+    what.add_argument("--rollback", action="store_true", help="exchange current and previous")
+    parser.add_argument("--keep", type=int, default=KEEP, help=f"last releases that stay ({KEEP})")
+    args = parser.parse_args()
+    work = args.work
+    if args.keep < 1:
+        raise JobError(f"--keep is {args.keep}: expected at least 1")
+    if args.list:
+        print(listing(work).to_string(index=False, float_format="{:,.4f}".format))
+        return f"{len(contract.listed(work))} releases in {work}"
+    check_link(work)
+    if args.activate or args.rollback:
+        known = (
+            releases.chosen(work, args.activate) if args.activate else releases.before_current(work)
+        )
+        releases.activate(work, known)
+        return f"release {known} is current; a service takes it at /load_recommendations"
+    check(work)
+    release = make(work)
+    releases.activate(work, release)
+    gone = releases.prune(work, args.keep)
+    size = sum(
+        np.int64(path.stat().st_size) for path in (work / contract.RELEASES / release).rglob("*")
+    )
+    return f"release {release} of {size / 1e6:,.1f} MB is current; {len(gone)} old ones removed"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from api.blending import Blending
-from jobs import command, contract, publish, serving
+from jobs import command, contract, publish, releases, serving
 from jobs.als_model import fold_in_model
 from jobs.contract import LIST_LENGTH, JobError
 from jobs.retrieval import Model
@@ -95,10 +95,10 @@ def main() -> str:
     for name in ("users", "tracks"):
         if getattr(args, name) < 1:
             raise JobError(f"--{name} is {getattr(args, name)}: expected at least 1")
-    with publish.new_folder(args.work / contract.RELEASES, RELEASE) as folder:
+    with releases.new_folder(args.work / contract.RELEASES, RELEASE) as folder:
         write_release(folder, args.users, args.tracks)
         contract.write_json(folder / contract.MANIFEST, manifest(folder))
-    publish.point(args.work, RELEASE)
+    releases.activate(args.work, RELEASE)
     return f"{args.users:,} users and {args.tracks:,} tracks in {args.work / contract.CURRENT}"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from api.catalog import Catalog
-from api.release import ReleaseError, current, listed
+from api.release import ReleaseError, current
 from api.service import Service, UnknownRelease
 from api.settings import Settings
 from jobs import contract
@@ -156,7 +156,7 @@ def test_only_real_folders_of_the_work_folder_are_releases(tmp_path):
     (work / "releases/linked").symlink_to(foreign)
     (work / "releases/file").write_text("")
     (work / "releases/.half").mkdir()
-    assert listed(work) == ["first"]
+    assert contract.listed(work) == ["first"]
     for target in (
         foreign,
         "../other/releases/foreign",

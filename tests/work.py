@@ -1,6 +1,7 @@
 """Work folders for tests: made by hand, or by the jobs themselves."""
 
 import importlib
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -113,3 +114,9 @@ def save_input(
     }
     pq.write_table(pa.table(played), folder / "interactions.parquet")
     return folder
+
+
+def copied(finished: Path, work: Path) -> Path:
+    """A finished folder to change, without its windows and releases."""
+    ignore = shutil.ignore_patterns("windows", "releases", contract.CURRENT, contract.PREVIOUS)
+    return shutil.copytree(finished, work, ignore=ignore)

@@ -1,0 +1,93 @@
+"""The releases in WORK/releases, and the links to two of them: current, and previous before it."""
+
+import filecmp
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jobs import contract
+from jobs.contract import JobError
+
+
+@contextmanager
+def new_folder(releases: Path, release: str) -> Iterator[Path]:
+    """Yield a hidden folder that becomes releases/<release> at the end, or nothing at all."""
+    temporary = _hidden(releases, release)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        contract.fsync_folder(temporary)
+        temporary.rename(releases / release)
+        contract.fsync_folder(releases)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _hidden(releases: Path, release: str) -> Path:
+    return releases / f".{release}.tmp"
+
+
+def pointed(work: Path, link: str) -> str | None:
+    """The id of the release that WORK/current or WORK/previous points to, if there is one."""
+    path = work / link
+    name = path.readlink().name if path.is_symlink() else None
+    return name if name in contract.listed(work) else None
+
+
+def activate(work: Path, release: str) -> None:
+    """Let current point to the release, and previous to the one before; each in one step."""
+    before = pointed(work, contract.CURRENT)
+    if before not in (None, release):
+        _point(work, contract.PREVIOUS, str(before))
+    _point(work, contract.CURRENT, release)
+
+
+def _point(work: Path, link: str, release: str) -> None:
+    temporary = work / f".{link}.{os.getpid()}.tmp"
+    temporary.symlink_to(Path(contract.RELEASES) / release)
+    temporary.replace(work / link)
+    contract.fsync_folder(work)
+
+
+def chosen(work: Path, release: str) -> str:
+    """The release, if it is there and its files have the sizes of its manifest."""
+    if release not in (known := contract.listed(work)):
+        raise JobError(f"there is no release {release} in {work}: name one of {', '.join(known)}")
+    folder = work / contract.RELEASES / release
+    files = contract.read_json(folder / contract.MANIFEST, made_by="jobs.publish")["files"]
+    for name, facts in files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != facts["bytes"]:
+            raise JobError(f"{path} is missing or damaged: activate another release")
+    return release
+
+
+def before_current(work: Path) -> str:
+    """The release that was current before, whole as it was."""
+    previous = pointed(work, contract.PREVIOUS)
+    if previous in (None, pointed(work, contract.CURRENT)):
+        raise JobError(f"{work} has no previous release: see --list, and --activate one of those")
+    return chosen(work, str(previous))
+
+
+def share(folder: Path, earlier: Path) -> None:
+    """Make files that are as they were in an earlier release hard links to those."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        same = earlier / path.relative_to(folder)
+        if same.is_file() and not same.samefile(path) and filecmp.cmp(same, path, shallow=False):
+            temporary = path.with_name(f".{path.name}.tmp")
+            os.link(same, temporary)
+            temporary.replace(path)
+
+
+def prune(work: Path, keep: int) -> list[str]:
+    """Remove all but the last `keep` releases; those that a link points to stay. What went."""
+    stay = {pointed(work, link) for link in (contract.CURRENT, contract.PREVIOUS)}
+    releases = work / contract.RELEASES
+    gone = [name for name in contract.listed(work)[:-keep] if name not in stay]
+    for name in gone:
+        (releases / name).rename(_hidden(releases, name))  # so that nobody finds half of it
+        shutil.rmtree(_hidden(releases, name))
+    return gone
