@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, contextmanager
 from click import Group, get_current_context
 from litestar import Litestar
 from litestar.datastructures import State
-from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, Reference, SecurityScheme
@@ -53,7 +52,7 @@ async def serve(app: Litestar) -> AsyncIterator[None]:
     set_up_logging(settings.log_level)
     warn_of_several_workers(settings.journal)
     app.state.guard.open(settings)
-    app.state.service = Service(settings)
+    app.state.service = app.state.calls.service = Service(settings)
     await app.state.service.start()
     yield
     await app.state.service.stop()
@@ -84,18 +83,15 @@ def warn_of_several_workers(journal: str) -> None:
 def create_app(settings: Settings | None = None) -> Litestar:
     """Build the application; without settings, the environment's are read when it starts."""
 
-    def service() -> Service:
-        """Hand the service over to a call; asking for the state as a parameter takes longer."""
-        found: Service = app.state.service
-        return found
+    class Calls(routes.Calls):
+        """The calls of this application; the service comes when it starts."""
 
     guard = Guard()
-    app = Litestar(
-        routes.HANDLERS,
+    return Litestar(
+        [Calls],
         lifespan=[serve],
         middleware=[guard.around],
-        state=State({"settings": settings, "guard": guard}),
-        dependencies={"service": Provide(service, sync_to_thread=False)},
+        state=State({"settings": settings, "guard": guard, "calls": Calls}),
         exception_handlers=errors.HANDLERS,
         logging_config=None,
         plugins=[CheckSettings()],
@@ -110,7 +106,6 @@ def create_app(settings: Settings | None = None) -> Litestar:
             render_plugins=[JsonRenderPlugin(), SwaggerRenderPlugin()],
         ),
     )
-    return app
 
 
 app = create_app()

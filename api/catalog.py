@@ -4,6 +4,7 @@ Inside, tracks are positions in the sorted track ids; the user's own ids appear 
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from api import release
 from api.blending import LISTED, NO_TRACKS, Neighbours, Tracks, in_growing_blocks
+
+ROWS_REMEMBERED = 1 << 16
 
 
 class Catalog:
@@ -26,6 +29,7 @@ class Catalog:
         self.id = manifest.id
         self.blending = msgspec.structs.replace(manifest.settings.blending, **overrides)
         self.excludes_heard = manifest.settings.heard == "exclude"
+        self.row = lru_cache(ROWS_REMEMBERED)(self._row)
         self._user_ids, self._track_ids = arrays["user_ids"], arrays["track_ids"]
         self._track_texts = release.texts(arrays)
         self._top = arrays["top_items"]
@@ -55,7 +59,7 @@ class Catalog:
         """Length of the top list: the tracks that anyone listened to."""
         return len(self._top)
 
-    def row(self, user_id: int) -> int:
+    def _row(self, user_id: int) -> int:
         """Where the user stands; -1 for one whom the release doesn't know."""
         return _find(self._user_ids, user_id)
 

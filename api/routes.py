@@ -1,10 +1,9 @@
 """The calls of the service. Parameters come in the query string; GET and POST are the same."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from litestar import HttpMethod, MediaType, post, route
-from litestar.di import NamedDependency
+from litestar import Controller, HttpMethod, MediaType, post, route
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import JSONBody, QueryParameter
@@ -28,7 +27,6 @@ from api.answers import (
 from api.service import Service
 from jobs.contract import MAX_ID
 
-TheService = NamedDependency[Service]
 UserId = Annotated[int, QueryParameter(ge=0, le=MAX_ID, description="whom the call is about")]
 
 
@@ -95,123 +93,110 @@ def read(path: str, responses: dict[int, ResponseSpec] | None = None) -> Callabl
     )
 
 
-@read("/recommendations", EXPLAINED | BAD_PARAMETER | NO_RELEASE)
-def recommendations(
-    service: TheService,
-    user_id: UserId,
-    k: Annotated[int, QueryParameter(ge=1, le=MAX_K, description="how many tracks")] = 100,
-    explain: Annotated[bool, QueryParameter(description="say why of each track")] = False,
-) -> bytes:
-    """Recommend k tracks: the user's list blended with what is near their last events.
+class Calls(Controller):
+    """All the calls; each application has a subclass of its own, with its service.
 
-    A user without a list gets the top list in its place. No track stands twice, none that the
-    user has heard; there are exactly k wherever that many exist. With explain=true a list
-    `reasons` beside it says of each track where it comes from.
+    A service handed over as a dependency would take longer than most answers.
     """
-    if explain:
-        return b'{"recs":%b,"reasons":%b}' % service.explain(user_id, k)
-    return b'{"recs":%b}' % service.recommend(user_id, k)
 
+    service: ClassVar[Service]
 
-@post(
-    "/recommendations/batch",
-    status_code=200,
-    media_type=MediaType.JSON,
-    request_max_body_size=MAX_BODY,
-    exception_handlers=errors.OF_A_BODY,
-    responses=LISTS | BAD_BODY | NO_RELEASE | NOT_LET_IN,
-)
-async def recommendations_batch(service: TheService, data: JSONBody[ListsWanted]) -> bytes:
-    """Recommend k tracks to each of up to 1,000 users: just what they would be given one by one."""
-    return b'{"recs":%b}' % await service.recommend_many(data.user_ids, data.k)
+    @read("/recommendations", EXPLAINED | BAD_PARAMETER | NO_RELEASE)
+    def recommendations(
+        self,
+        user_id: UserId,
+        k: Annotated[int, QueryParameter(ge=1, le=MAX_K, description="how many tracks")] = 100,
+        explain: Annotated[bool, QueryParameter(description="say why of each track")] = False,
+    ) -> bytes:
+        """Recommend k tracks: the user's list blended with what is near their last events.
 
+        A user without a list gets the top list in its place. No track stands twice, none that the
+        user has heard; there are exactly k wherever that many exist. With explain=true a list
+        `reasons` beside it says of each track where it comes from.
+        """
+        if explain:
+            return b'{"recs":%b,"reasons":%b}' % self.service.explain(user_id, k)
+        return b'{"recs":%b}' % self.service.recommend(user_id, k)
 
-@read("/get_online_u2i", TRACKS | BAD_PARAMETER | NO_RELEASE)
-def get_online_u2i(
-    service: TheService,
-    user_id: UserId,
-    k: Annotated[int, QueryParameter(ge=1, le=100, description="how many last events")] = 100,
-    n: Annotated[
-        int, QueryParameter(name="N", ge=1, le=100, description="how many neighbours of each")
-    ] = 10,
-) -> bytes:
-    """Merge the tracks similar to the user's last k events, N of each, best first.
-
-    At most k * N tracks, none that the user has heard; none at all without events.
-    """
-    return b'{"recs":%b}' % service.online(user_id, k, n)
-
-
-@post("/put_user_event", status_code=200, responses=BAD_PARAMETER | NOT_STORED | NOT_LET_IN)
-async def put_user_event(
-    service: TheService,
-    user_id: UserId,
-    item_id: Annotated[int, QueryParameter(ge=0, le=MAX_ID, description="what they listen to")],
-) -> Stored:
-    """Store that the user listens to a track now; a track that no release knows as well.
-
-    Once this is answered, the event is in the journal, and the next answers obey it.
-    """
-    await service.put(user_id, item_id)
-    return Stored()
-
-
-@read("/get_user_events", BAD_PARAMETER | NOT_STORED)
-def get_user_events(
-    service: TheService,
-    user_id: UserId,
-    k: Annotated[int, QueryParameter(ge=1, le=100, description="how many events")] = 10,
-) -> UserEvents:
-    """Give the user's last k events, newest first."""
-    return UserEvents(service.events.last(user_id, k))
-
-
-@route(
-    "/load_recommendations",
-    http_method=[HttpMethod.GET, HttpMethod.POST],
-    status_code=200,
-    responses=BAD_PARAMETER | NO_RELEASE | REFUSED | NOT_LET_IN,
-)
-async def load_recommendations(
-    service: TheService,
-    release: Annotated[
-        str | None,
-        QueryParameter(description="id of a release, served until the next load; else `current`"),
-    ] = None,
-) -> Loaded:
-    """Open and check a release, then serve it; other calls are answered meanwhile."""
-    return await service.load(release)
-
-
-@read("/get_statistics")
-def get_statistics(service: TheService) -> Statistics:
-    """Count the answers of /recommendations since the start."""
-    return Statistics(service.counters.personal, service.counters.default)
-
-
-@read("/health/live")
-def live() -> Live:
-    """Say that the process answers."""
-    return Live()
-
-
-@read("/health/ready", NO_RELEASE)
-def ready(service: TheService) -> Ready:
-    """Say what is served; 503 while there is no release."""
-    events = service.events
-    return Ready(
-        service.current().catalog.id, events.users, events.evictions, service.journal_state
+    @post(
+        "/recommendations/batch",
+        status_code=200,
+        media_type=MediaType.JSON,
+        request_max_body_size=MAX_BODY,
+        exception_handlers=errors.OF_A_BODY,
+        responses=LISTS | BAD_BODY | NO_RELEASE | NOT_LET_IN,
     )
+    async def recommendations_batch(self, data: JSONBody[ListsWanted]) -> bytes:
+        """Recommend k tracks to each of up to 1,000 users: what they would be given one by one."""
+        return b'{"recs":%b}' % await self.service.recommend_many(data.user_ids, data.k)
 
+    @read("/get_online_u2i", TRACKS | BAD_PARAMETER | NO_RELEASE)
+    def get_online_u2i(
+        self,
+        user_id: UserId,
+        k: Annotated[int, QueryParameter(ge=1, le=100, description="how many last events")] = 100,
+        n: Annotated[
+            int, QueryParameter(name="N", ge=1, le=100, description="how many neighbours of each")
+        ] = 10,
+    ) -> bytes:
+        """Merge the tracks similar to the user's last k events, N of each, best first.
 
-HANDLERS = [
-    recommendations,
-    recommendations_batch,
-    get_online_u2i,
-    put_user_event,
-    get_user_events,
-    load_recommendations,
-    get_statistics,
-    live,
-    ready,
-]
+        At most k * N tracks, none that the user has heard; none at all without events.
+        """
+        return b'{"recs":%b}' % self.service.online(user_id, k, n)
+
+    @post("/put_user_event", status_code=200, responses=BAD_PARAMETER | NOT_STORED | NOT_LET_IN)
+    async def put_user_event(
+        self,
+        user_id: UserId,
+        item_id: Annotated[int, QueryParameter(ge=0, le=MAX_ID, description="what they listen to")],
+    ) -> Stored:
+        """Store that the user listens to a track now; a track that no release knows as well.
+
+        Once this is answered, the event is in the journal, and the next answers obey it.
+        """
+        await self.service.put(user_id, item_id)
+        return Stored()
+
+    @read("/get_user_events", BAD_PARAMETER | NOT_STORED)
+    def get_user_events(
+        self,
+        user_id: UserId,
+        k: Annotated[int, QueryParameter(ge=1, le=100, description="how many events")] = 10,
+    ) -> UserEvents:
+        """Give the user's last k events, newest first."""
+        return UserEvents(self.service.events.last(user_id, k))
+
+    @route(
+        "/load_recommendations",
+        http_method=[HttpMethod.GET, HttpMethod.POST],
+        status_code=200,
+        responses=BAD_PARAMETER | NO_RELEASE | REFUSED | NOT_LET_IN,
+    )
+    async def load_recommendations(
+        self,
+        release: Annotated[
+            str | None,
+            QueryParameter(
+                description="a release's id, served until the next load; else `current`"
+            ),
+        ] = None,
+    ) -> Loaded:
+        """Open and check a release, then serve it; other calls are answered meanwhile."""
+        return await self.service.load(release)
+
+    @read("/get_statistics")
+    def get_statistics(self) -> Statistics:
+        """Count the answers of /recommendations since the start."""
+        return Statistics(self.service.counters.personal, self.service.counters.default)
+
+    @read("/health/live")
+    def live(self) -> Live:
+        """Say that the process answers."""
+        return Live()
+
+    @read("/health/ready", NO_RELEASE)
+    def ready(self) -> Ready:
+        """Say what is served; 503 while there is no release."""
+        events, catalog = self.service.events, self.service.current().catalog
+        return Ready(catalog.id, events.users, events.evictions, self.service.journal_state)

@@ -43,7 +43,9 @@ def create_app(answers: dict[str, str]) -> Litestar:
 
     @read("/recommendations")
     def recommendations(
-        user_id: Id, k: Annotated[int, QueryParameter(ge=1, le=1000)] = 100
+        user_id: Id,
+        k: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
+        explain: Annotated[bool, QueryParameter()] = False,
     ) -> bytes:
         return fixed["/recommendations"]
 

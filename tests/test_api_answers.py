@@ -192,7 +192,7 @@ def test_a_batch_gives_each_user_what_they_are_given_alone_and_counts_them(clien
 
 
 def test_an_error_of_ours_is_logged_and_never_served_as_a_cold_answer(client, monkeypatch, caplog):
-    monkeypatch.setattr(Catalog, "row", lambda *_: 1 / 0)
+    monkeypatch.setattr(Catalog, "final", lambda *_: 1 / 0)
     with caplog.at_level(logging.ERROR, "api"):
         answer = client.get("/recommendations", params={"user_id": 47})
     assert (answer.status_code, answer.json()["detail"]) == (500, "internal error")
