@@ -5,10 +5,14 @@
 
 An empty handler takes the same parameters with the same checks and gives back a fixed answer of
 the same type and size: what is left is the server's and the framework's share. Both are started
-as `litestar run` and asked in turn, 16 connections at a time, by wrk, or by a Python client where
-it is not installed; medians over the rounds are compared. Then calls of all kinds come at half of
-the highest rate, whether or not the service keeps up, and what they take is counted from when they
-were due. --full makes a release of random lists in a temporary folder (4 GB), and removes it.
+as `litestar run`, without an access log, and asked in turn, 16 connections at a time, by wrk, or by
+a Python client where it is not installed; medians over the rounds are compared, and the CPU time
+that a call takes, which other programs disturb less. What was answered before is remembered until
+the user has another event: "many users" and "put, then read" are answers that were not.
+
+Then calls of all kinds come at half of the highest rate, whether or not the service keeps up, and
+what they take is counted from when they were due. --full makes a release of random lists in a
+temporary folder (4 GB), and removes it.
 """
 
 import argparse
@@ -30,11 +34,12 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 
-from loadtest.client import closed_loop, open_loop
+from loadtest.client import closed_loop, open_loop, send
 
 ROOT = Path(__file__).parents[1]
 CONNECTIONS = 16
 USERS = 2000  # of each kind
+MANY_USERS = 50_000  # more than there are answers that the service remembers
 EVENTS = 10
 NEW_IDS = 2**52  # from here on nobody is known
 LUA = """
@@ -70,6 +75,16 @@ class Server:
         """What the process has used so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def service_of(work: Path, level: str = "WARNING") -> Iterator[Server]:
+    """The service, with a journal of its own."""
+    with (
+        tempfile.TemporaryDirectory() as state,
+        running(RECO_WORK=str(work), RECO_STATE=state, RECO_LOG_LEVEL=level) as server,
+    ):
+        yield server
 
 
 @contextmanager
@@ -119,23 +134,28 @@ def calls(work: Path) -> dict[str, list[str]]:
         np.load(arrays / f"{name}_ids.npy", mmap_mode="r") for name in ("user", "track")
     )
     rng = random.Random(20)
-    known = [int(users[i]) for i in rng.sample(range(len(users)), min(2 * USERS, len(users)))]
-    readers, listeners = known[::2], known[1::2] or known
+    known = [int(users[i]) for i in rng.sample(range(len(users)), min(3 * USERS, len(users)))]
+    readers, listeners, players = (known[i::3] or known for i in range(3))
+    every = [int(user) for user in users[:: max(1, len(users) // MANY_USERS)]]
     some_track = lambda: int(tracks[rng.randrange(len(tracks))])  # noqa: E731
     put = "POST /put_user_event?user_id={}&item_id={}".format
     read = "GET /recommendations?user_id={}".format
+    u2i = "GET /get_online_u2i?user_id={}".format
     result = {
-        "prepare": [put(user, some_track()) for user in listeners for _ in range(EVENTS)],
+        "prepare": [
+            put(user, some_track()) for user in (*listeners, *players) for _ in range(EVENTS)
+        ],
         "personal, no events": [read(user) for user in readers],
         "personal, 10 events": [read(user) for user in listeners],
         "cold": [read(NEW_IDS + i) for i in range(USERS)],
-        "get_online_u2i": [f"GET /get_online_u2i?user_id={user}" for user in listeners],
-        "put_user_event": [put(NEW_IDS + i, some_track()) for i in range(USERS)],
+        "get_online_u2i": [u2i(user) for user in listeners],
+        "put_user_event": [put(NEW_IDS + USERS + i, some_track()) for i in range(USERS)],
         "put, then read": [
-            line for user in listeners for line in (put(user, some_track()), read(user))
+            line for user in players for line in (put(user, some_track()), read(user))
         ],
     }
-    return result | {"mix": mix(result, rng)}
+    many = {"no events, many users": [read(user) for user in every]}
+    return result | {"mix": mix(result, rng)} | many
 
 
 def mix(of: dict[str, list[str]], rng: random.Random) -> list[str]:
@@ -175,14 +195,15 @@ def wrk(port: int, lines: list[str], seconds: int, folder: Path) -> float:
 
 def compare(work: Path, level: str, kinds: list[str], rounds: int, seconds: int) -> float:
     """Print the table of a log level; the service's rate of the mix."""
-    lines = calls(work)
+    lines, result = calls(work), {}
     print(f"\nRECO_LOG_LEVEL={level}: requests a second, medians of {rounds} rounds of {seconds} s")
-    print(f"{'':20} {'service':>8} {'empty':>8} {'ratio':>6} {'CPU µs':>8} {'empty':>6}")
+    print(
+        f"{'':20} {'service':>8} {'empty':>8} {'ratio':>6} {'CPU µs':>8} {'empty':>6} {'ratio':>6}"
+    )
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        service = stack.enter_context(running(RECO_WORK=str(work), RECO_LOG_LEVEL=level))
-        for line in lines.pop("prepare"):
-            ask(service.port, line)
+        service = stack.enter_context(service_of(work, level))
+        send(service.port, lines.pop("prepare"), CONNECTIONS)
         fixed = {
             path: ask(service.port, lines[kind][0])
             for path, kind in {
@@ -193,24 +214,23 @@ def compare(work: Path, level: str, kinds: list[str], rounds: int, seconds: int)
         empty = stack.enter_context(
             running("--app", "loadtest.empty:app", BENCH_ANSWERS=str(folder / "answers.json"))
         )
-        measured: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in kinds}
-        for _ in range(rounds):
-            for kind, found in measured.items():
+        for kind in kinds:
+            found = []
+            for _ in range(rounds):
                 sides = [rate(side, lines[kind], seconds, folder) for side in (service, empty)]
                 found.append((sides[0][0], sides[1][0], sides[0][1], sides[1][1]))
-        for kind, found in measured.items():
             own, other, cpu, other_cpu = (median(column) for column in zip(*found, strict=True))
-            print(f"{kind:20} {own:8,.0f} {other:8,.0f} {own / other:6.2f}", end=" ")
-            print(f"{cpu:8.1f} {other_cpu:6.1f}", flush=True)
-        return own
+            print(f"{kind:21} {own:8,.0f} {other:8,.0f} {own / other:6.2f}", end=" ")
+            print(f"{cpu:8.1f} {other_cpu:6.1f} {other_cpu / cpu:6.2f}", flush=True)
+            result[kind] = own
+        return result["mix"]
 
 
 def show_latency(work: Path, peak: float, seconds: float) -> None:
     """Print what the mix takes at half of the highest rate."""
     lines = calls(work)
-    with running(RECO_WORK=str(work), RECO_LOG_LEVEL="WARNING") as service:
-        for line in lines["prepare"]:
-            ask(service.port, line)
+    with service_of(work) as service:
+        send(service.port, lines["prepare"], CONNECTIONS)
         open_loop(service.port, lines["mix"], CONNECTIONS, peak / 2, 2)
         found = [
             1000 * t
@@ -226,11 +246,10 @@ def show_latency(work: Path, peak: float, seconds: float) -> None:
 def show_start(work: Path) -> None:
     """Print how soon the service is ready, and its memory then and after some load."""
     lines = calls(work)
-    with running(RECO_WORK=str(work), RECO_LOG_LEVEL="WARNING") as service:
+    with service_of(work) as service:
         print(f"\nready after {service.seconds:.2f} s")
         print_memory("memory then", service)
-        for line in lines["prepare"]:
-            ask(service.port, line)
+        send(service.port, lines["prepare"], CONNECTIONS)
         closed_loop(service.port, lines["mix"], CONNECTIONS, 10)
         print_memory("after load", service)
 

@@ -73,17 +73,22 @@ async def _connect(port: int, n: int, load: Load) -> list[Connection]:
     return [connection for _, connection in pairs]
 
 
-async def _closed(port: int, requests: Iterator[bytes], connections: int, seconds: float) -> Load:
+async def _closed(
+    port: int, requests: Iterator[bytes], connections: int, seconds: float = float("inf")
+) -> Load:
     end = time.perf_counter() + seconds
 
     def following() -> Due | None:
         now = time.perf_counter()
-        return (now, next(requests)) if now < end else None
+        content = next(requests, None) if now < end else None
+        return None if content is None else (now, content)
 
     load = Load(following)
-    for connection in await _connect(port, connections, load):
-        connection.go_on()
-    await asyncio.sleep(seconds)
+    clients = await _connect(port, connections, load)
+    for client in clients:
+        client.go_on()
+    while not all(client.idle for client in clients) and not load.wrong:
+        await asyncio.sleep(0.01)
     return load
 
 
@@ -117,6 +122,11 @@ def closed_loop(port: int, lines: list[str], connections: int, seconds: float) -
     """Requests a second, where every connection sends the next as soon as it has an answer."""
     requests = cycle([request_of(line) for line in lines])
     return len(_checked(uvloop.run(_closed(port, requests, connections, seconds)))) / seconds
+
+
+def send(port: int, lines: list[str], connections: int) -> None:
+    """Send every request once."""
+    _checked(uvloop.run(_closed(port, iter([request_of(line) for line in lines]), connections)))
 
 
 def open_loop(

@@ -5,6 +5,7 @@ type and size, which is fixed: the first of the service's own, from the file BEN
 """
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +66,15 @@ def create_app(answers: dict[str, str]) -> Litestar:
     def ready() -> bytes:
         return b"{}"
 
-    return Litestar([recommendations, get_online_u2i, put_user_event, ready], logging_config=None)
+    handlers = [recommendations, get_online_u2i, put_user_event, ready]
+    return Litestar(handlers, logging_config=None, on_startup=[without_access_log])
+
+
+def without_access_log() -> None:
+    """The service writes none either."""
+    access = logging.getLogger("uvicorn.access")
+    access.handlers.clear()
+    access.propagate = False
 
 
 def app() -> Litestar:
