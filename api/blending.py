@@ -80,18 +80,25 @@ def near(lists: Mapping[str, Neighbours], events: Tracks, rule: Blending) -> Nea
 
     `events` are places in the lists, newest first; one below 0 is a track without neighbours.
     """
-    fading = fadings(rule.half_life, rule.events)
-    rows = events[: rule.events]
-    if len(rows) and rows.min() < 0:
-        fading, rows = fading[: len(rows)][rows >= 0], rows[rows >= 0]
-    if not len(rows):
-        return NOTHING_NEAR
-    found = [
-        _brought(lists[source], rows, fading[: len(rows)] * weight, rule)
-        for source, weight in rule.weights().items()
-        if source in lists
+    rows = [
+        *zip(events[: rule.events].tolist(), fadings(rule.half_life, rule.events), strict=False)
     ]
-    return together(found)
+    tracks, scores, worth = [], [], []
+    for source, weight in rule.weights().items():
+        if source not in lists:
+            continue
+        offsets, items, of_items = lists[source]
+        for row, fading in rows:
+            if row >= 0:
+                start = offsets[row]
+                end = min(start + rule.neighbours, offsets[row + 1])
+                tracks.append(items[start:end])
+                scores.append(of_items[start:end])
+                worth.append(fading * weight)
+    if not tracks:
+        return NOTHING_NEAR
+    gains = raised(np.concatenate(scores), rule.score_exponent)
+    return Near(np.concatenate(tracks), gains * np.repeat(worth, [*map(len, tracks)]))
 
 
 def fitting(scores: Scores, rule: Blending) -> Scores:
@@ -105,13 +112,6 @@ def together(found: Sequence[Near]) -> Near:
     if len(found) == 1:
         return found[0]
     return Near(*map(np.concatenate, zip(*found, strict=True))) if found else NOTHING_NEAR
-
-
-def _brought(lists: Neighbours, rows: Tracks, weights: Scores, rule: Blending) -> Near:
-    """The neighbours of each row; their scores times the row's weight."""
-    places, counts = first_places(lists.offsets, rows, rule.neighbours)
-    scores = raised(lists.scores[places], rule.score_exponent)
-    return Near(lists.items[places], scores * np.repeat(weights, counts))
 
 
 def raised(scores: Scores, exponent: float) -> Scores:
