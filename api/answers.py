@@ -89,6 +89,19 @@ class Loaded(Struct):
     seconds: Annotated[float, Meta(description="how long the load took", examples=[0.8])]
 
 
+class Freshness(Struct):
+    """How old what is served is."""
+
+    release: Annotated[str, Meta(examples=["20240101T000000"])]
+    data_until: Annotated[
+        str | None, Meta(description="time of the last listen", examples=["2023-12-31T23:59:58"])
+    ]
+    created_at: Annotated[str, Meta(examples=["2024-01-01T00:00:00+00:00"])]
+    age_hours: Annotated[float, Meta(description="since it was made", examples=[7.25])]
+    max_age_hours: Annotated[int, Meta(examples=[48])]
+    stale: Annotated[bool, Meta(description="older than that", examples=[False])]
+
+
 class Statistics(Struct):
     """Answers of /recommendations since the start, by the kind of their offline list."""
 

@@ -17,6 +17,7 @@ from litestar.plugins import CLIPlugin
 
 from api import errors, routes
 from api.access import Guard, check_host
+from api.application import Application
 from api.service import Service
 from api.settings import Settings, SettingsError, check_state_folder, from_environment
 
@@ -49,13 +50,14 @@ class CheckSettings(CLIPlugin):
 async def serve(app: Litestar) -> AsyncIterator[None]:
     """Read the settings, open the journal and the current release; start without them as well."""
     settings: Settings = app.state.get("settings") or from_environment(os.environ)
+    assert isinstance(app, Application)
     set_up_logging(settings.log_level)
     warn_of_several_workers(settings.journal)
     app.state.guard.open(settings)
-    app.state.service = app.state.calls.service = Service(settings)
-    await app.state.service.start()
+    app.service = app.state.service = app.state.calls.service = Service(settings)
+    await app.service.start()
     yield
-    await app.state.service.stop()
+    await app.service.stop()
 
 
 def set_up_logging(level: str) -> None:
@@ -80,14 +82,14 @@ def warn_of_several_workers(journal: str) -> None:
         )
 
 
-def create_app(settings: Settings | None = None) -> Litestar:
+def create_app(settings: Settings | None = None) -> Application:
     """Build the application; without settings, the environment's are read when it starts."""
 
     class Calls(routes.Calls):
         """The calls of this application; the service comes when it starts."""
 
     guard = Guard()
-    return Litestar(
+    return Application(
         [Calls],
         lifespan=[serve],
         middleware=[guard.around],

@@ -4,7 +4,8 @@ Inside, tracks are positions in the sorted track ids; the user's own ids appear 
 """
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from datetime import UTC, datetime
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,18 @@ ROWS_REMEMBERED = 1 << 16
 class Catalog:
     """The lists of one release. `overrides` take the place of parts of its blending."""
 
-    def __init__(self, folder: Path, overrides: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, overrides: dict[str, Any], hashes: bool = True) -> None:
         """Open and check the release in `folder`; ReleaseError where it can't be served."""
-        manifest = release.check(folder)
+        manifest = release.check(folder, hashes)
         arrays = release.arrays(folder)
         self.id = manifest.id
+        self.created_at = _utc(manifest.created_at)
+        self.data_until = manifest.data.last if manifest.data else None
         self.blending = msgspec.structs.replace(manifest.settings.blending, **overrides)
         self.excludes_heard = manifest.settings.heard == "exclude"
-        self.row = lru_cache(ROWS_REMEMBERED)(self._row)
         self._user_ids, self._track_ids = arrays["user_ids"], arrays["track_ids"]
+        # where the user stands; -1 for one whom the release doesn't know
+        self.row = lru_cache(ROWS_REMEMBERED)(partial(_find, self._user_ids))
         self._track_texts = release.texts(arrays)
         self._top = arrays["top_items"]
         self._lists = {
@@ -58,10 +62,6 @@ class Catalog:
     def n_top(self) -> int:
         """Length of the top list: the tracks that anyone listened to."""
         return len(self._top)
-
-    def _row(self, user_id: int) -> int:
-        """Where the user stands; -1 for one whom the release doesn't know."""
-        return _find(self._user_ids, user_id)
 
     def final(self, row: int) -> Tracks:
         """The user's final list, best first; empty for one who has none."""
@@ -107,6 +107,10 @@ class Catalog:
             return NO_TRACKS
         offsets, items = self._lists[name]
         return items[offsets[row] : offsets[row + 1]]
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _find(ids: NDArray[np.int64], key: int) -> int:

@@ -4,7 +4,8 @@ So an answer that was given before is given again without a computation, until t
 event or another release.
 """
 
-from functools import lru_cache
+import weakref
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -46,9 +47,11 @@ class Recommender:
 
     def __init__(self, catalog: Catalog, recent_events: int) -> None:
         self.catalog = catalog
+        self.header = catalog.id.encode()  # of each answer
         self._recent_events = recent_events
-        self.answer = lru_cache(REMEMBERED)(self._answer)
-        self.online_text = lru_cache(REMEMBERED)(self._online_text)
+        own = weakref.proxy(self)  # what they remember keeps no release that is served no more
+        self.answer = lru_cache(REMEMBERED)(partial(Recommender._answer, own))
+        self.online_text = lru_cache(REMEMBERED)(partial(Recommender._online_text, own))
 
     def _answer(self, row: int, k: int, events: Events) -> Answer:
         """The answer of /recommendations; a user whom the release doesn't know is row -1."""

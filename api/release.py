@@ -1,14 +1,19 @@
 """Finding a release and checking it against its manifest and the contract, before it is served."""
 
+import hashlib
 import json
 import math
 import mmap
 import os
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from api.blending import Blending
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
+NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")  # it stands in the head of answers
 
 
 class ReleaseError(Exception):
@@ -29,6 +35,14 @@ class FileEntry(msgspec.Struct):
     """What the manifest says of one file."""
 
     bytes: int
+    sha256: str
+    rows: int | None  # of a table
+
+
+class DataRange(msgspec.Struct):
+    """From when the listens are that the release is made of."""
+
+    last: str
 
 
 class ReleaseSettings(msgspec.Struct):
@@ -48,10 +62,12 @@ class Manifest(msgspec.Struct):
 
     id: str
     contract: int
+    created_at: datetime
     files: dict[str, FileEntry]
     schemas: dict[str, dict[str, str]]
     serving: dict[str, str]
     settings: ReleaseSettings
+    data: DataRange | None = None
 
 
 def current(work: Path) -> str:
@@ -66,8 +82,11 @@ def current(work: Path) -> str:
     return target.name
 
 
-def check(folder: Path) -> Manifest:
-    """Read the manifest of a release and compare it with the contract and the files' sizes."""
+def check(folder: Path, hashes: bool = True) -> Manifest:
+    """Read the manifest of a release and compare it with the contract and with the files.
+
+    Comparing the files' hashes reads all of them, 1.3 GB a second; without that, sizes must do.
+    """
     try:
         content = json.loads((folder / contract.MANIFEST).read_bytes())
         version = content["contract"] if isinstance(content, dict) else None
@@ -77,16 +96,34 @@ def check(folder: Path) -> Manifest:
         reason = f"{type(error).__name__}: {error}"
         raise ReleaseError(f"{folder.name}: {contract.MANIFEST} can't be used ({reason})") from None
     _expect(folder, "id", folder.name, manifest.id)
+    _require(folder, "an id of letters, digits and . _ -", bool(NAME.fullmatch(manifest.id)))
     for table in contract.RELEASED:
         schema = {field.name: str(field.type) for field in table.schema}
         _expect(folder, f"schema of {table.file}", schema, manifest.schemas.get(table.file))
     for name, dtype in contract.SERVING_ARRAYS.items():
         _expect(folder, f"dtype of {name}", str(dtype), manifest.serving.get(name))
     arrays = [f"{contract.SERVING}/{name}.npy" for name in contract.SERVING_ARRAYS]
-    for file in [*(table.file for table in contract.RELEASED), *arrays]:
+    for file in [*(table.file for table in contract.RELEASED), *arrays, *manifest.files]:
         entry = manifest.files.get(file)
         _expect(folder, f"bytes of {file}", entry and entry.bytes, _size(folder / file))
+    for table in contract.RELEASED:
+        _check_table(folder, table, manifest.files[table.file].rows)
+    for file, entry in manifest.files.items() if hashes else ():
+        with (folder / file).open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        _expect(folder, f"sha256 of {file}", entry.sha256, digest)
     return manifest
+
+
+def _check_table(folder: Path, table: contract.Table, rows: int | None) -> None:
+    """Compare the columns and the rows that a file tells of itself."""
+    try:
+        found = pq.read_metadata(folder / table.file)
+    except (pa.ArrowException, OSError) as error:
+        raise ReleaseError(f"{folder.name}: {table.file} can't be read: {error}") from None
+    same = found.schema.to_arrow_schema().equals(table.schema)
+    _require(folder, f"{table.file} with the columns of the contract", same)
+    _expect(folder, f"rows of {table.file}", rows, found.num_rows)
 
 
 def _expect(folder: Path, what: str, expected: object, found: object) -> None:

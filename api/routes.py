@@ -13,6 +13,7 @@ from api.answers import (
     MAX_BODY,
     MAX_K,
     Explained,
+    Freshness,
     ListsWanted,
     Live,
     Loaded,
@@ -24,6 +25,8 @@ from api.answers import (
     Stored,
     UserEvents,
 )
+from api.application import OF_THIS
+from api.errors import AnyRequest
 from api.service import Service
 from jobs.contract import MAX_ID
 
@@ -126,9 +129,12 @@ class Calls(Controller):
         exception_handlers=errors.OF_A_BODY,
         responses=LISTS | BAD_BODY | NO_RELEASE | NOT_LET_IN,
     )
-    async def recommendations_batch(self, data: JSONBody[ListsWanted]) -> bytes:
+    async def recommendations_batch(
+        self, request: AnyRequest, data: JSONBody[ListsWanted]
+    ) -> bytes:
         """Recommend k tracks to each of up to 1,000 users: what they would be given one by one."""
-        return b'{"recs":%b}' % await self.service.recommend_many(data.user_ids, data.k)
+        served = request.state[OF_THIS] = self.service.current()
+        return b'{"recs":%b}' % await self.service.recommend_many(data.user_ids, data.k, served)
 
     @read("/get_online_u2i", TRACKS | BAD_PARAMETER | NO_RELEASE)
     def get_online_u2i(
@@ -200,3 +206,8 @@ class Calls(Controller):
         """Say what is served; 503 while there is no release."""
         events, catalog = self.service.events, self.service.current().catalog
         return Ready(catalog.id, events.users, events.evictions, self.service.journal_state)
+
+    @read("/freshness", NO_RELEASE)
+    def freshness(self) -> Freshness:
+        """Say until when the data went, how old the release is, and whether that is too old."""
+        return self.service.freshness()

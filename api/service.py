@@ -5,11 +5,12 @@ import gc
 import logging
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import msgspec
 
 from api import release
-from api.answers import Loaded
+from api.answers import Freshness, Loaded
 from api.catalog import Catalog
 from api.counters import Counters
 from api.events import Events
@@ -44,6 +45,8 @@ class Service:
         self.recommender: Recommender | None = None
         self.reason = "no release has been loaded yet"  # why there is no recommender
         self._loading = asyncio.Lock()
+        self._followed: str | None = None  # what current pointed to when it was last followed
+        self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Open the journal and the current release; what can't be opened is logged."""
@@ -52,10 +55,14 @@ class Service:
         with suppress(ReleaseError):  # calls that need a release say why there is none
             await self.load()
         gc.freeze()  # to look through all that stays would delay a call by 30 ms now and then
+        if self.settings.follow_seconds:
+            self._following = asyncio.create_task(self._follow(self.settings.follow_seconds))
 
     async def stop(self) -> None:
         """Close the journal."""
         gc.unfreeze()
+        if self._following:
+            self._following.cancel()
         if self.recorder:
             await self.recorder.stop()
 
@@ -100,9 +107,8 @@ class Service:
         self._count(recommender.catalog, len(recommender.catalog.final(row)))
         return text, msgspec.json.encode(reasons)
 
-    async def recommend_many(self, user_ids: list[int], k: int) -> bytes:
-        """The lists of several users, all of one release; other calls are answered in between."""
-        recommender = self.current()
+    async def recommend_many(self, user_ids: list[int], k: int, recommender: Recommender) -> bytes:
+        """The lists of several users; other calls are answered in between."""
         lists: list[bytes] = []
         for user_id in user_ids:
             if len(lists) % AT_A_TIME == 0:
@@ -148,13 +154,35 @@ class Service:
             seconds=round(time.monotonic() - start, 3),
         )
 
+    async def _follow(self, seconds: int) -> None:
+        """Load what `current` points to whenever that is another; a refused one is tried once."""
+        while True:
+            await asyncio.sleep(seconds)
+            with suppress(ReleaseError, OSError):  # what was refused stands in the log
+                if await asyncio.to_thread(release.current, self.settings.work) != self._followed:
+                    await self.load()
+
+    def freshness(self) -> Freshness:
+        """How old the release is that is served; ReleaseError where there is none."""
+        catalog = self.current().catalog
+        age = (datetime.now(UTC) - catalog.created_at).total_seconds()
+        return Freshness(
+            release=catalog.id,
+            data_until=catalog.data_until,
+            created_at=catalog.created_at.isoformat(),
+            age_hours=round(age / 3600, 3),
+            max_age_hours=self.settings.max_age_hours,
+            stale=age > 3600 * self.settings.max_age_hours,
+        )
+
     def _open(self, release_id: str | None) -> Recommender:
         work = self.settings.work
         if release_id is None:
-            release_id = release.current(work)
+            release_id = self._followed = release.current(work)
         elif release_id not in (known := contract.listed(work)):
             # only a name that was listed becomes part of a path
             raise UnknownRelease(f"expected one of {known}, found {release_id[:40]!r}")
         folder = work / contract.RELEASES / release_id
-        catalog = Catalog(folder, self.settings.blending_overrides())
+        hashes = self.settings.check == "hashes"
+        catalog = Catalog(folder, self.settings.blending_overrides(), hashes)
         return Recommender(catalog, self.settings.recent_events)

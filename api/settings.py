@@ -12,6 +12,7 @@ from jobs import contract
 PREFIX = "RECO_"
 JOURNALS = ("off", "normal", "full")  # which commits wait for the disk: none are made, none, all
 SECRETS = ("admin_key", "read_key", "write_key")  # never shown
+CHECKS = ("hashes", "sizes")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -28,6 +29,9 @@ class Settings:
     state: Path | None = None  # the folder of the journal; WORK/state
     events_per_user: int = 100
     max_users: int = 1_000_000
+    check: str = "hashes"  # what of a release's files is compared with its manifest
+    follow_seconds: int = 0  # between two looks at current; 0: only when told to
+    max_age_hours: int = 48  # of a release that is not stale
     recent_events: int = RECENT_EVENTS  # kept out of answers where heard tracks are included
     blending: str | None = None
     online_source: str | None = None
@@ -92,6 +96,9 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "state": _folder,
     "events_per_user": _whole(1, contract.JOURNAL_KEEPS),
     "max_users": _whole(1, 1_000_000_000),
+    "check": _one_of(*CHECKS),
+    "follow_seconds": _whole(0, 86_400),
+    "max_age_hours": _whole(1, 1_000_000),
     "recent_events": _whole(0, 1000),
     "blending": _one_of(*get_args(Rule)),
     "online_source": _one_of(*get_args(Source)),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from jobs import contract, serving, settings
 from jobs.settings import Settings
@@ -115,7 +116,7 @@ def write_manifest(folder: Path, chosen: Settings, blending: Mapping[str, Any]) 
             str(file.relative_to(folder)): {
                 "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
                 "bytes": file.stat().st_size,
-                "rows": None,
+                "rows": pq.read_metadata(file).num_rows if file.suffix == ".parquet" else None,
             }
             for file in files
         },

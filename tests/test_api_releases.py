@@ -1,15 +1,21 @@
 """Which releases are served, which are refused, and that a swap harms no one."""
 
 import asyncio
+import gc
+import hashlib
 import json
 import shutil
 import threading
+import weakref
 from pathlib import Path
 
 import httpx
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from litestar.testing import AsyncTestClient, TestClient
 
+from api.app import create_app
 from api.catalog import Catalog
 from api.release import ReleaseError, current
 from api.service import Service, UnknownRelease
@@ -30,15 +36,42 @@ def edit_manifest(change):
 
 
 def replace_array(name, change):
-    """Another array in the place of one; the manifest agrees with its size."""
+    """Another array in the place of one; the manifest agrees with it."""
 
     def damage(folder):
         path = folder / "serving" / f"{name}.npy"
         np.save(path, change(np.load(path)))
-        size = path.stat().st_size
-        edit_manifest(lambda m: m["files"][f"serving/{name}.npy"].update(bytes=size))(folder)
+        agree(folder, f"serving/{name}.npy")
 
     return damage
+
+
+def agree(folder, file, **facts):
+    """Let the manifest agree with a file as it is."""
+    content = (folder / file).read_bytes()
+    facts |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    edit_manifest(lambda m: m["files"][file].update(facts))(folder)
+
+
+def garbage(folder):
+    path = folder / "serving/top_items.npy"
+    path.write_bytes(b"x" * path.stat().st_size)
+    agree(folder, "serving/top_items.npy")
+
+
+def flip_a_bit(file):
+    def damage(folder):
+        content = bytearray((folder / file).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / file).write_bytes(content)
+
+    return damage
+
+
+def other_columns(folder):
+    table = pq.read_table(folder / "similar.parquet").rename_columns(["a", "b", "c", "d"])
+    pq.write_table(table, folder / "similar.parquet")
+    agree(folder, "similar.parquet")
 
 
 def truncate(file):
@@ -94,9 +127,17 @@ BROKEN = {
         lambda f: (f / "serving/similar_items.npy").unlink(),
         "bytes of serving/similar_items.npy",
     ),
-    "an array that is none": (
-        lambda f: (p := f / "serving/top_items.npy").write_bytes(b"x" * p.stat().st_size),
-        "a serving array can't be read",
+    "an array that is none": (garbage, "a serving array can't be read"),
+    "a bit of an array": (
+        flip_a_bit("serving/history_items.npy"),
+        "sha256 of serving/history_items.npy",
+    ),
+    "a bit of a table": (flip_a_bit("recommendations.parquet"), "recommendations.parquet"),
+    "a bit of the model": (flip_a_bit("als_model.npz"), "sha256 of als_model.npz"),
+    "other columns": (other_columns, "expected similar.parquet with the columns of the contract"),
+    "fewer rows than said": (
+        lambda f: agree(f, "users.parquet", rows=3),
+        "rows of users.parquet: expected 3, found 1",
     ),
     "a link to elsewhere": (link_elsewhere, "bytes of serving/top_items.npy"),
     "too few offsets": (
@@ -132,6 +173,91 @@ BROKEN = {
         "Invalid enum value 'dice' - at `$.settings.blending.rule`",
     ),
 }
+
+
+def test_without_hashes_sizes_must_agree(tmp_path):
+    flip_a_bit("als_model.npz")(releases.make(tmp_path, "flipped"))
+    truncate("als_model.npz")(releases.make(tmp_path, "half", activate=False))
+    service = Service(Settings(work=tmp_path, check="sizes"))
+    assert asyncio.run(service.load()).release == "flipped"
+    with pytest.raises(ReleaseError, match=r"bytes of als_model.npz"):
+        asyncio.run(service.load("half"))
+
+
+def test_a_release_whose_name_cannot_stand_in_a_header_is_refused(tmp_path):
+    releases.make(tmp_path, "a name")
+    with pytest.raises(ReleaseError, match="an id of letters, digits"):
+        asyncio.run(Service(Settings(work=tmp_path)).load())
+
+
+def test_freshness_says_until_when_the_data_went_and_what_is_stale(tmp_path):
+    releases.make(tmp_path, "first")
+    with TestClient(create_app(Settings(work=tmp_path, max_age_hours=10**6))) as client:
+        told = client.get("/freshness").json()
+        assert told.pop("age_hours") > 8766
+        assert told == {
+            "release": "first",
+            "data_until": "2022-12-31",
+            "created_at": "2023-01-01T00:00:00+00:00",
+            "max_age_hours": 10**6,
+            "stale": False,
+        }
+    with TestClient(create_app(Settings(work=tmp_path))) as client:
+        assert client.get("/freshness").json()["stale"]
+
+
+def test_every_answer_says_which_release_it_is_from(tmp_path):
+    with TestClient(create_app(Settings(work=tmp_path))) as client:
+        assert "x-release" not in client.get("/recommendations?user_id=1").headers
+        releases.make(tmp_path, "first")
+        for path, status in (
+            ("/load_recommendations", 200),
+            ("/recommendations?user_id=1", 200),
+            ("/recommendations?user_id=x", 400),
+            ("/nothing", 404),
+            ("/load_recommendations?release=none", 400),
+        ):
+            answer = client.get(path)
+            assert (answer.status_code, answer.headers.get("x-release")) == (status, "first")
+
+
+def test_a_batch_is_of_the_release_that_it_names_even_if_another_is_served_meanwhile(tmp_path):
+    make_sides(tmp_path)
+    users = {"user_ids": [9] * 200, "k": 100}
+
+    async def scene():
+        async with AsyncTestClient(create_app(Settings(work=tmp_path))) as client:
+            batch = asyncio.create_task(client.post("/recommendations/batch", json=users))
+            names = ["odd", "even"] * 10
+            for name in names:
+                await client.get("/load_recommendations", params={"release": name})
+            return await batch
+
+    answer = asyncio.run(scene())
+    sides = {track % 2 for tracks in answer.json()["recs"] for track in tracks}
+    assert sides == {int(answer.headers["x-release"] == "odd")}
+
+
+def test_what_current_points_to_is_followed_and_a_named_release_left_alone(tmp_path):
+    releases.make(tmp_path, "first")
+
+    async def scene():
+        service = Service(Settings(work=tmp_path, follow_seconds=1, journal="off"))
+        await service.start()
+        seen = [service.current().catalog.id]
+        for name, damage in (("second", None), ("third", flip_a_bit("als_model.npz"))):
+            folder = releases.make(tmp_path, name, activate=False)
+            if damage:
+                damage(folder)
+            releases.point_current(tmp_path, Path("releases") / name)
+            await asyncio.sleep(1.5)
+            seen.append(service.current().catalog.id)
+        await service.load("first")
+        await asyncio.sleep(1.5)
+        await service.stop()
+        return [*seen, service.current().catalog.id]
+
+    assert asyncio.run(scene()) == ["first", "second", "second", "first"]
 
 
 @pytest.mark.parametrize(("damage", "reason"), BROKEN.values(), ids=BROKEN)
@@ -197,6 +323,23 @@ def test_a_request_keeps_the_release_it_began_with_even_if_that_is_deleted(tmp_p
     assert catalog.ids(catalog.final(catalog.row(47))) == [*releases.FINAL[47]]
 
 
+def test_a_release_that_is_served_no_more_is_let_go_at_once(tmp_path):
+    releases.make(tmp_path, "first")
+
+    async def scene():
+        service = Service(Settings(work=tmp_path, journal="off"))
+        await service.start()
+        service.recommend(47, 10)
+        gone = weakref.ref(service.current().catalog)
+        gc.disable()
+        await service.load()
+        gc.enable()
+        await service.stop()
+        return gone()
+
+    assert asyncio.run(scene()) is None
+
+
 def test_loads_wait_for_each_other_and_others_are_served_meanwhile(tmp_path):
     releases.make(tmp_path, "first")
     service = Service(Settings(work=tmp_path))
@@ -221,12 +364,17 @@ def test_loads_wait_for_each_other_and_others_are_served_meanwhile(tmp_path):
     assert [loaded.release for loaded in asyncio.run(scene())] == ["first"] * 3
 
 
-def test_swaps_and_refusals_under_load_fail_no_request_and_mix_no_answer(tmp_path):
-    work = tmp_path
+def make_sides(work):
+    """Two releases, odd and even: each answer tells which it is from."""
     lists = {"odd": [*range(1, 300, 2)], "even": [*range(2, 301, 2)]}
     for name, tracks in lists.items():
         similar = {track: [t for t in tracks if t != track][:20] for track in releases.TRACKS}
         releases.make(work, name, top=tracks, final={47: tracks[:100]}, heard={}, similar=similar)
+    return work
+
+
+def test_swaps_and_refusals_under_load_fail_no_request_and_mix_no_answer(tmp_path):
+    work = make_sides(tmp_path)
     truncate("serving/top_items.npy")(releases.make(work, "broken", activate=False))
     answers, done = [], threading.Event()
 
@@ -250,5 +398,6 @@ def test_swaps_and_refusals_under_load_fail_no_request_and_mix_no_answer(tmp_pat
     assert statuses == [200, 200, 409] * 10
     assert {answer.status_code for answer in answers} == {200}
     sides = [{track % 2 for track in answer.json()["recs"]} for answer in answers]
-    assert all(len(side) == 1 for side in sides)
-    assert {side.pop() for side in sides} == {0, 1}
+    told = [{int(answer.headers["x-release"] == "odd")} for answer in answers]
+    assert sides == told
+    assert {0} in told and {1} in told

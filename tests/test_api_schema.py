@@ -10,7 +10,7 @@ from api.settings import PARSERS, Settings, SettingsError, from_environment
 
 READING = [
     "/recommendations", "/get_online_u2i", "/get_user_events", "/load_recommendations",
-    "/get_statistics", "/health/live", "/health/ready",
+    "/get_statistics", "/health/live", "/health/ready", "/freshness",
 ]  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def test_every_status_is_described_with_an_example(schema):
     anywhere = {"401", "403", "413", "429"}
     problems = {"/load_recommendations": {"400", "409", "503"}, "/get_statistics": set()}
     problems |= {"/recommendations/batch": {"400", "503"}}
-    problems |= {"/health/live": set(), "/health/ready": {"503"}}
+    problems |= {"/health/live": set(), "/health/ready": {"503"}, "/freshness": {"503"}}
     for path, item in schema["paths"].items():
         for operation in item.values():
             responses = operation["responses"]
@@ -75,6 +75,9 @@ def test_settings_are_read_from_the_environment():
         ("RECO_MAX_USERS", "1e6"),
         ("RECO_MAX_USERS", "9" * 5000),
         ("RECO_RECENT_EVENTS", "-1"),
+        ("RECO_CHECK", "none"),
+        ("RECO_FOLLOW_SECONDS", "0.5"),
+        ("RECO_MAX_AGE_HOURS", "0"),
         ("RECO_BLENDING", "Alternate"),
         ("RECO_ONLINE_SOURCE", ""),
         ("RECO_ONLINE_NEIGHBOURS", "٣"),

@@ -1,0 +1,37 @@
+"""The application around Litestar's: each answer says which release it is from."""
+
+from typing import Any
+
+from litestar import Litestar
+from litestar.types import Message
+
+from api.recommender import Recommender
+from api.service import Service
+
+NAME = b"x-release"
+OF_THIS = "recommender"  # in a request's state: the one that its answer is from
+
+
+class Application(Litestar):
+    """Litestar's, and what is done for every answer; a middleware or hook would take longer.
+
+    A call that doesn't wait ends with the release it began with, which is that of the service when
+    the answer's head is sent; one that waits for others leaves its own in the request's state.
+    """
+
+    service: Service | None = None  # from the start on
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request; add the release to its head."""
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                served = scope["state"].get(OF_THIS) or self._recommender()
+                if served is not None:
+                    message["headers"] = [*message["headers"], (NAME, served.header)]
+            await send(message)
+
+        await super().__call__(scope, receive, answer if scope["type"] == "http" else send)
+
+    def _recommender(self) -> Recommender | None:
+        return self.service.recommender if self.service else None
