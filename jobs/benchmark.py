@@ -10,6 +10,7 @@ OUT/benchmark.md and OUT/benchmark.svg.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from jobs import once
+from jobs import memory, once
 from jobs.costs import costs
 
 USERS, TRACKS, LISTENS = 1_373_221, 1_000_000, 222_629_898
@@ -39,11 +40,21 @@ def run_size(folder: Path, size: float, options: list[str]) -> pd.DataFrame:
     sizes = ["--users", str(users), "--tracks", str(tracks), "--listens", str(listens)]
     python("jobs.once", "sample_data", "--out", str(data), *sizes)
     line = ["bash", str(once.ROOT / "run_all.sh"), "--data", str(data), "--work", str(work)]
-    subprocess.run([*line, *options], check=True)
+    if subprocess.run([*line, *options], check=False).returncode:
+        print(f"benchmark: at {size:g} % the line stopped before its end", file=sys.stderr)
     found = costs(work)
-    found.loc["all"] = [*found[["seconds", "cpu_seconds"]].sum(), *found["peak_mb"].agg(["max"]),
-                        found["written_mb"].sum()]  # fmt: skip
-    return found
+    found["need_mb"] = [needed_mb(job, data, work) for job in found.index]
+    most = {name: "max" if name in ("peak_mb", "need_mb") else "sum" for name in found}
+    return pd.concat([found, found.agg(most).to_frame("all").T])
+
+
+def needed_mb(job: str, data: Path, work: Path) -> float:
+    """What the job would say beforehand that it needs, with all threads; NaN if it says nothing."""
+    need = memory.NEEDS.get(job)
+    if need is None:
+        return float("nan")
+    counts = memory.sizes(work, data if job == "prepare" else None)
+    return (need.fixed(*counts) + (os.cpu_count() or 1) * need.thread * memory.MB) / memory.MB
 
 
 def python(module: str, *arguments: str) -> str:
@@ -62,19 +73,25 @@ def exponent(listens: np.ndarray, seconds: np.ndarray) -> float:
 
 
 def table(found: dict[float, pd.DataFrame]) -> pd.DataFrame:
-    """A row a job: by size its seconds and MB; its growth; listens a second and MB written."""
+    """A row a job: by size its seconds, and its peak in MB beside what it said that it needs.
+
+    And how its processor time grows; listens a second and MB written at the largest size.
+    """
     listens = {size: scaled(size)[2] for size in found}
     largest = max(found)
     result = pd.DataFrame(index=found[largest].index)
     for size, of in found.items():
         result[f"{size:g} %: s"] = of["seconds"].round(1)
         result[f"{size:g} %: CPU s"] = of["cpu_seconds"].round(1)
-        result[f"{size:g} %: peak MB"] = of["peak_mb"]
+        result[f"{size:g} %: MB (said)"] = [
+            f"{peak:,.0f} ({need:,.0f})".replace("nan", "–")
+            for peak, need in zip(of["peak_mb"], of["need_mb"], strict=True)
+        ]
     cpu = pd.DataFrame({listens[size]: of["cpu_seconds"] for size, of in found.items()})
     result["growth"] = [
         round(exponent(np.array(cpu.columns, float), row), 2) for row in cpu.to_numpy()
     ]
-    result["listens/s"] = (listens[largest] / found[largest]["seconds"]).round(-2).astype(int)
+    result["listens/s"] = (listens[largest] / found[largest]["seconds"]).round().astype(int)
     result["MB written"] = found[largest]["written_mb"].round(1)
     return result
 
