@@ -133,14 +133,23 @@ def read_matrices(
 ) -> list[csr_matrix]:
     """(items, items) float32 each: columns of a file of track lists (similar, followers)."""
     key, item = table.schema.names[:2]
-    rows, tracks = contract.read(table, work, [key, item, *values]), Encoder.of(track_ids)
-    row, column = (
-        listens.encode(rows[name].to_numpy(), tracks, name, table, work) for name in (key, item)
-    )
-    shape = (len(track_ids), len(track_ids))
+    n, tracks = contract.n_rows(table, work), Encoder.of(track_ids)
+    counts = np.zeros(len(track_ids), np.int64)
+    columns = np.empty(n, np.int32)
+    found = {name: np.empty(n, np.float32) for name in values}
+    end = 0
+    for batch in contract.batches(table, work, [key, item, *values]):  # by key
+        start, end = end, end + len(batch)
+        row = listens.encode(batch[key].to_numpy(), tracks, key, table, work)
+        counts += np.bincount(row, minlength=len(counts))
+        columns[start:end] = listens.encode(batch[item].to_numpy(), tracks, item, table, work)
+        for name in values:
+            found[name][start:end] = batch[name].to_numpy()
+    starts = np.concatenate([[0], np.cumsum(counts)])
     result = []
     for name in values:
-        matrix = csr_matrix((rows[name].to_numpy(), (row, column)), shape, dtype=np.float32)
+        entries = found.pop(name), columns.copy(), starts
+        matrix = csr_matrix(entries, (len(track_ids), len(track_ids)))
         matrix.sort_indices()
         result.append(matrix)
     return result

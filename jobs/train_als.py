@@ -11,7 +11,6 @@ trained on all the data starts from the tracks' vectors of the window "report", 
 and needs fewer epochs.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,10 +70,12 @@ def factorise(
 
 def _groups(weights: csr_matrix, chosen: Settings) -> list[tuple[np.ndarray, csr_matrix, float]]:
     """Rows that share a penalty, with implicit's confidences (1 + weight of a play) and it."""
-    confidence = weights.copy()
-    confidence.data = 1 + confidence.data / np.float32(chosen.als_unobserved)
-    groups = penalty_groups(_penalties(weights, chosen))
-    return [(rows, confidence[rows], value) for rows, value in groups]
+    result = []
+    for rows, value in penalty_groups(_penalties(weights, chosen)):
+        confidence = weights[rows]
+        confidence.data = 1 + confidence.data / np.float32(chosen.als_unobserved)
+        result.append((rows, confidence, value))
+    return result
 
 
 def _penalties(weights: csr_matrix, chosen: Settings) -> np.ndarray:
@@ -113,12 +114,13 @@ def start_of(work: Path, shape: tuple[int, int]) -> np.ndarray | None:
 
 def main() -> str:
     """Make als_model.npz."""
-    work = command.parser(__doc__).parse_args().work
-    chosen, data = settings.load(work), listens.load(work)
-    threads = os.cpu_count() or 1
+    args = command.parser(__doc__).parse_args()
+    work, chosen = args.work, settings.load(args.work)
+    data = listens.load(work, timed=chosen.als_recency is not None)
     weights = training_weights(data, chosen)
+    del data  # as large as the weights
     start = start_of(work, (weights.shape[1], chosen.als_factors))
-    users, items = factorise(weights, chosen, threads, start=start)
+    users, items = factorise(weights, chosen, args.threads, start=start)
     model = AlternatingLeastSquares(
         factors=chosen.als_factors,
         regularization=float(_penalties(weights, chosen).mean()),
