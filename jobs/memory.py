@@ -41,11 +41,11 @@ class Need:
 # Measured with jobs.benchmark, rounded up. Jobs that are not here need little, whatever the data.
 NEEDS = {
     "prepare": Need(base=800, listen=27),
-    "explore": Need(base=300, listen=2, user=40, track=200),
+    "explore": Need(base=350, listen=4, user=200, track=400),
     "windows": Need(base=700, listen=30),
     "tune": Need(base=700, listen=20),
     "top_popular": Need(base=750, listen=12, track=100),
-    "train_als": Need(base=700, listen=50, user=1000, track=1000),
+    "train_als": Need(base=700, listen=42, user=1000, track=1500),
     "personal_als": Need(base=650, thread=120, listen=5, user=1000, track=2000),
     "similar": Need(base=350, thread=50, user=600, track=2500),
     "next_played": Need(base=600, thread=250, listen=25, track=100),
