@@ -17,6 +17,7 @@
 #   --peers             compare with other models too: implicit's ALS, item kNN, EASE
 #   --ablation          learn again without each generator, and follow ALS through its epochs
 #   --events FILE       more interactions: what the service saw, by jobs.export_events
+#   --forgotten FILE    whom to forget: the service's forgotten.db (default: WORK/state/forgotten.db)
 #   --memory-limit SIZE most memory that a job may take, as 8G (default: what is available)
 #   --max-bad-share X   stop if more than this share of the interactions is bad
 set -euo pipefail
@@ -36,7 +37,7 @@ while [[ $# -gt 0 ]]; do
   case $1 in
     -h | --help) help; exit ;;
     --peers | --ablation) evaluate+=("$1"); shift; continue ;;
-    --data | --work | --heard | --tune | --split | --share | --gap | --events | --memory-limit | \
+    --data | --work | --heard | --tune | --split | --share | --gap | --events | --forgotten | --memory-limit | \
     --max-bad-share)
       [[ -n ${2-} ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
     *) help >&2; fail "unknown option $1; the known ones are listed above" ;;
@@ -48,7 +49,7 @@ while [[ $# -gt 0 ]]; do
     --tune) one_of "$1" "$2" off quick full; tune+=("$1" "$2") ;;
     --split) one_of "$1" "$2" auto time user; windows+=("$1" "$2") ;;
     --share | --gap) windows+=("$1" "$2") ;;
-    --events) prepare+=("$1" "$(realpath -m "$2")") ;;
+    --events | --forgotten) prepare+=("$1" "$(realpath -m "$2")") ;;
     --max-bad-share) prepare+=("$1" "$2") ;;
     --memory-limit) every+=("$1" "$2") ;;
   esac

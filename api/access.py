@@ -20,6 +20,7 @@ from api.settings import Settings, SettingsError
 
 # Which key a call asks for, where that key is set; all others ask for the one for reading.
 LEVELS = {
+    "/forget_user": "admin",
     "/load_recommendations": "admin",
     "/put_user_event": "write",
     "/health/live": "open",

@@ -79,6 +79,16 @@ class Stored(Struct):
     result: Annotated[str, Meta(examples=["ok"])] = "ok"
 
 
+class Receipt(Struct):
+    """What is gone, and up to when; of the release that is served it stays on the disk only."""
+
+    user_id: int
+    forgotten_until: Annotated[str, Meta(examples=["2024-01-01T00:00:00.123456+00:00"])]
+    events: Annotated[int, Meta(description="that were stored", examples=[16])]
+    final_list: Annotated[int, Meta(description="tracks of the user's final list", examples=[100])]
+    history: Annotated[int, Meta(description="listens that the release has", examples=[156])]
+
+
 class Loaded(Struct):
     """The release that is served now, and the one before it."""
 

@@ -3,7 +3,7 @@
 Inside, tracks are positions in the sorted track ids; the user's own ids appear at the edge only.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import chain
@@ -31,10 +31,12 @@ class Catalog:
         self.created_at = _utc(manifest.created_at)
         self.data_until = manifest.data.last if manifest.data else None
         self.blending = msgspec.structs.replace(manifest.settings.blending, **overrides)
+        self._forgotten_until = manifest.forgotten_until
+        self._forgotten: set[int] = set()
         self.excludes_heard = manifest.settings.heard == "exclude"
         self._user_ids, self._track_ids = arrays["user_ids"], arrays["track_ids"]
-        # where the user stands; -1 for one whom the release doesn't know
-        self.row = lru_cache(ROWS_REMEMBERED)(partial(_find, self._user_ids))
+        # where the user stands; -1 for one whom the release doesn't know, or is to forget
+        self.row = lru_cache(ROWS_REMEMBERED)(partial(_row, self._user_ids, self._forgotten))
         self._track_texts = release.texts(arrays)
         self._top = arrays["top_items"]
         self._lists = {
@@ -62,6 +64,11 @@ class Catalog:
     def n_top(self) -> int:
         """Length of the top list: the tracks that anyone listened to."""
         return len(self._top)
+
+    def forget(self, until: Mapping[int, int]) -> None:
+        """Take those for unknown whose tombstone is newer than what the release obeys."""
+        self._forgotten |= {user for user, at in until.items() if at > self._forgotten_until}
+        self.row.cache_clear()
 
     def final(self, row: int) -> Tracks:
         """The user's final list, best first; empty for one who has none."""
@@ -111,6 +118,10 @@ class Catalog:
 
 def _utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _row(ids: NDArray[np.int64], forgotten: set[int], user_id: int) -> int:
+    return -1 if user_id in forgotten else _find(ids, user_id)
 
 
 def _find(ids: NDArray[np.int64], key: int) -> int:

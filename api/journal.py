@@ -5,7 +5,7 @@ Several processes may write into one journal: SQLite's locks keep their events a
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
@@ -41,8 +41,8 @@ class Busy(JournalError):
 class Journal:
     """One file; it is opened when first needed, and again after an error.
 
-    `append` and `last` have a connection each, so each may be called in a thread of its own. With
-    `full`, every commit has reached the disk before `append` returns.
+    `append` and `forget` have a connection and `last` another, so that each may be called in a
+    thread of its own. With `full`, every commit has reached the disk before `append` returns.
     """
 
     def __init__(self, path: Path, full: bool = False) -> None:
@@ -53,6 +53,7 @@ class Journal:
         self._reader: sqlite3.Connection | None = None
         self._written: list[int] = []  # the inodes that the writer has open
         self._read: list[int] = []  # and the reader
+        self.not_before = 0  # what comes is later than this
         self._seen = 0  # the time of the last event whose user was told of
         self._others: list[tuple[int, int]] = []  # after and up to which others wrote meanwhile
 
@@ -63,12 +64,9 @@ class Journal:
         process has not finished its own commit within `patience` seconds.
         """
         try:
-            db = self._writer or self._open_writer(patience)
-            if self._inodes() != self._written:
-                raise OSError("it was removed or replaced; the next event begins a new one")
-            _patiently(lambda: db.execute("BEGIN IMMEDIATE"), patience)
+            db = self._begin(patience)
             last = _last(db)
-            at = max(last + 1, time.time_ns() // 1000)
+            at = max(last + 1, self.not_before + 1, time.time_ns() // 1000)
             rows = [(at + i, user, item) for i, (user, item) in enumerate(events)]
             db.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
             db.execute("COMMIT")
@@ -79,6 +77,53 @@ class Journal:
                 raise Busy(f"{self.path} is locked by another process") from None
             self._close_writer()
             raise self._error("written", error) from error
+
+    def forget(self, user_id: int, tombstone: Callable[[int], int], patience: float = 0) -> int:
+        """Remove a user's events from the file, zeros in their place; how many there were.
+
+        `tombstone` stores that the user is to be forgotten, not before a time, and gives the time;
+        no other event is taken in between that and the end.
+        """
+        try:
+            db = self._begin(patience)
+            try:
+                self.not_before = tombstone(_last(db))
+                found = db.execute("DELETE FROM events WHERE user_id = ?", (user_id,)).rowcount
+                db.execute("COMMIT")
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            self._empty_log(db, patience)
+            return found
+        except (sqlite3.Error, OSError) as error:
+            if _is_busy(error):
+                raise Busy(f"{self.path} is locked by another process") from None
+            self._close_writer()
+            raise self._error("written", error) from error
+
+    def finish_forgetting(self, until: Mapping[int, int]) -> None:
+        """Remove each user's events up to a time, where a crash came before that."""
+        self.not_before = max(until.values(), default=0)
+        if not until or not self.path.is_file():
+            return
+        try:
+            gone = "DELETE FROM events WHERE user_id = ? AND at <= ?"
+            with self._begin(PATIENCE) as db:
+                found = db.executemany(gone, until.items()).rowcount
+            if found:
+                self._empty_log(db, PATIENCE)
+        except (sqlite3.Error, OSError) as error:
+            self._close_writer()
+            raise self._error("written", error) from error
+
+    @staticmethod
+    def _empty_log(db: sqlite3.Connection, patience: float) -> None:
+        """Bring all into the file and empty its log, unless others read it for too long."""
+        deadline = time.monotonic() + patience
+        while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(0.01)
 
     def last(self, user_id: int, n: int) -> list[int]:
         """The user's last n item ids, oldest first."""
@@ -145,6 +190,14 @@ class Journal:
             self._reader.close()
             self._reader = None
 
+    def _begin(self, patience: float) -> sqlite3.Connection:
+        """The writer, in a transaction that keeps other writers out."""
+        db = self._writer or self._open_writer(patience)
+        if self._inodes() != self._written:
+            raise OSError("it was removed or replaced; the next event begins a new one")
+        _patiently(lambda: db.execute("BEGIN IMMEDIATE"), patience)
+        return db
+
     def _open_writer(self, patience: float) -> sqlite3.Connection:
         self._writer = db = self._open(patience)
         db.execute("PRAGMA busy_timeout = 0")
@@ -177,6 +230,7 @@ class Journal:
             )
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
+        db.execute("PRAGMA secure_delete = ON")  # zeros take the place of what is forgotten
         db.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoint() is called for that
         if version == 0:
             db.executescript(contract.JOURNAL_SCHEMA)

@@ -5,6 +5,7 @@ event or another release.
 """
 
 import weakref
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -52,6 +53,12 @@ class Recommender:
         own = weakref.proxy(self)  # what they remember keeps no release that is served no more
         self.answer = lru_cache(REMEMBERED)(partial(Recommender._answer, own))
         self.online_text = lru_cache(REMEMBERED)(partial(Recommender._online_text, own))
+
+    def forget(self, until: Mapping[int, int]) -> None:
+        """Answer as for new users to those who are forgotten, up to when; keep no old answer."""
+        self.catalog.forget(until)
+        self.answer.cache_clear()
+        self.online_text.cache_clear()
 
     def _answer(self, row: int, k: int, events: Events) -> Answer:
         """The answer of /recommendations; a user whom the release doesn't know is row -1."""

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from api.known import Known
 logger = logging.getLogger("api")
 REST = 1.0  # seconds between two checkpoints
 HEAD_START = 0.5  # seconds that the journal is read before requests are answered
+NOBODY: Mapping[int, int] = {}
 AT_A_TIME = 20_000  # users that are learnt of before requests have their turn
 
 
@@ -25,17 +28,25 @@ class Recorder:
     """
 
     def __init__(
-        self, journal: Journal, per_user: int, max_users: int, in_thread: bool = False
+        self,
+        journal: Journal,
+        per_user: int,
+        max_users: int,
+        in_thread: bool = False,
+        tombstone: Callable[[int, int], int] = lambda user_id, not_before: not_before,
     ) -> None:
         self.events = Events(per_user, max_users, self._recall)
         self._problems: dict[str, str] = {}  # why the journal can't be used, by the task
         self._journal = journal
         self._per_user = per_user
         self._in_thread = in_thread
+        self._tombstone = tombstone
         self._known = Known()  # who has events in the journal
+        self._forgotten = NOBODY
         self._knows_all = False  # until then anyone may have some
         self._group: list[tuple[int, int]] = []  # to be committed next
         self._waiting: list[asyncio.Future[None]] = []  # one for each of these
+        self._leaving: list[tuple[int, asyncio.Future[int]]] = []  # whom to forget before that
         self._commit: asyncio.Task[None] | None = None  # the one that goes on in a thread
         self._recalled: set[int] = set()  # users, meanwhile
         self._rounds: asyncio.Task[None] | None = None
@@ -47,11 +58,14 @@ class Recorder:
         """Why the journal can't be used just now."""
         return next(iter(self._problems.values()), None)
 
-    async def start(self) -> None:
+    async def start(self, forgotten: Mapping[int, int] = NOBODY) -> None:
         """Open the journal and learn who has events there; of a broken one the log tells.
+
+        Whom to forget, up to when, a crash may have left undone.
 
         With a large journal that goes on while requests are answered: anyone may have events then.
         """
+        self._forgotten = forgotten
         self._rounds = asyncio.create_task(self._make_rounds())
         with suppress(TimeoutError):
             await asyncio.wait_for(self._looked.wait(), HEAD_START)
@@ -62,22 +76,38 @@ class Recorder:
             self._rounds.cancel()
             with suppress(asyncio.CancelledError):
                 await self._rounds
-        while self._commit or self._group:
+        while self._commit or self._group or self._leaving:
             await asyncio.sleep(0.01)
         self._journal.close()
 
     def put(self, user_id: int, item_id: int) -> asyncio.Future[None]:
         """Store an event: done once it is committed and answers obey it, else JournalError."""
         loop = asyncio.get_running_loop()
-        if not self._group and not self._commit:
+        if not self._group and not self._commit and not self._leaving:
             loop.call_soon(self._flush)
         done = loop.create_future()
         self._group.append((user_id, item_id))
         self._waiting.append(done)
         return done
 
+    def forget(self, user_id: int) -> asyncio.Future[int]:
+        """Remove a user's events, with a tombstone: done once answers obey it, with how many.
+
+        Events that are put after this call count as new.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._group and not self._commit and not self._leaving:
+            loop.call_soon(self._flush)
+        done = loop.create_future()
+        self._leaving.append((user_id, done))
+        return done
+
     def _flush(self) -> None:
         """Commit what has come in since the last time."""
+        if self._leaving:
+            self._commit = asyncio.create_task(self._forget_in_thread(self._leaving))
+            self._leaving = []
+            return
         group, waiting = self._group, self._waiting
         self._group, self._waiting = [], []
         if self._in_thread:
@@ -101,9 +131,26 @@ class Recorder:
             self._refuse(waiting, error)
         else:
             self._acknowledge(group, waiting)
+        self._go_on()
+
+    async def _forget_in_thread(self, leaving: list[tuple[int, asyncio.Future[int]]]) -> None:
+        for user_id, done in leaving:
+            tombstone = partial(self._tombstone, user_id)
+            try:
+                found = await asyncio.to_thread(self._journal.forget, user_id, tombstone, PATIENCE)
+            except Exception as error:
+                self._refuse([done], error)
+            else:
+                self.events.forget(user_id)
+                if not done.done():
+                    done.set_result(found)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take in what has come while something went on in a thread."""
         self._recalled.clear()
         self._commit = None
-        if self._group:
+        if self._group or self._leaving:
             self._flush()
 
     def _acknowledge(
@@ -125,7 +172,7 @@ class Recorder:
             if not done.done():  # its request may have been cancelled
                 done.set_result(None)
 
-    def _refuse(self, waiting: list[asyncio.Future[None]], error: Exception) -> None:
+    def _refuse(self, waiting: Sequence[asyncio.Future[Any]], error: Exception) -> None:
         self._note("put", error)
         for done in waiting:
             if not done.done():
@@ -174,7 +221,8 @@ class Recorder:
             await asyncio.sleep(REST)
 
     async def _learn(self) -> None:
-        """Learn who has events in the journal."""
+        """Learn who has events in the journal, those who are forgotten left out."""
+        await asyncio.to_thread(self._journal.finish_forgetting, self._forgotten)
         users = await asyncio.to_thread(self._journal.users)
         for block in np.array_split(users, len(users) // AT_A_TIME + 1):
             self._known.add_all(block)

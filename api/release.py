@@ -68,6 +68,7 @@ class Manifest(msgspec.Struct):
     serving: dict[str, str]
     settings: ReleaseSettings
     data: DataRange | None = None
+    forgotten_until: int = 0  # the time of the newest tombstone that its lists obey
 
 
 def current(work: Path) -> str:

@@ -20,6 +20,7 @@ from api.answers import (
     ManyRecommendations,
     Problem,
     Ready,
+    Receipt,
     Recommendations,
     Statistics,
     Stored,
@@ -163,6 +164,15 @@ class Calls(Controller):
         """
         await self.service.put(user_id, item_id)
         return Stored()
+
+    @post("/forget_user", status_code=200, responses=BAD_PARAMETER | NOT_STORED | NOT_LET_IN)
+    async def forget_user(self, user_id: UserId) -> Receipt:
+        """Remove what is stored of a user; from now on they are new, whatever release is served.
+
+        Once this is answered, their events are gone from memory and journal. The next run of the
+        jobs leaves out what came before. What they do from now on counts.
+        """
+        return await self.service.forget(user_id)
 
     @read("/get_user_events", BAD_PARAMETER | NOT_STORED)
     def get_user_events(

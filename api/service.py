@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 import msgspec
 
 from api import release
-from api.answers import Freshness, Loaded
+from api.answers import Freshness, Loaded, Receipt
 from api.catalog import Catalog
 from api.counters import Counters
 from api.events import Events
+from api.forgotten import Forgotten
 from api.journal import Journal, JournalError
 from api.recommender import Recommender
 from api.recorder import Recorder
@@ -22,6 +23,7 @@ from api.settings import Settings
 from jobs import contract
 
 logger = logging.getLogger("api")
+LOOK = 1.0  # seconds between two looks at whom other processes were to forget
 AT_A_TIME = 8  # lists of a batch that are made before other calls have their turn
 
 
@@ -36,10 +38,11 @@ class Service:
         self.settings = settings
         bounds = settings.events_per_user, settings.max_users
         self.recorder: Recorder | None = None
+        self.forgotten = Forgotten(settings.state_folder / contract.FORGOTTEN)
         if settings.journal != "off":
             full = settings.journal == "full"
             journal = Journal(settings.state_folder / contract.JOURNAL, full)
-            self.recorder = Recorder(journal, *bounds, in_thread=full)
+            self.recorder = Recorder(journal, *bounds, full, self.forgotten.add)
         self.events = self.recorder.events if self.recorder else Events(*bounds)
         self.counters = Counters()
         self.recommender: Recommender | None = None
@@ -47,11 +50,14 @@ class Service:
         self._loading = asyncio.Lock()
         self._followed: str | None = None  # what current pointed to when it was last followed
         self._following: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Open the journal and the current release; what can't be opened is logged."""
+        await self._look_for_forgotten()
+        self._looking = asyncio.create_task(self._keep_looking())
         if self.recorder:
-            await self.recorder.start()
+            await self.recorder.start(self.forgotten.at)
         with suppress(ReleaseError):  # calls that need a release say why there is none
             await self.load()
         gc.freeze()  # to look through all that stays would delay a call by 30 ms now and then
@@ -63,6 +69,8 @@ class Service:
         gc.unfreeze()
         if self._following:
             self._following.cancel()
+        if self._looking:
+            self._looking.cancel()
         if self.recorder:
             await self.recorder.stop()
 
@@ -72,6 +80,46 @@ class Service:
             await self.recorder.put(user_id, item_id)
         else:
             self.events.put(user_id, item_id)
+
+    async def forget(self, user_id: int) -> Receipt:
+        """Remove what is stored of the user, and answer as for a new one from now on.
+
+        JournalError where that can't be stored.
+        """
+        n_final = n_heard = 0
+        if self.recommender:
+            catalog = self.recommender.catalog
+            row = catalog.row(user_id)
+            n_final, n_heard = len(catalog.final(row)), len(catalog.history(row))
+        try:
+            if self.recorder:
+                n_events = await self.recorder.forget(user_id)
+            else:
+                await asyncio.to_thread(self.forgotten.add, user_id)
+                n_events = len(self.events.of(user_id))
+                self.events.forget(user_id)
+        finally:
+            if self.recommender:
+                self.recommender.forget(self.forgotten.at)
+        logger.info("Forgot a user: %d events, %d listens", n_events, n_heard)
+        until = datetime.fromtimestamp(self.forgotten.at[user_id] / 1e6, UTC)
+        return Receipt(user_id, until.isoformat(), n_events, n_final, n_heard)
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK)
+            await self._look_for_forgotten()
+
+    async def _look_for_forgotten(self) -> None:
+        """Forget whom other processes were told to forget."""
+        try:
+            for user_id in (new := await asyncio.to_thread(self.forgotten.news)):
+                self.events.forget(user_id)
+        except JournalError as error:
+            logger.error("Users to be forgotten may not be: %s", error)
+            return
+        if new and self.recommender:
+            self.recommender.forget(self.forgotten.at)
 
     def events_of(self, user_id: int) -> list[int]:
         """The user's events, newest first; while the journal can't be read, those in memory."""
@@ -143,6 +191,7 @@ class Service:
                 self.reason = str(error)
                 logger.error("Refused a release: %s", error)
                 raise ReleaseError(self.reason) from error
+            recommender.forget(self.forgotten.at)
             previous, self.recommender = self.recommender, recommender
         catalog = recommender.catalog
         logger.info("Serving release %s", catalog.id)

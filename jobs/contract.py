@@ -8,8 +8,9 @@ is whole. Encoded ids (`*_enc`) are positions in the sorted ids: dense int32, th
 import filecmp
 import json
 import os
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,15 @@ CREATE INDEX IF NOT EXISTS events_of_user ON events (user_id);
 """
 JOURNAL_KEEPS = 1000  # of each user; more events than that in memory can't be asked for
 
+# Who asked to be forgotten, beside the journal: an SQLite file, too. What a user did up to `at`, as
+# the journal counts it, is gone. WORK and each release say in a file of their own up to which `at`
+# their listens obey that; without it they obey none.
+FORGOTTEN = "forgotten.db"
+FORGOTTEN_SCHEMA = """
+CREATE TABLE IF NOT EXISTS forgotten (user_id INTEGER PRIMARY KEY, at INTEGER NOT NULL);
+"""
+FORGOTTEN_UNTIL = "forgotten.json"
+
 # What publish puts into a release for the service to memory-map: serving/<name>.npy. Lists are
 # held as offsets and flat items: those of row i are items[offsets[i]:offsets[i + 1]]. Tracks are
 # int32 positions in track_ids, users are positions in user_ids; both arrays are sorted.
@@ -296,6 +306,17 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_forgotten(path: Path) -> dict[int, int]:
+    """By user_id the time up to which they are forgotten; empty where there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            return dict(db.execute("SELECT user_id, at FROM forgotten").fetchall())
+    except sqlite3.Error as error:
+        raise JobError(f"{path} can't be read ({error}): free it, or restore it") from None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

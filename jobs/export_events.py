@@ -6,7 +6,8 @@
 Adds to WORK/events.parquet what has come into the service's journal since the last listen that the
 file has; so the file grows with each export, and exporting twice adds nothing. Then what it holds
 is dropped from the journal, but for the last 1,000 events of each user, which the service needs.
-The service may run meanwhile.
+What users did before they asked to be forgotten is left out of the file and leaves it, if it is
+there. The service may run meanwhile.
 """
 
 import argparse
@@ -19,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from jobs import command, contract
+from jobs import command, contract, forgotten
 from jobs.contract import EVENTS, JobError
+from jobs.forgotten import Forgotten
 
 BLOCK = 1 << 18  # events read at a time
 
@@ -31,7 +33,8 @@ def main() -> str:
     path = options.state or options.work / contract.STATE
     try:
         with closing(open_journal(path / contract.JOURNAL)) as journal:
-            added, last = export(journal, options.work)
+            leaving = forgotten.read(path / contract.FORGOTTEN)
+            added, last = export(journal, options.work, leaving)
             dropped = drop(journal, last)
     except sqlite3.Error as error:
         raise JobError(f"{path / contract.JOURNAL} can't be used ({error}): free it") from None
@@ -58,6 +61,7 @@ def open_journal(path: Path) -> sqlite3.Connection:
             f"or name its folder with --state"
         )
     journal = sqlite3.connect(path, timeout=60, isolation_level=None)
+    journal.execute("PRAGMA secure_delete = ON")
     (version,) = journal.execute("PRAGMA user_version").fetchone()
     if version != contract.JOURNAL_VERSION:
         journal.close()
@@ -68,19 +72,25 @@ def open_journal(path: Path) -> sqlite3.Connection:
     return journal
 
 
-def export(journal: sqlite3.Connection, work: Path) -> tuple[int, int]:
-    """Add new events to the file: how many, and the time of the last one in it."""
+def export(journal: sqlite3.Connection, work: Path, leaving: Forgotten) -> tuple[int, int]:
+    """Add new events to the file: how many, and the time of the last one that was looked at."""
     last, added = -1, 0
     with contract.writer(EVENTS, work) as append:
         if (work / EVENTS.file).exists():
             for batch in contract.batches(EVENTS, work, EVENTS.schema.names):
-                append(pa.Table.from_batches([batch]))
+                append(staying(pa.Table.from_batches([batch]), leaving))
                 last = max(last, pc.max(batch["started_at"].cast(pa.int64())).as_py() or -1)
         for block in since(journal, last):
-            append(block)
-            added += len(block)
+            append(kept := staying(block, leaving))
+            added += len(kept)
             last = block["started_at"][-1].as_py()
     return added, last
+
+
+def staying(events: pa.Table, leaving: Forgotten) -> pa.Table:
+    """The events (n,) but those that are to be forgotten."""
+    times = events["started_at"].cast(pa.int64()).to_numpy()
+    return events.filter(pa.array(~leaving.covers(events["user_id"].to_numpy(), times)))
 
 
 def since(journal: sqlite3.Connection, last: int) -> Iterator[pa.Table]:

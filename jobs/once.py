@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 DONE = ".done"  # the folder of the records
 NO_MATTER = ("--work", "--out", "--memory-limit")  # options that change no output
 
-NAMES_A_FILE = ("--events",)  # options that name an absolute path which is read
+NAMES_A_FILE = ("--events", "--forgotten")  # options that name an absolute path which is read
 
 
 def _in(windows: tuple[str, ...], *files: str) -> tuple[str, ...]:
@@ -47,7 +47,10 @@ LISTS = (*PAST, "next_played.parquet", "recommendations.parquet")
 # What each job reads and makes: patterns below --work (or --out), or below --data.
 FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "sample_data": ((), INPUT),
-    "prepare": (tuple(DATA + file for file in INPUT), (*LISTENS, "quarantine.parquet")),
+    "prepare": (
+        (*(DATA + file for file in INPUT), "state/forgotten.db"),
+        (*LISTENS, "quarantine.parquet", "forgotten.json"),
+    ),
     "explore": ((*LISTENS, "quarantine.parquet"), ("report/explore.html",)),
     "windows": (LISTENS, _in(WINDOWS, *LISTENS, "holdout.parquet", "split.json")),
     "tune": (
@@ -79,7 +82,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("replay.json", "report/replay.html"),
     ),
     "publish": (
-        (*LISTS, "metrics.json", "ranking.json", "replay.json"),
+        (*LISTS, "metrics.json", "ranking.json", "replay.json", "forgotten.json"),
         ("current/*", "current/serving/*"),
     ),
 }

@@ -1,6 +1,6 @@
 """Check, encode and sort the user's three files: makes listens, users, items and quarantine.
 
-    python -m jobs.prepare --data IN --work WORK [--events FILE]
+    python -m jobs.prepare --data IN --work WORK [--events FILE] [--forgotten FILE]
 
 IN holds tracks.parquet, catalog_names.parquet and interactions.parquet. A row that can't be used
 goes to WORK/quarantine.parquet with the reason. When a file is unusable, or more than
@@ -8,6 +8,9 @@ goes to WORK/quarantine.parquet with the reason. When a file is unusable, or mor
 
 FILE holds more interactions, as jobs.export_events writes them. None of its rows counts as bad: a
 track that tracks.parquet doesn't know yet is put aside, and so is a listen that is there already.
+
+What users did before they asked the service to forget them is left out, without a trace: when that
+was stands in WORK/state/forgotten.db, or in the file that --forgotten names.
 
 A listen without a readable track_seq takes the number after the listen before it in the user's
 history, 1 if it is the first; without the column that is the position in the history.
@@ -23,8 +26,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from jobs import command, contract, inputs
+from jobs import command, contract, forgotten, inputs
 from jobs.contract import JobError
+from jobs.forgotten import Forgotten
 from jobs.histories import NO_SEQ, Listens, histories
 
 UNKNOWN_TRACK = "track_id is not in tracks.parquet"
@@ -52,14 +56,21 @@ def main() -> str:
         inputs.check(path)
     names, bad_names = read_names(catalogue)
     items, bad_tracks = read_tracks(tracks, names)
-    listens, bad = read_listens(played, items)
+    leaving = forgotten.read(
+        options.forgotten or options.work / contract.STATE / contract.FORGOTTEN
+    )
+    listens, bad = read_listens(played, items, leaving)
+    gone = (listens.user < 0) & (bad == 0)
     of_file, of_events = np.split(bad, [inputs.n_rows(played[0])])  # views
     of_events[of_events == REASONS.index(UNKNOWN_TRACK)] = REASONS.index(NOT_YET)
     codes = {catalogue: bad_names, tracks: bad_tracks}
     codes |= dict(zip(played, (of_file, of_events), strict=False))
     stop_if_bad(of_file, options)
+    if not (listens.user >= 0).any():
+        raise JobError(f"{played[0]} holds no listen but of those to be forgotten: add others")
     try:
         users, heard = write(options, items, listens, bad, codes)
+        forgotten.note(options.work, leaving)
     except OSError as error:
         raise JobError(
             f"{options.work} can't be written ({error}): free it or name another"
@@ -67,7 +78,8 @@ def main() -> str:
     return (
         f"{options.data}: {pc.sum(users['listens']).as_py():,} listens of {len(users):,} users and "
         f"{heard:,} tracks; {sum(map(np.count_nonzero, codes.values())):,} rows quarantined"
-        + (f"; {summary_of_events(of_events)}" if options.events else "")
+        + (f"; {gone.sum():,} listens of forgotten users left out" if gone.any() else "")
+        + (f"; {summary_of_events(of_events[~gone[-len(of_events) :]])}" if options.events else "")
     )
 
 
@@ -119,6 +131,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of the three files")
     parser.add_argument("--events", type=Path, help="more interactions, by jobs.export_events")
     parser.add_argument(
+        "--forgotten", type=Path, help="whom to forget (default: WORK/state/forgotten.db)"
+    )
+    parser.add_argument(
         "--max-bad-share",
         type=float,
         default=0.1,
@@ -129,6 +144,10 @@ def arguments() -> argparse.Namespace:
         parser.error(f"--max-bad-share is {options.max_bad_share}, expected 0 to 1")
     if options.events and not options.events.is_file():
         raise JobError(f"{options.events} is no file: run python -m jobs.export_events")
+    if options.forgotten and not options.forgotten.is_file():
+        raise JobError(
+            f"{options.forgotten} is no file: name forgotten.db in the service's RECO_STATE"
+        )
     return options
 
 
@@ -215,8 +234,13 @@ def positions(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(ordered[found] == values, found, np.int32(-1))
 
 
-def read_listens(paths: list[Path], items: pa.Table) -> tuple[Listens, np.ndarray]:
-    """Every row of the files, one after the other and in file order, and its code (n,)."""
+def read_listens(
+    paths: list[Path], items: pa.Table, leaving: Forgotten
+) -> tuple[Listens, np.ndarray]:
+    """Every row of the files, one after the other and in file order, and its code (n,).
+
+    Bad rows, and those that are to be forgotten, have the user -1; the latter aren't bad.
+    """
     n, track_ids = sum(map(inputs.n_rows, paths)), items["track_id"].to_numpy()
     listens = Listens(*(np.empty(n, dtype) for dtype in ("int32", "int32", "int64", "int32")))
     bad = np.empty(n, np.uint8)
@@ -224,7 +248,7 @@ def read_listens(paths: list[Path], items: pa.Table) -> tuple[Listens, np.ndarra
     with tqdm(total=n, desc="check", unit=" rows", unit_scale=True, disable=None) as bar:
         for batch in chain.from_iterable(map(inputs.batches, paths)):
             start, end = end, end + len(batch)
-            some, bad[start:end] = check(batch, track_ids)
+            some, bad[start:end] = check(batch, track_ids, leaving)
             if some.user.max(initial=0) > np.iinfo(listens.user.dtype).max:
                 listens = listens._replace(user=listens.user.astype(np.int64))
             for column, values in zip(listens, some, strict=True):
@@ -233,7 +257,9 @@ def read_listens(paths: list[Path], items: pa.Table) -> tuple[Listens, np.ndarra
     return listens, bad
 
 
-def check(batch: pa.RecordBatch, track_ids: np.ndarray) -> tuple[Listens, np.ndarray]:
+def check(
+    batch: pa.RecordBatch, track_ids: np.ndarray, leaving: Forgotten
+) -> tuple[Listens, np.ndarray]:
     """The listens of a batch of interactions, bad ones too, and the rows' codes (n,)."""
     user, user_flaws = inputs.ids(batch["user_id"])
     track, track_flaws = inputs.ids(batch["track_id"])
@@ -247,7 +273,9 @@ def check(batch: pa.RecordBatch, track_ids: np.ndarray) -> tuple[Listens, np.nda
     if "track_seq" in batch.schema.names:
         numbers, flaws = inputs.ids(batch["track_seq"])
         seq = np.where((flaws == 0) & (numbers < NO_SEQ), numbers, NO_SEQ)
-    return Listens(np.where(bad == 0, user, -1), position, time, seq), bad
+    gone = (user_flaws == 0) & leaving.covers(user, np.where(time_flaws == 0, time, 0))
+    bad[gone] = 0
+    return Listens(np.where((bad == 0) & ~gone, user, -1), position, time, seq), bad
 
 
 def stop_if_bad(bad: np.ndarray, options: argparse.Namespace) -> None:

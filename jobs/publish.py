@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from api.blending import Blending
-from jobs import command, contract, releases, serving, settings
+from jobs import command, contract, forgotten, releases, serving, settings
 from jobs.contract import JobError
 
 OTHERS = {
@@ -32,7 +32,8 @@ OTHERS = {
     "ranking.json": "jobs.rank",
 }
 KEEP = 5  # releases
-IF_THERE = (settings.FILE, contract.REPLAY)  # without them the defaults are served
+# without these the defaults are served
+IF_THERE = (settings.FILE, contract.REPLAY, contract.FORGOTTEN_UNTIL)
 
 
 def check(work: Path) -> None:
@@ -98,6 +99,7 @@ def manifest(folder: Path, release: str) -> dict[str, Any]:
         "metrics": contract.read_json(folder / contract.METRICS, made_by="jobs.evaluate"),
         "settings": vars(chosen) | {"blending": msgspec.to_builtins(blending(folder))},
         "data": {"first": first.isoformat(), "last": last.isoformat()},
+        "forgotten_until": forgotten.noted(folder),
     }
 
 

@@ -8,6 +8,7 @@ from litestar.testing import TestClient
 from api.app import create_app
 from api.settings import PARSERS, Settings, SettingsError, from_environment
 
+POSTING = ["/put_user_event", "/forget_user", "/recommendations/batch"]
 READING = [
     "/recommendations", "/get_online_u2i", "/get_user_events", "/load_recommendations",
     "/get_statistics", "/health/live", "/health/ready", "/freshness",
@@ -24,7 +25,7 @@ def schema(tmp_path_factory):
 
 def test_the_calls_are_those_of_the_contract(schema):
     methods = {path: sorted(item) for path, item in schema["paths"].items()}
-    posted = {key: ["post"] for key in ["/put_user_event", "/recommendations/batch"]}
+    posted = {key: ["post"] for key in POSTING}
     assert methods == {key: ["get", "post"] for key in READING} | posted
 
 

@@ -29,6 +29,7 @@ class ThroughHttp(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.events = {user: [] for user in USERS}  # newest first, all of them
+        self.forgotten = set()
         self.release = "first"
         self.context = None
 
@@ -76,10 +77,24 @@ class ThroughHttp(RuleBasedStateMachine):
         answer = self.client.answer("/get_user_events", user_id=user, k=k)
         assert answer == {"events": self.events[user][:KEPT][:k]}
 
+    @rule(user=user)
+    def forget(self, user):
+        """Neither a restart nor another release brings back what was before."""
+        receipt = self.client.answer("/forget_user", "POST", user_id=user)
+        known = user not in self.forgotten
+        assert (receipt["events"], receipt["final_list"], receipt["history"]) == (
+            len(self.events[user]),
+            len(releases.FINAL.get(user, [])) * known,
+            len(releases.HEARD.get(user, [])) * known,
+        )
+        self.events[user] = []
+        self.forgotten.add(user)
+
     def kept_out(self, user):
         if self.release == "second":
             return {*self.events[user][:RECENT]}
-        return {*self.events[user][:KEPT], *releases.HEARD.get(user, [])}
+        heard = [] if user in self.forgotten else releases.HEARD.get(user, [])
+        return {*self.events[user][:KEPT], *heard}
 
     def check(self, user, k, recs):
         out = self.kept_out(user).intersection(releases.TRACKS)
@@ -87,8 +102,9 @@ class ThroughHttp(RuleBasedStateMachine):
         assert not out.intersection(recs)
         if self.events[user] and k > 1 and (near := self.near(user, 10, 20)):
             assert recs[0] in near
-        self.personal += user in releases.FINAL
-        self.default += user not in releases.FINAL
+        personal = user in releases.FINAL and user not in self.forgotten
+        self.personal += personal
+        self.default += not personal
 
     def near(self, user, k, n):
         """The neighbours of the last k events, n of each."""
