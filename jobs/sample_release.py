@@ -1,8 +1,8 @@
 """A release of random lists, in any size: to see how the service starts and answers with it.
 
-    python -m jobs.sample_release --work DIR [--users 1373221] [--tracks 1000000]
+    python -m jobs.sample_release --work DIR [--users 1373221] [--tracks 1000000] [--name sample]
 
-Makes DIR/releases/sample and lets DIR/current point to it: 100 recommendations a user, 100 similar
+Makes DIR/releases/NAME and lets DIR/current point to it: 100 recommendations a user, 100 similar
 and 100 next tracks a track, histories as long as those of a real service. The arrays that the
 service maps are whole; the tables beside them are empty, as the service doesn't read them.
 """
@@ -24,7 +24,6 @@ SEED = 20
 ROWS_A_BLOCK = 50_000
 MEDIAN_HISTORY, SPREAD = 54, 1.46  # of the listens of a user, and of their logarithm
 LONGEST_HISTORY = 16_637
-RELEASE = "sample"
 
 
 def write_lists(rng: np.random.Generator, folder: Path, name: str, rows: int, n: int) -> None:
@@ -60,10 +59,10 @@ def random_model(rng: np.random.Generator, n: int) -> Model:
     return fold_in_model(vectors, Settings())
 
 
-def write_release(folder: Path, users: int, tracks: int) -> None:
-    """Everything but the manifest; track ids leave gaps, user ids don't."""
+def write_release(folder: Path, users: int, tracks: int, first: int) -> None:
+    """Everything but the manifest; track ids are hundreds above the first, user ids 0, 1, ..."""
     rng = np.random.default_rng(SEED)
-    track_ids = 26 + np.arange(tracks) * 100
+    track_ids = first + np.arange(tracks) * 100
     serving.write(folder, "track_ids", track_ids)
     serving.write(folder, "track_texts", serving.texts(track_ids))
     serving.write(folder, "user_ids", np.arange(users))
@@ -79,11 +78,11 @@ def write_release(folder: Path, users: int, tracks: int) -> None:
         contract.write(table, folder, table.schema.empty_table())
 
 
-def manifest(folder: Path) -> dict[str, object]:
+def manifest(folder: Path, name: str) -> dict[str, object]:
     """What the service asks of it."""
     blending = Blending("weighted", "both", events=5, neighbours=50, offline_half_life=4)
     chosen = vars(Settings()) | {"blending": msgspec.to_builtins(blending)}
-    return publish.description(folder, RELEASE) | {"settings": chosen}
+    return publish.description(folder, name) | {"settings": chosen}
 
 
 def main() -> str:
@@ -91,14 +90,16 @@ def main() -> str:
     parser = command.parser(__doc__)
     parser.add_argument("--users", type=int, default=1_373_221)
     parser.add_argument("--tracks", type=int, default=1_000_000)
+    parser.add_argument("--name", default="sample", help="the release's id (sample)")
+    parser.add_argument("--first", type=int, default=26, help="the lowest track id (26)")
     args = parser.parse_args()
     for name in ("users", "tracks"):
         if getattr(args, name) < 1:
             raise JobError(f"--{name} is {getattr(args, name)}: expected at least 1")
-    with releases.new_folder(args.work / contract.RELEASES, RELEASE) as folder:
-        write_release(folder, args.users, args.tracks)
-        contract.write_json(folder / contract.MANIFEST, manifest(folder))
-    releases.activate(args.work, RELEASE)
+    with releases.new_folder(args.work / contract.RELEASES, args.name) as folder:
+        write_release(folder, args.users, args.tracks, args.first)
+        contract.write_json(folder / contract.MANIFEST, manifest(folder, args.name))
+    releases.activate(args.work, args.name)
     return f"{args.users:,} users and {args.tracks:,} tracks in {args.work / contract.CURRENT}"
 
 
