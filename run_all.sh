@@ -19,11 +19,12 @@
 #   --events FILE       more interactions: what the service saw, by jobs.export_events
 #   --forgotten FILE    whom to forget: the service's forgotten.db (default: WORK/state/forgotten.db)
 #   --memory-limit SIZE most memory that a job may take, as 8G (default: what is available)
+#   --force             activate the release even if it is much worse than the current one
 #   --max-bad-share X   stop if more than this share of the interactions is bad
 set -euo pipefail
 
 data="" work=data
-prepare=() windows=() tune=() evaluate=() every=()
+prepare=() windows=() tune=() evaluate=() publish=() every=()
 
 help() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 fail() { echo "run_all.sh: $1" >&2; exit 2; }
@@ -37,6 +38,7 @@ while [[ $# -gt 0 ]]; do
   case $1 in
     -h | --help) help; exit ;;
     --peers | --ablation) evaluate+=("$1"); shift; continue ;;
+    --force) publish+=("$1"); shift; continue ;;
     --data | --work | --heard | --tune | --split | --share | --gap | --events | --forgotten | --memory-limit | \
     --max-bad-share)
       [[ -n ${2-} ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
@@ -109,5 +111,5 @@ done
 job rank --work "$work"
 job evaluate --work "$work" "${evaluate[@]}"
 job replay --work "$work"
-job publish --work "$work"
+job publish --work "$work" "${publish[@]}"
 python -m jobs.summary --work "$work"

@@ -146,6 +146,7 @@ ALS_MODEL = "als_model.npz"
 METRICS = "metrics.json"
 REPLAY = "replay.json"
 MANIFEST = "manifest.json"
+COMPARISON = "comparison.json"  # with the release that was current
 CURRENT = "current"  # WORK/current -> WORK/releases/<id>
 PREVIOUS = "previous"  # likewise, to what was current before
 RELEASES = "releases"

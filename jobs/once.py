@@ -83,7 +83,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "publish": (
         (*LISTS, "metrics.json", "ranking.json", "replay.json", "forgotten.json"),
-        ("current/*", "current/serving/*"),
+        ("current/*", "current/serving/*", "report/release.html"),
     ),
 }
 

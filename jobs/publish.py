@@ -1,11 +1,13 @@
 """Make a release of the lists and switch the service's pointer to it.
 
-    python -m jobs.publish --work data [--keep 5]
+    python -m jobs.publish --work data [--keep 5] [--force]
     python -m jobs.publish --work data --list | --activate ID | --rollback
 
 Makes releases/<id>/ with every file of the contract (hard links: the files are never changed in
 place; what is as it was in the current release is a hard link to that), the arrays that the service
-maps into memory, and manifest.json; then current points to it, and previous to the one before. Of
+maps into memory, and manifest.json; then current points to it, and previous to the one before.
+Beside the current release it may not fall too far (gate.MAY_FALL): without --force it is then kept
+but not activated, and the exit code is 1; comparison.json and report/release.html compare them. Of
 the releases the last --keep stay, and those two. --list shows them; --activate and --rollback move
 the links, and the service follows at /load_recommendations.
 """
@@ -17,13 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from api.blending import Blending
-from jobs import command, contract, forgotten, releases, serving, settings
+from jobs import (
+    command,
+    contract,
+    forgotten,
+    gate,
+    release_page,
+    releases,
+    serving,
+    settings,
+)
 from jobs.contract import JobError
 
 OTHERS = {
@@ -32,6 +42,7 @@ OTHERS = {
     "ranking.json": "jobs.rank",
 }
 KEEP = 5  # releases
+PAGE = Path("report/release.html")
 # without these the defaults are served
 IF_THERE = (settings.FILE, contract.REPLAY, contract.FORGOTTEN_UNTIL)
 
@@ -103,8 +114,8 @@ def manifest(folder: Path, release: str) -> dict[str, Any]:
     }
 
 
-def make(work: Path) -> str:
-    """Make a release of what stands in WORK; its id."""
+def make(work: Path) -> tuple[str, list[str]]:
+    """Make a release of what stands in WORK: its id, and what fell too far for it to be served."""
     release = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     with releases.new_folder(work / contract.RELEASES, release) as folder:
         for name in [table.file for table in contract.RELEASED] + list(OTHERS):
@@ -114,8 +125,23 @@ def make(work: Path) -> str:
                 os.link(work / name, folder / name)
         serving.pack(folder, settings.load(folder))
         releases.share(folder, work / contract.CURRENT)
+        fell = compare(work, folder, release)
         contract.write_json(folder / contract.MANIFEST, manifest(folder, release))
-    return release
+    return release, fell
+
+
+def compare(work: Path, folder: Path, release: str) -> list[str]:
+    """Compare a new release with the current one, if there is any: what fell too far.
+
+    Makes comparison.json beside its files, and report/release.html.
+    """
+    current = work / contract.CURRENT
+    if not gate.comparable(current):
+        return []
+    content = {"old": current.resolve().name, "new": release} | gate.compare(current, folder)
+    contract.write_json(folder / contract.COMPARISON, content)
+    release_page.page(content).write(work / PAGE)
+    return list(content["falls"])
 
 
 def listing(work: Path) -> pd.DataFrame:
@@ -147,6 +173,7 @@ def main() -> str:
     what.add_argument("--activate", metavar="ID", help="let current point to this release")
     what.add_argument("--rollback", action="store_true", help="exchange current and previous")
     parser.add_argument("--keep", type=int, default=KEEP, help=f"last releases that stay ({KEEP})")
+    parser.add_argument("--force", action="store_true", help="activate it however far it fell")
     args = parser.parse_args()
     work = args.work
     if args.keep < 1:
@@ -161,13 +188,24 @@ def main() -> str:
         )
         releases.activate(work, known)
         return f"release {known} is current; a service takes it at /load_recommendations"
+    return publish(work, args.keep, args.force)
+
+
+def publish(work: Path, keep: int, force: bool) -> str:
+    """Make a release, activate it unless it fell too far, and remove old ones; the summary."""
     check(work)
-    release = make(work)
-    releases.activate(work, release)
-    gone = releases.prune(work, args.keep)
-    size = sum(
-        np.int64(path.stat().st_size) for path in (work / contract.RELEASES / release).rglob("*")
-    )
+    release, fell = make(work)
+    if force or not fell:
+        releases.activate(work, release)
+    gone = releases.prune(work, keep)
+    if fell and not force:
+        raise JobError(
+            f"release {release} is kept but not activated: {'; '.join(fell)}. See {work / PAGE}; "
+            f"python -m jobs.publish --work {work} --activate {release} activates it, and so does "
+            "--force at once"
+        )
+    folder = work / contract.RELEASES / release
+    size = sum(path.stat().st_size for path in folder.rglob("*"))
     return f"release {release} of {size / 1e6:,.1f} MB is current; {len(gone)} old ones removed"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs import contract
+from jobs import contract, gate
 from jobs.contract import JobError
 from jobs.releases import pointed
 from tests import releases
@@ -50,7 +50,7 @@ def test_the_last_releases_stay_and_those_that_a_link_points_to(publishable, tmp
         releases.make(work, name)
     (work / "releases/elsewhere").symlink_to(tmp_path)
     run("publish", work, "--activate", "2020")
-    assert "2 old ones removed" in run("publish", work, "--keep", "2")
+    assert "2 old ones removed" in run("publish", work, "--keep", "2", "--force")
     current, previous = links(work)
     assert previous == "2020"
     assert contract.listed(work) == ["2020", "2023", current]
@@ -72,3 +72,61 @@ def test_a_file_that_is_as_it_was_is_a_hard_link_to_it(publishable, tmp_path):
     run("publish", work)
     third = work / contract.RELEASES / contract.listed(work)[-1]
     assert not (third / "serving/top_items.npy").samefile(damaged)
+
+
+def test_overlap_and_what_came_and_went_by_hand(tmp_path):
+    final = {1: [1, 2, 3, 4], 2: [5], 3: [6]}
+    old = releases.make(tmp_path, "old", final=final, heard={4: [1]}, tracks=range(1, 301))
+    final = {1: [4, 3, 9], 2: [5], 5: [7]}
+    tracks = [*range(1, 200), 500]
+    new = releases.make(tmp_path, "new", final=final, heard={4: [1]}, tracks=tracks, top=[1])
+    content = gate.compare(old, new)
+    assert content["overlap"] == {"users": 2, "@10": (2 / 4 + 1) / 2, "@100": 0.75}
+    assert content["tracks"] == {"old": 300, "new": 200, "change": -1 / 3, "come": 1, "gone": 101}
+    assert content["users"] == {"old": 4, "new": 4, "change": 0, "come": 1, "gone": 1}
+    assert "rows of items.parquet fell by 33.3%, from 300 to 200 (at most 20%)" in content["falls"]
+
+
+@pytest.mark.parametrize(
+    ("name", "share", "falls"),
+    [
+        ("ndcg", 0.91, False),
+        ("ndcg", 0.89, True),
+        ("coverage", 0.8, False),
+        ("coverage", 0.7, True),
+    ],
+)
+def test_a_release_that_is_much_worse_is_kept_but_activated_only_by_force(
+    publishable, tmp_path, name, share, falls
+):
+    work = copied(publishable, tmp_path / "work")
+    run("publish", work)
+    before = links(work)
+    metrics = contract.read_json(work / contract.METRICS, "jobs.evaluate")
+    metrics["lists"]["final list"]["all"]["@10"][name] *= share
+    contract.write_json(work / contract.METRICS, metrics)
+    if falls:
+        with pytest.raises(JobError, match=rf"kept but not activated: {name}@10 fell by"):
+            run("publish", work)
+        assert links(work) == before
+        kept = contract.listed(work)[-1]
+        content = contract.read_json(work / "releases" / kept / contract.COMPARISON, "jobs.publish")
+        assert (content["old"], content["new"]) == (before[0], kept)
+        run("publish", work, "--activate", kept)
+        run("publish", work, "--activate", before[0])
+        assert "is current" in run("publish", work, "--force")
+    else:
+        run("publish", work)
+    assert links(work) == (contract.listed(work)[-1], before[0])
+    page = (work / "report/release.html").read_text()
+    assert ("too much was lost" in page) == falls
+    assert "NDCG@10 with 95 % intervals" in page
+
+
+def test_a_release_of_another_contract_is_nothing_to_compare_with(publishable, tmp_path):
+    work = copied(publishable, tmp_path / "work")
+    old = releases.make(work, "old", tracks=range(1, 2000))
+    manifest = contract.read_json(old / contract.MANIFEST, "jobs.publish")
+    contract.write_json(old / contract.MANIFEST, manifest | {"contract": 1})
+    assert "is current" in run("publish", work)
+    assert not (work / "current" / contract.COMPARISON).exists()
