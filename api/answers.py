@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from litestar.params import QueryParameter
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from jobs.contract import MAX_ID
 
@@ -45,17 +46,19 @@ class Reason(Struct):
 
 
 class Explained(Struct):
-    """Tracks to play, best first, and beside them a reason for each."""
+    """Tracks to play, best first; where that is asked for, beside them a reason for each."""
 
     recs: TrackIds
-    reasons: list[Reason]
+    reasons: list[Reason] | UnsetType = UNSET
 
 
 class ListsWanted(Struct):
     """Whose lists are asked for, all of one length."""
 
     user_ids: Annotated[
-        list[Annotated[int, Meta(ge=0, le=MAX_ID)]],
+        list[
+            Annotated[int, Meta(ge=0, le=MAX_ID), QueryParameter(ge=0, le=MAX_ID)]
+        ],  # checked, described
         Meta(min_length=1, max_length=MAX_LISTS, examples=[[47, 16]]),
     ]
     k: Annotated[int, Meta(ge=1, le=MAX_K, description="how many tracks each")] = 100

@@ -71,8 +71,8 @@ def no_journal(request: AnyRequest, error: JournalError) -> Response[Problem]:
 
 
 def unknown_release(request: AnyRequest, error: UnknownRelease) -> Response[Problem]:
-    """400 that lists the releases there are."""
-    return _problem(400, f"release: {error}")
+    """404 that lists the releases there are."""
+    return _problem(404, f"release: {error}")
 
 
 def unexpected(request: AnyRequest, error: Exception) -> Response[Problem]:

@@ -61,6 +61,11 @@ NOT_STORED = problem(
     "The journal of events can't be written or read, and why",
     "the journal data/state/events.db can't be written: database or disk is full",
 )
+UNKNOWN = problem(
+    404,
+    "There is no such release",
+    "release: expected one of ['20240101T000000'], found 'x'",
+)
 REFUSED = problem(
     409,
     "The release is refused, and why; the old one stays",
@@ -80,9 +85,7 @@ NOT_LET_IN = (
 
 LISTS = {200: ResponseSpec(ManyRecommendations, description="The lists")}
 TRACKS = {200: ResponseSpec(Recommendations, description="The tracks")}  # ready-made JSON
-EXPLAINED = {
-    200: ResponseSpec(Recommendations | Explained, description="The tracks; with explain=true, why")
-}
+EXPLAINED = {200: ResponseSpec(Explained, description="The tracks; with explain=true, why")}
 
 
 def read(path: str, responses: dict[int, ResponseSpec] | None = None) -> Callable[..., Any]:
@@ -187,7 +190,7 @@ class Calls(Controller):
         "/load_recommendations",
         http_method=[HttpMethod.GET, HttpMethod.POST],
         status_code=200,
-        responses=BAD_PARAMETER | NO_RELEASE | REFUSED | NOT_LET_IN,
+        responses=BAD_PARAMETER | UNKNOWN | NO_RELEASE | REFUSED | NOT_LET_IN,
     )
     async def load_recommendations(
         self,

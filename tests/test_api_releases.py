@@ -215,7 +215,7 @@ def test_every_answer_says_which_release_it_is_from(tmp_path):
             ("/recommendations?user_id=1", 200),
             ("/recommendations?user_id=x", 400),
             ("/nothing", 404),
-            ("/load_recommendations?release=none", 400),
+            ("/load_recommendations?release=none", 404),
         ):
             answer = client.get(path)
             assert (answer.status_code, answer.headers.get("x-release")) == (status, "first")

@@ -47,7 +47,7 @@ def test_every_call_says_what_it_does_and_every_parameter_its_meaning_and_range(
 
 def test_every_status_is_described_with_an_example(schema):
     anywhere = {"401", "403", "413", "429"}
-    problems = {"/load_recommendations": {"400", "409", "503"}, "/get_statistics": set()}
+    problems = {"/load_recommendations": {"400", "404", "409", "503"}, "/get_statistics": set()}
     problems |= {"/recommendations/batch": {"400", "503"}}
     problems |= {"/health/live": set(), "/health/ready": {"503"}, "/freshness": {"503"}}
     for path, item in schema["paths"].items():
