@@ -209,7 +209,7 @@ def test_without_a_release_events_and_health_answer_and_the_rest_says_why(tmp_pa
             answer = client.get(path, params={"user_id": 47})
             assert answer.status_code == 503
             assert "current is missing: run python -m jobs.publish" in answer.json()["detail"]
-        assert client.get("/load_recommendations", params={"release": "x"}).status_code == 400
+        assert client.get("/load_recommendations", params={"release": "x"}).status_code == 404
         releases.make(tmp_path)
         assert client.answer("/load_recommendations")["previous"] is None
         assert len(client.recs(47)) == 100
