@@ -55,6 +55,7 @@ async def serve(app: Litestar) -> AsyncIterator[None]:
     warn_of_several_workers(settings.journal)
     app.state.guard.open(settings)
     app.service = app.state.service = app.state.calls.service = Service(settings)
+    app.service.metrics.know([route.path for route in app.routes])
     await app.service.start()
     yield
     await app.service.stop()

@@ -1,11 +1,11 @@
-"""The application around Litestar's: each answer says which release it is from."""
+"""The application around Litestar's: each answer says which release it is from, and is timed."""
 
+from time import perf_counter
 from typing import Any
 
 from litestar import Litestar
 from litestar.types import Message
 
-from api.recommender import Recommender
 from api.service import Service
 
 NAME = b"x-release"
@@ -22,16 +22,22 @@ class Application(Litestar):
     service: Service | None = None  # from the start on
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer a request; add the release to its head."""
+        """Answer a request; add the release to its head, and note how long it took."""
+        service = self.service
+        if scope["type"] != "http" or service is None:
+            return await super().__call__(scope, receive, send)
+        start = perf_counter()
 
-        async def answer(message: Message) -> None:
+        def answer(message: Message) -> Any:
+            """No coroutine of its own: the one that sends is handed on."""
             if message["type"] == "http.response.start":
-                served = scope["state"].get(OF_THIS) or self._recommender()
+                served = scope["state"].get(OF_THIS) or service.recommender
                 if served is not None:
                     message["headers"] = [*message["headers"], (NAME, served.header)]
-            await send(message)
+                if message["status"] >= 400:
+                    service.metrics.failed(scope["path"], message["status"])
+            return send(message)
 
-        await super().__call__(scope, receive, answer if scope["type"] == "http" else send)
-
-    def _recommender(self) -> Recommender | None:
-        return self.service.recommender if self.service else None
+        await super().__call__(scope, receive, answer)
+        service.metrics.answered(scope["path"], perf_counter() - start)
+        return None

@@ -78,6 +78,10 @@ class Catalog:
         """What the user has listened to, oldest first."""
         return self._list("history", row)
 
+    def knows(self, item_id: int) -> bool:
+        """Whether it is a track of the release."""
+        return _find(self._track_ids, item_id) >= 0
+
     def positions(self, item_ids: Sequence[int]) -> Tracks:
         """Where the items stand; -1 for one that the release doesn't know."""
         if not item_ids or not self.n_tracks:

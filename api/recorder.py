@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -50,8 +51,14 @@ class Recorder:
         self._commit: asyncio.Task[None] | None = None  # the one that goes on in a thread
         self._recalled: set[int] = set()  # users, meanwhile
         self._rounds: asyncio.Task[None] | None = None
+        self._since = 0.0  # when the last commit began
         self._unsaved = False  # since the last checkpoint
         self._looked = asyncio.Event()  # for the first time
+
+    @property
+    def lag(self) -> float:
+        """For how many seconds a commit has been going on; 0 where none is."""
+        return time.monotonic() - self._since if self._commit else 0.0
 
     @property
     def problem(self) -> str | None:
@@ -104,6 +111,7 @@ class Recorder:
 
     def _flush(self) -> None:
         """Commit what has come in since the last time."""
+        self._since = time.monotonic()
         if self._leaving:
             self._commit = asyncio.create_task(self._forget_in_thread(self._leaving))
             self._leaving = []

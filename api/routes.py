@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
-from litestar import Controller, HttpMethod, MediaType, post, route
+from litestar import Controller, HttpMethod, MediaType, get, post, route
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import JSONBody, QueryParameter
@@ -28,6 +28,7 @@ from api.answers import (
 )
 from api.application import OF_THIS
 from api.errors import AnyRequest
+from api.metrics import CONTENT_TYPE
 from api.service import Service
 from jobs.contract import MAX_ID
 
@@ -83,6 +84,7 @@ NOT_LET_IN = (
     | TOO_LARGE
 )
 
+METRICS = {200: ResponseSpec(str, description="Prometheus' text format", media_type=CONTENT_TYPE)}
 LISTS = {200: ResponseSpec(ManyRecommendations, description="The lists")}
 TRACKS = {200: ResponseSpec(Recommendations, description="The tracks")}  # ready-made JSON
 EXPLAINED = {200: ResponseSpec(Explained, description="The tracks; with explain=true, why")}
@@ -224,3 +226,13 @@ class Calls(Controller):
     def freshness(self) -> Freshness:
         """Say until when the data went, how old the release is, and whether that is too old."""
         return self.service.freshness()
+
+    @get(
+        "/metrics",
+        sync_to_thread=False,
+        media_type=CONTENT_TYPE,
+        responses=METRICS | NOT_LET_IN,
+    )
+    def metrics(self) -> bytes:
+        """Tell Prometheus how the service does."""
+        return self.service.metrics.text()

@@ -16,6 +16,7 @@ from api.counters import Counters
 from api.events import Events
 from api.forgotten import Forgotten
 from api.journal import Journal, JournalError
+from api.metrics import Metrics
 from api.recommender import Recommender
 from api.recorder import Recorder
 from api.release import ReleaseError
@@ -45,6 +46,7 @@ class Service:
             self.recorder = Recorder(journal, *bounds, full, self.forgotten.add)
         self.events = self.recorder.events if self.recorder else Events(*bounds)
         self.counters = Counters()
+        self.metrics = Metrics(self)
         self.recommender: Recommender | None = None
         self.reason = "no release has been loaded yet"  # why there is no recommender
         self._loading = asyncio.Lock()
@@ -80,6 +82,9 @@ class Service:
             await self.recorder.put(user_id, item_id)
         else:
             self.events.put(user_id, item_id)
+        self.counters.events += 1
+        if self.recommender and not self.recommender.catalog.knows(item_id):
+            self.counters.unknown_tracks += 1
 
     async def forget(self, user_id: int) -> Receipt:
         """Remove what is stored of the user, and answer as for a new one from now on.
@@ -132,6 +137,11 @@ class Service:
     def journal_state(self) -> str:
         """What becomes of events: "ok", "off", or why they can't be stored."""
         return (self.recorder.problem or "ok") if self.recorder else "off"
+
+    @property
+    def serves(self) -> bool:
+        """Whether there is a release to answer from."""
+        return self.recommender is not None
 
     def current(self) -> Recommender:
         """What answers from the release that is served; ReleaseError where there is none."""
@@ -189,10 +199,12 @@ class Service:
                 recommender = await asyncio.to_thread(self._open, release_id)
             except (ReleaseError, OSError) as error:
                 self.reason = str(error)
+                self.counters.refusals += 1
                 logger.error("Refused a release: %s", error)
                 raise ReleaseError(self.reason) from error
             recommender.forget(self.forgotten.at)
             previous, self.recommender = self.recommender, recommender
+        self.counters.swaps += 1
         catalog = recommender.catalog
         logger.info("Serving release %s", catalog.id)
         return Loaded(

@@ -26,7 +26,7 @@ def schema(tmp_path_factory):
 def test_the_calls_are_those_of_the_contract(schema):
     methods = {path: sorted(item) for path, item in schema["paths"].items()}
     posted = {key: ["post"] for key in POSTING}
-    assert methods == {key: ["get", "post"] for key in READING} | posted
+    assert methods == {key: ["get", "post"] for key in READING} | posted | {"/metrics": ["get"]}
 
 
 def test_the_body_of_a_batch_is_described_with_its_bounds(schema):
@@ -50,12 +50,13 @@ def test_every_status_is_described_with_an_example(schema):
     problems = {"/load_recommendations": {"400", "404", "409", "503"}, "/get_statistics": set()}
     problems |= {"/recommendations/batch": {"400", "503"}}
     problems |= {"/health/live": set(), "/health/ready": {"503"}, "/freshness": {"503"}}
+    problems |= {"/metrics": set()}
     for path, item in schema["paths"].items():
         for operation in item.values():
             responses = operation["responses"]
             assert responses.keys() == {"200"} | anywhere | problems.get(path, {"400", "503"})
             assert all(
-                response["content"]["application/json"].get("examples") or status == "200"
+                status == "200" or response["content"]["application/json"].get("examples")
                 for status, response in responses.items()
             )
 
