@@ -105,13 +105,13 @@ class Guard:
         """Why the request is not let through, if it isn't."""
         server = scope.get("server")
         local = server is None or is_local(server[0])
-        if not self._keys and not local:
-            return NOT_HERE
+        client = scope.get("client")
+        if not self._keys and not (local and (client is None or is_local(client[0]))):
+            return NOT_HERE  # a proxy on this machine names its client, too
         key, length = _head(scope)
         level = LEVELS.get(scope["path_template"], "read")
         rate = RATE_ELSEWHERE if self._rate is None and not local else self._rate
         if rate and level != "open":
-            client = scope.get("client")
             known = key if _among(key, self._keys) else b""
             wait = self._rates.wait(known.decode() or f"address {client and client[0]}", rate)
             if wait:

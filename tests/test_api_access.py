@@ -54,6 +54,13 @@ def test_without_keys_this_machine_is_served(work, host):
         assert set(statuses(client).values()) == {200}
 
 
+def test_without_keys_nor_does_a_proxy_bring_in_others(work):
+    with litestar_run(work) as running:
+        for client, status in (("127.0.0.1", 200), ("192.0.2.1", 403)):
+            answer = httpx.get(f"{running.url}/health/live", headers={"X-Forwarded-For": client})
+            assert answer.status_code == status
+
+
 def test_loopback_is_known_in_every_form():
     assert all(is_local(host) for host in ("::1", "::ffff:127.0.0.1", "localhost"))
     assert not any(
