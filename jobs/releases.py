@@ -65,11 +65,11 @@ def chosen(work: Path, release: str) -> str:
 
 
 def before_current(work: Path) -> str:
-    """The release that was current before, whole as it was."""
+    """The release that was current before."""
     previous = pointed(work, contract.PREVIOUS)
     if previous in (None, pointed(work, contract.CURRENT)):
         raise JobError(f"{work} has no previous release: see --list, and --activate one of those")
-    return chosen(work, str(previous))
+    return str(previous)
 
 
 def share(folder: Path, earlier: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from api.blending import Blending
-from jobs import command, contract, publish, releases, serving
+from jobs import command, contract, new_release, releases, serving
 from jobs.als_model import fold_in_model
 from jobs.contract import LIST_LENGTH, JobError
 from jobs.retrieval import Model
@@ -82,7 +82,7 @@ def manifest(folder: Path, name: str) -> dict[str, object]:
     """What the service asks of it."""
     blending = Blending("weighted", "both", events=5, neighbours=50, offline_half_life=4)
     chosen = vars(Settings()) | {"blending": msgspec.to_builtins(blending)}
-    return publish.description(folder, name) | {"settings": chosen}
+    return new_release.description(folder, name) | {"settings": chosen}
 
 
 def main() -> str:
