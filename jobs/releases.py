@@ -56,7 +56,7 @@ def chosen(work: Path, release: str) -> str:
     if release not in (known := contract.listed(work)):
         raise JobError(f"there is no release {release} in {work}: name one of {', '.join(known)}")
     folder = work / contract.RELEASES / release
-    files = contract.read_json(folder / contract.MANIFEST, made_by="jobs.publish")["files"]
+    files = contract.read_json(folder / contract.MANIFEST, made_by="jobs.publish").get("files", {})
     for name, facts in files.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != facts["bytes"]:
