@@ -39,6 +39,7 @@ from loadtest.client import closed_loop, open_loop, send
 ROOT = Path(__file__).parents[1]
 CONNECTIONS = 16
 USERS = 2000  # of each kind
+LISTENERS = 400  # who have events and have none while they read
 MANY_USERS = 50_000  # more than there are answers that the service remembers
 EVENTS = 10
 NEW_IDS = 2**52  # from here on nobody is known
@@ -136,6 +137,7 @@ def calls(work: Path) -> dict[str, list[str]]:
     rng = random.Random(20)
     known = [int(users[i]) for i in rng.sample(range(len(users)), min(3 * USERS, len(users)))]
     readers, listeners, players = (known[i::3] or known for i in range(3))
+    listeners = listeners[:LISTENERS]
     every = [int(user) for user in users[:: max(1, len(users) // MANY_USERS)]]
     some_track = lambda: int(tracks[rng.randrange(len(tracks))])  # noqa: E731
     put = "POST /put_user_event?user_id={}&item_id={}".format
@@ -146,7 +148,7 @@ def calls(work: Path) -> dict[str, list[str]]:
             put(user, some_track()) for user in (*listeners, *players) for _ in range(EVENTS)
         ],
         "personal, no events": [read(user) for user in readers],
-        "personal, 10 events": [read(user) for user in listeners],
+        "10 events, read again": [read(user) for user in listeners],
         "cold": [read(NEW_IDS + i) for i in range(USERS)],
         "get_online_u2i": [u2i(user) for user in listeners],
         "put_user_event": [put(NEW_IDS + USERS + i, some_track()) for i in range(USERS)],
