@@ -3,6 +3,7 @@
 from random import Random
 from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,7 +89,8 @@ def online_scores(neighbours, blending, events):
         for source, weight in sources.items():
             near = [*neighbours[source].get(event, {}).items()][: blending["neighbours"]]
             for track, score in near:
-                result[track] = result.get(track, 0) + score * weight * fading
+                stored = float(np.float32(score))
+                result[track] = result.get(track, 0) + stored * weight * fading
     return result
 
 
