@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
-STEP = 1 << 24  # bytes
 NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")  # it stands in the head of answers
 
 
@@ -173,8 +172,7 @@ def _let_go(array: Array) -> None:
     base = array.base
     while not isinstance(base, mmap.mmap):
         base = base.base  # type: ignore[union-attr]
-    for start in range(0, len(base), STEP):  # nobody else has a turn meanwhile
-        base.madvise(mmap.MADV_DONTNEED, start, min(STEP, len(base) - start))
+    base.madvise(mmap.MADV_DONTNEED)
 
 
 def _check_model(folder: Path, found: Arrays, tracks: int) -> None:
