@@ -20,6 +20,7 @@ from jobs.listens import RECENT, SECONDS_A_DAY, Listens
 from jobs.ranked import (
     Entries,
     best_of_rows,
+    dots,
     first_unheard,
     look_up,
     matrix_of_lists,
@@ -210,8 +211,7 @@ def _add_scores(result: Pool, past: Past, scores: dict[str, Entries], users: np.
         tastes["als_recent"] = als_model.recent_tastes(
             block, past.item_factors, past.gram, past.chosen
         )
-    vectors = past.item_factors[item]
-    values = {name: np.einsum("nd,nd->n", taste[row], vectors) for name, taste in tastes.items()}
+    values = {name: dots(taste, row, past.item_factors, item) for name, taste in tastes.items()}
     values |= {name: entries.look_up(row, item) for name, entries in scores.items()}
     for name, value in values.items():
         best = np.zeros(row.max(initial=0) + 1, np.float32)

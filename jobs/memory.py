@@ -20,21 +20,27 @@ from jobs.contract import JobError
 GROUPS = Path("/sys/fs/cgroup")
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 MB = 1 << 20
+MOST_DRAWN = 12_000
 
 
 @dataclass(frozen=True)
 class Need:
-    """Memory of a job: MB whatever the data, MB a thread, and bytes a listen, user and track."""
+    """Memory of a job: MB whatever the data, MB a thread, and bytes a listen, user and track.
+
+    And bytes a user that is drawn where a job learns from a sample of the users.
+    """
 
     base: int
     thread: int = 0
     listen: float = 0
     user: float = 0
     track: float = 0
+    drawn: float = 0
 
     def fixed(self, listens: int, users: int, tracks: int) -> int:
         """Bytes without the threads."""
         rows = self.listen * listens + self.user * users + self.track * tracks
+        rows += self.drawn * min(users, MOST_DRAWN)
         return self.base * MB + int(rows)
 
 
@@ -43,15 +49,15 @@ NEEDS = {
     "prepare": Need(base=800, listen=27),
     "explore": Need(base=350, listen=4, user=200, track=400),
     "windows": Need(base=700, listen=30),
-    "tune": Need(base=700, listen=20),
+    "tune": Need(base=700, listen=5, user=100, track=500, drawn=40_000),
     "top_popular": Need(base=750, listen=12, track=100),
-    "train_als": Need(base=700, listen=42, user=1000, track=1500),
+    "train_als": Need(base=700, listen=34, user=1100, track=1500),
     "personal_als": Need(base=650, thread=120, listen=5, user=1000, track=2000),
     "similar": Need(base=350, thread=50, user=600, track=2500),
     "next_played": Need(base=600, thread=250, listen=25, track=100),
-    "rank": Need(base=900, thread=450, listen=10, user=1500, track=6000),
-    "evaluate": Need(base=700, thread=300, listen=20, user=1500, track=6000),
-    "replay": Need(base=600, listen=20, user=1000, track=3000),
+    "rank": Need(base=600, thread=400, listen=15, user=1500, track=2600, drawn=110_000),
+    "evaluate": Need(base=500, thread=200, listen=5, user=500, track=2600, drawn=30_000),
+    "replay": Need(base=500, listen=5, user=500, track=2600, drawn=50_000),
     "publish": Need(base=500, listen=1, user=100, track=200),
 }
 

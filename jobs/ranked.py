@@ -20,6 +20,7 @@ from jobs.listens import Encoder
 from jobs.retrieval import NOTHING
 
 T = TypeVar("T")
+PAIRS_A_BLOCK = 1024
 FLOAT_BITS = np.uint64(0x7FFFFFFF)  # of a positive float32, whose order is that of its bits
 
 
@@ -198,6 +199,18 @@ def _keys_of(matrix: csr_matrix) -> np.ndarray:
 def look_up(matrix: csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """(n,) float32: the matrix's values at pairs of rows and columns."""
     return Entries.of(matrix).look_up(rows, columns)
+
+
+def dots(left: np.ndarray, rows: np.ndarray, right: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(n,) float32: the inner products of left's rows with right's, pair by pair.
+
+    So many pairs at a time as fit into a processor's cache.
+    """
+    result = np.empty(len(rows), np.float32)
+    for first in range(0, len(rows), PAIRS_A_BLOCK):
+        some = slice(first, first + PAIRS_A_BLOCK)
+        np.einsum("nd,nd->n", left[rows[some]], right[others[some]], out=result[some])
+    return result
 
 
 def read_lists(table: Table, work: Path, keys: np.ndarray, track_ids: np.ndarray) -> np.ndarray:
