@@ -50,7 +50,7 @@ NEEDS = {
     "explore": Need(base=350, listen=4, user=200, track=400),
     "windows": Need(base=700, listen=30),
     "tune": Need(base=700, listen=5, user=100, track=500, drawn=40_000),
-    "top_popular": Need(base=750, listen=12, track=100),
+    "top_popular": Need(base=850, listen=14, track=100),
     "train_als": Need(base=700, listen=34, user=1100, track=1500),
     "personal_als": Need(base=650, thread=120, listen=5, user=1000, track=2000),
     "similar": Need(base=350, thread=50, user=600, track=2500),
