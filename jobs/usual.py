@@ -55,7 +55,7 @@ def recommend(work: Path, users: int, threads: int) -> dict[str, Any]:
     model.user_factors, model.item_factors = user_factors, item_factors
     heard = block.pairs()
     start = time.perf_counter()
-    theirs, their_scores = model.recommend(drawn, heard, LIST_LENGTH, num_threads=threads)
+    theirs, their_scores = model.recommend(drawn, heard, LIST_LENGTH)
     middle = time.perf_counter()
     order = NormOrder.of(item_factors)
 
