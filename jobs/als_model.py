@@ -68,9 +68,8 @@ def recent_tastes(
 ) -> np.ndarray:
     """(users, d) vectors of a block of users, folded in with plays that fade by als_half_life.
 
-    Without a half-life and als_recency it is the model that was trained.
-
-    items (items, d) are the item factors, gram their own product (d, d).
+    Without a half-life and als_recency it is the model that was trained. items (items, d) are
+    the item factors, gram their own product (d, d).
     """
     return fold_in(
         block.weights(chosen.als_repeats, chosen.als_half_life),
