@@ -54,13 +54,19 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "explore": ((*LISTENS, "quarantine.parquet"), ("report/explore.html",)),
     "windows": (LISTENS, _in(WINDOWS, *LISTENS, "holdout.parquet", "split.json")),
     "tune": (
-        ("listens.parquet", *_in(("train", "choose"), *LISTENS, "holdout.parquet")),
+        (
+            *("listens.parquet", "items.parquet"),
+            *_in(("train", "choose"), *LISTENS, "holdout.parquet"),
+        ),
         ("settings.json", *_in(WINDOWS, "settings.json")),
     ),
     "top_popular": (CHOSEN, ("top_popular.parquet",)),
     "train_als": ((*CHOSEN, *_in(("report",), "als_model.npz")), ("als_model.npz",)),
     "personal_als": ((*CHOSEN, "als_model.npz"), ("personal_als.parquet",)),
-    "similar": (("users.parquet", "items.parquet", "als_model.npz"), ("similar.parquet",)),
+    "similar": (
+        ("users.parquet", "items.parquet", "als_model.npz", "split.json"),
+        ("similar.parquet",),
+    ),
     "next_played": (CHOSEN, ("next_played.parquet", "followers.parquet")),
     "rank": (
         (*PAST, *_in(WINDOWS, *PAST, "holdout.parquet", "split.json")),

@@ -5,9 +5,9 @@
 Makes settings.json here and in every window. Each generator is tried on the windows "train" and
 "choose": made from the past, scored by NDCG@10 on the holdout, averaged over the two; the report
 window stays unseen. One setting after another moves to its best neighbour on a ladder of values
-until none is clearly better. "quick" looks at users with at most 200,000 listens in all, drawn at
-random, "full" at ten times as many; "off" writes the defaults. What fades is tried along the whole
-ladder, since short histories can't tell the long half-lives apart.
+until none is clearly better. "quick" looks at users with at most 200,000 listens in all, or two a
+track if that is more, drawn at random, "full" at ten times as many; "off" writes the defaults. What
+fades is tried along the whole ladder, since short histories can't tell the long half-lives apart.
 """
 
 import os
@@ -31,8 +31,10 @@ from jobs.top_popular import popularity
 from jobs.train_als import factorise, training_weights
 
 MOST_LISTENS = {"quick": 200_000, "full": 2_000_000}
+LISTENS_A_TRACK = {"quick": 2, "full": 20}  # with fewer, no taste but popularity can be learnt
 MOST_USERS = {"quick": 1_000, "full": 20_000}
 LARGE = 20_000_000  # listens, above which ALS has fewer factors
+USUAL_TRACKS = 20_000  # above which the penalty, which grows with the tracks, starts lower
 SEED = 20
 K = 10
 MARGIN = 1.003  # a step has to gain that much, or it is noise
@@ -49,7 +51,7 @@ LADDERS = {
     "next_recency": RECENCY,
     "next_target_exponent": (0.0, 0.15, 0.3, 0.45, 0.6),
     "next_source_exponent": (0.0, 0.25, 0.5, 0.75, 1.0),
-    "als_regularization": (0.001, 0.002, 0.004, 0.007, 0.01, 0.015, 0.025, 0.05),
+    "als_regularization": (3e-5, 1e-4, 3e-4, 0.001, 0.002, 0.004, 0.007, 0.01, 0.015, 0.025, 0.05),
     "als_unobserved": (0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
     "als_half_life": HALF_LIVES,
     "als_recency": RECENCY,
@@ -70,8 +72,9 @@ class Trial:
         """Read a window, cut down to a sample of its users where it is large."""
         past = listens.load(window)
         later = holdout.read(window, past, heard).warm()
-        n = past.shape[0]
-        kept = int(n * min(1, MOST_LISTENS[effort] / max(len(past.item), 1)))
+        n, tracks = past.shape
+        most = max(MOST_LISTENS[effort], LISTENS_A_TRACK[effort] * tracks)
+        kept = int(n * min(1, most / max(len(past.item), 1)))
         users = np.sort(np.random.default_rng(SEED).permutation(n)[: max(kept, 1)])
         later = later.take(np.isin(later.row, users))
         later = Holdout(later.user_ids, np.searchsorted(users, later.row), later.labels)
@@ -210,14 +213,24 @@ def tune(trials: list[Trial], chosen: Settings, log: list[str]) -> Settings:
     return chosen
 
 
+def by_size(work: Path, chosen: Settings) -> Settings:
+    """The settings with those changed to start from that depend on the size of WORK's data."""
+    if contract.n_rows(contract.LISTENS, work) > LARGE:
+        chosen = replace(chosen, als_factors=64)
+    tracks = max(contract.n_rows(contract.ITEMS, work), USUAL_TRACKS)
+    penalty = chosen.als_regularization * USUAL_TRACKS / tracks
+    ladder = np.array(LADDERS["als_regularization"])
+    nearest = ladder[np.argmin(np.abs(np.log(ladder / penalty)))]
+    return replace(chosen, als_regularization=float(nearest))
+
+
 def main() -> str:
     """Make settings.json."""
     parser = command.parser(__doc__)
     parser.add_argument("--tune", choices=["off", "quick", "full"], default="quick")
     parser.add_argument("--heard", choices=["exclude", "include"], default="exclude")
     args = parser.parse_args()
-    large = contract.n_rows(contract.LISTENS, args.work) > LARGE
-    chosen = Settings(heard=args.heard, als_factors=64 if large else Settings.als_factors)
+    chosen = by_size(args.work, Settings(heard=args.heard))
     windows = [args.work / "windows" / name for name in contract.WINDOWS]
     log: list[str] = []
     if args.tune != "off":

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits
 
-from jobs import als_model, contract, listens, settings, similar
+from jobs import als_model, contract, listens, settings, similar, windows
 from jobs.contract import JobError
 from jobs.listens import Encoder
 from jobs.retrieval import fold_in
@@ -229,9 +229,12 @@ def test_in_a_large_catalogue_nearly_all_neighbours_are_found_by_any_number_of_t
     assert {len(near) for near in found.values()} == {100}
     assert not any(track in near for track, near in found.items())
     shares = [len({*found[track]} & {*near}) / 100 for track, near in expected.items()]
-    told = float(re.search(r"recall@100 (\S+) by \d+ of 109 cells", summary)[1])
+    told = float(re.search(r"recall@100 (\S+) by \d+ of 219 cells", summary)[1])
     assert np.mean(shares) == pytest.approx(told, abs=0.01)
     assert np.mean(shares) > 0.98
+    contract.write_json(tmp_path / windows.SPLIT, {"users": 0.1})
+    fewer = float(re.search(r"recall@100 (\S+) by", run("similar", tmp_path))[1])
+    assert 0.8 < fewer < told
 
 
 # --- next_played
