@@ -6,7 +6,6 @@ orders the candidates of "report": with all generators, without each, and again 
 features in another order, which shows how much is chance.
 """
 
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -126,5 +125,5 @@ def als_by_epoch(past: Past, later: Holdout) -> list[float]:
         values = list(in_blocks(block, len(later.row), USERS_A_BLOCK, "epochs"))
         result.append(float(np.concatenate(values).mean()))
 
-    factorise(training_weights(past.data, chosen), chosen, os.cpu_count() or 1, score)
+    factorise(training_weights(past.data, chosen), chosen, score)
     return result

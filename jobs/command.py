@@ -17,9 +17,9 @@ class Parser(argparse.ArgumentParser):
     """Parses a job's options, and stops where the job would need more memory than it may take."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """The options, and in `threads` how many threads the job's memory allows."""
+        """The options; as many threads may be used as the job's memory allows."""
         options = super().parse_args(args, namespace)
-        options.threads = memory.check(job(), options)
+        memory.check(job(), options)
         return options
 
 

@@ -20,6 +20,7 @@ from jobs.contract import JobError
 GROUPS = Path("/sys/fs/cgroup")
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 MB = 1 << 20
+threads = os.cpu_count() or 1  # that this process may use: check() leaves as many as fit
 MOST_DRAWN = 12_000
 
 
@@ -62,16 +63,17 @@ NEEDS = {
 }
 
 
-def check(job: str, options: argparse.Namespace) -> int:
-    """How many threads the job may use so as to keep within its limit; JobError if not even one.
+def check(job: str, options: argparse.Namespace) -> None:
+    """Set how many threads the job may use to keep within its limit; JobError if not even one.
 
     options: work, memory_limit in bytes or None for what is available, and data of jobs.prepare.
     """
+    global threads
     limit = options.memory_limit or available()
     threads = os.cpu_count() or 1
     need = NEEDS.get(job)
     if need is None:
-        return threads
+        return
     counts = sizes(options.work, getattr(options, "data", None))
     least = need.fixed(*counts) + need.thread * MB
     if least > limit:
@@ -84,7 +86,6 @@ def check(job: str, options: argparse.Namespace) -> int:
         )
     if need.thread:
         threads = min(threads, 1 + (limit - least) // (need.thread * MB))
-    return threads
 
 
 def sizes(work: Path, data: Path | None) -> tuple[int, int, int]:

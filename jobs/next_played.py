@@ -114,7 +114,7 @@ def kept_a_track(tracks: int) -> int:
     return max(contract.LIST_LENGTH, min(1000, MOST_FOLLOWERS // max(tracks, 1)))
 
 
-def tables(data: Listens, chosen: Settings, threads: int) -> Iterator[pa.Table]:
+def tables(data: Listens, chosen: Settings) -> Iterator[pa.Table]:
     """The rows of followers.parquet, a block of tracks at a time."""
     plays, ids = Plays.of(data, chosen.next_recency), data.track_ids
     weights = step_weights(chosen.next_window, chosen.next_decay)
@@ -131,7 +131,7 @@ def tables(data: Listens, chosen: Settings, threads: int) -> Iterator[pa.Table]:
         after = look_up(directly, row, found[row, place])
         return table.append_column("directly", pa.array(after))
 
-    yield from in_blocks(block, len(ranges), 1, "next_played", threads)
+    yield from in_blocks(block, len(ranges), 1, "next_played")
 
 
 def main() -> str:
@@ -145,7 +145,7 @@ def main() -> str:
         contract.writer(contract.FOLLOWERS, work) as append,
         contract.writer(contract.NEXT_PLAYED, work) as append_short,
     ):
-        for table in tables(data, chosen, args.threads):
+        for table in tables(data, chosen):
             short = table.filter(pc.less_equal(table["rank"], contract.LIST_LENGTH))
             append(table)
             append_short(short)

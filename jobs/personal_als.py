@@ -37,7 +37,7 @@ def main() -> str:
 
     written = 0
     with contract.writer(contract.PERSONAL_ALS, work) as append:
-        for table in in_blocks(lists, len(users), USERS_A_BLOCK, "personal_als", args.threads):
+        for table in in_blocks(lists, len(users), USERS_A_BLOCK, "personal_als"):
             append(table)
             written += len(table)
     return f"{written:,} rows for {len(users):,} users"

@@ -9,7 +9,6 @@ make the lists of "report", and from all three to make those for tomorrow: recom
 here and in windows/choose and windows/report. ranking.json says what was chosen and by how much.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from catboost import CatBoost
 from catboost import Pool as Groups
 from scipy.sparse import csr_matrix
 
-from jobs import candidates, command, contract, fusion, holdout, metrics
+from jobs import candidates, command, contract, fusion, holdout, memory, metrics
 from jobs.candidates import GENERATORS, Past, Pool
 from jobs.contract import LIST_LENGTH
 from jobs.holdout import Holdout
@@ -97,7 +96,7 @@ def learn(windows: list[list[Examples]], names: list[str]) -> CatBoost | None:
     features = np.concatenate([part.features for _, part in parts])
     group = np.concatenate([part.user.astype(np.int64) * len(windows) + i for i, part in parts])
     data = Groups(features, played.astype(np.float32), group_id=group, feature_names=names)
-    return CatBoost(PARAMETERS | {"thread_count": os.cpu_count()}).fit(data)
+    return CatBoost(PARAMETERS | {"thread_count": memory.threads}).fit(data)
 
 
 def predict(ranker: CatBoost, pool: Pool) -> np.ndarray:

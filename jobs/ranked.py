@@ -1,6 +1,5 @@
 """Ranked lists: arrays of the best items a row, turned into rows of the contract's files."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
-from jobs import contract, listens
+from jobs import contract, listens, memory
 from jobs.contract import LIST_LENGTH, Table
 from jobs.listens import Encoder
 from jobs.retrieval import NOTHING
@@ -27,9 +26,9 @@ FLOAT_BITS = np.uint64(0x7FFFFFFF)  # of a positive float32, whose order is that
 def in_blocks(
     work: Callable[[int, int], T], n: int, size: int, name: str, threads: int | None = None
 ) -> Iterator[T]:
-    """Yield work(first, last) for every block of n rows, in order, computed on all cores."""
+    """Yield work(first, last) for every block of n rows, in order, computed by several threads."""
     ranges = iter([(first, min(first + size, n)) for first in range(0, n, size)])
-    threads = threads or os.cpu_count() or 1
+    threads = threads or memory.threads
     with (
         ThreadPoolExecutor(threads) as pool,
         tqdm(total=n, desc=name, unit_scale=True, leave=False, disable=None) as progress,

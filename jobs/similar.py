@@ -17,7 +17,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
-from jobs import als_model, command, contract, windows
+from jobs import als_model, command, contract, memory, windows
 from jobs.contract import LIST_LENGTH
 from jobs.ranked import dots, in_blocks, rows_of
 from jobs.retrieval import NOTHING, NormOrder, top_k
@@ -38,14 +38,14 @@ def exact(unit: np.ndarray, tracks: np.ndarray, order: NormOrder) -> Lists:
     return top_k(unit[tracks], order, LIST_LENGTH, itself)
 
 
-def exact_lists(unit: np.ndarray, threads: int) -> Iterator[Lists]:
+def exact_lists(unit: np.ndarray) -> Iterator[Lists]:
     """The lists of all tracks, block by block."""
     order = NormOrder.of(unit)
 
     def block(first: int, last: int) -> Lists:
         return exact(unit, np.arange(first, last), order)
 
-    return in_blocks(block, len(unit), TRACKS_A_BLOCK, "similar", threads)
+    return in_blocks(block, len(unit), TRACKS_A_BLOCK, "similar")
 
 
 def make_index(unit: np.ndarray) -> faiss.IndexIVFScalarQuantizer:
@@ -98,7 +98,7 @@ def choose_cells(index: faiss.IndexIVFScalarQuantizer, unit: np.ndarray, enough:
 
 
 def near_lists(index: faiss.IndexIVFScalarQuantizer, unit: np.ndarray) -> Iterator[Lists]:
-    """The lists of all tracks, block by block; faiss uses all cores for one.
+    """The lists of all tracks, block by block; faiss uses all threads for one.
 
     Tracks of one cell are searched for together, as they look into much the same cells.
     """
@@ -125,9 +125,9 @@ def main() -> str:
     _, items = als_model.load(work, (n_users, len(track_ids)))
     known = np.flatnonzero(items.any(axis=1)).astype(np.int32)
     unit = items[known] / np.linalg.norm(items[known], axis=1, keepdims=True)
-    ids, how, lists = track_ids[known], "exact", exact_lists(unit, args.threads)
+    ids, how, lists = track_ids[known], "exact", exact_lists(unit)
     if len(known) > MOST_EXACT:
-        faiss.omp_set_num_threads(args.threads)
+        faiss.omp_set_num_threads(memory.threads)
         index = make_index(unit)
         sampled = windows.users_share(work) < 1
         found = choose_cells(index, unit, ENOUGH_OF_SAMPLE if sampled else ENOUGH)

@@ -20,7 +20,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
-from jobs import als_model, command, contract, listens, settings
+from jobs import als_model, command, contract, listens, memory, settings
 from jobs.listens import Listens
 from jobs.retrieval import penalty_groups, row_penalties
 from jobs.settings import Settings
@@ -38,7 +38,6 @@ def training_weights(data: Listens, chosen: Settings) -> csr_matrix:
 def factorise(
     weights: csr_matrix,
     chosen: Settings,
-    threads: int,
     after_epoch: Callable[[np.ndarray, np.ndarray], None] | None = None,
     start: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -61,8 +60,8 @@ def factorise(
     user_groups = _groups(weights, chosen)
     item_groups = _groups(weights.T.tocsr(), chosen)
     for _ in tqdm(range(epochs), "train_als epochs", leave=False, disable=None):
-        _solve(user_groups, users, items, threads)
-        _solve(item_groups, items, users, threads)
+        _solve(user_groups, users, items)
+        _solve(item_groups, items, users)
         if after_epoch is not None:
             after_epoch(users, items)
     return users, items
@@ -93,12 +92,11 @@ def _solve(
     groups: list[tuple[np.ndarray, csr_matrix, float]],
     factors: np.ndarray,
     others: np.ndarray,
-    threads: int,
 ) -> None:
     """Improve the factors of one side in place, those of the other held fixed."""
     for rows, confidence, penalty in groups:
         part = factors[rows]
-        n = threads if confidence.nnz > WORTH_THREADS else 1
+        n = memory.threads if confidence.nnz > WORTH_THREADS else 1
         least_squares_cg(confidence, part, others, penalty, num_threads=n)
         factors[rows] = part
 
@@ -120,7 +118,7 @@ def main() -> str:
     weights = training_weights(data, chosen)
     del data  # as large as the weights
     start = start_of(work, (weights.shape[1], chosen.als_factors))
-    users, items = factorise(weights, chosen, args.threads, start=start)
+    users, items = factorise(weights, chosen, start=start)
     model = AlternatingLeastSquares(
         factors=chosen.als_factors,
         regularization=float(_penalties(weights, chosen).mean()),

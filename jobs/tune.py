@@ -10,7 +10,6 @@ track if that is more, drawn at random, "full" at ten times as many; "off" write
 fades is tried along the whole ladder, since short histories can't tell the long half-lives apart.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -196,7 +195,7 @@ def tune(trials: list[Trial], chosen: Settings, log: list[str]) -> Settings:
     @cache
     def factors(index: int, trained: Settings) -> np.ndarray:
         past = trials[index].past
-        return factorise(training_weights(past, trained), trained, os.cpu_count() or 1)[1]
+        return factorise(training_weights(past, trained), trained)[1]
 
     def als(s: Settings) -> float:
         trained = replace(small, **{name: getattr(s, name) for name in TRAINING})
