@@ -12,7 +12,7 @@ fades is tried along the whole ladder, since short histories can't tell the long
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,11 @@ class Trial:
         later = Holdout(later.user_ids, np.searchsorted(users, later.row), later.labels)
         return cls(past.of_users(users), later.sample(MOST_USERS[effort]))
 
+    @cached_property
+    def played(self) -> np.ndarray:
+        """The tracks that relations are applied to: the last plays of the holdout's users."""
+        return np.unique(self.past.of_users(self.later.row).latest(RECENT).item)
+
     def ndcg(self, recommend: Callable[[np.ndarray, csr_matrix], np.ndarray], heard: str) -> float:
         """NDCG@10 of recommend(users' rows, what they have heard) over the holdout's users."""
         row = self.later.row
@@ -103,14 +108,14 @@ def popular_score(trial: Trial, chosen: Settings) -> float:
 
 
 def next_score(trial: Trial, counts: csr_matrix, chosen: Settings) -> float:
-    """NDCG@10 of what is played next."""
+    """NDCG@10 of what is played next; counts (trial.played, items) are of jobs.next_played."""
     plays = np.bincount(trial.past.item, minlength=trial.past.shape[1])
     lists = best_of_rows(normalise(counts, plays, chosen), kept_a_track(len(plays)))
-    relation = matrix_of_lists(*lists, trial.past.shape[1])
+    relation = matrix_of_lists(*lists, len(plays))
 
     def recommend(users: np.ndarray, heard: csr_matrix) -> np.ndarray:
         recent = trial.past.of_users(users).latest(RECENT)
-        scores = recent.profiles(chosen.next_half_life) @ relation
+        scores = recent.profiles(chosen.next_half_life)[:, trial.played] @ relation
         return best_of_rows(csr_matrix(scores - scores.multiply(heard)), K)[0]
 
     return trial.ndcg(recommend, chosen.heard)
@@ -178,7 +183,8 @@ def tune(trials: list[Trial], chosen: Settings, log: list[str]) -> Settings:
 
     @cache
     def counts(index: int, counted: Settings) -> csr_matrix:
-        return follow_counts(trials[index].past, counted)
+        trial = trials[index]
+        return csr_matrix(follow_counts(trial.past, counted)[trial.played])
 
     def following(s: Settings) -> float:
         counted = replace(Settings(), next_recency=s.next_recency)
