@@ -12,7 +12,7 @@ fades is tried along the whole ladder, since short histories can't tell the long
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ K = 10
 MARGIN = 1.003  # a step has to gain that much, or it is noise
 LADDER_MARGIN = 1.01  # and that much as the best of a whole ladder
 TUNED_FACTORS, TUNED_EPOCHS = 64, 6  # of a trial: enough to tell settings apart
+TUNED_NUMBERS = 10_000_000  # tracks x factors of a trial, above which 32 factors have to do
+KEPT_FACTORS = 16  # trials whose factors are kept
 USERS_A_BLOCK = 512
 HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, None)  # plays
 DAYS = (1 / 144, 1 / 48, 1 / 24, 0.25, 1.0, 7.0, 30.0, 90.0, 365.0, None)
@@ -196,9 +198,11 @@ def tune(trials: list[Trial], chosen: Settings, log: list[str]) -> Settings:
     if fades:
         chosen = climb(chosen, ("next_recency",), following, log)
 
-    small = replace(chosen, als_factors=TUNED_FACTORS, als_epochs=TUNED_EPOCHS)
+    huge = trials[0].past.shape[1] * TUNED_FACTORS > TUNED_NUMBERS
+    dimensions = TUNED_FACTORS // 2 if huge else TUNED_FACTORS
+    small = replace(chosen, als_factors=dimensions, als_epochs=TUNED_EPOCHS)
 
-    @cache
+    @lru_cache(KEPT_FACTORS)
     def factors(index: int, trained: Settings) -> np.ndarray:
         past = trials[index].past
         return factorise(training_weights(past, trained), trained)[1]
