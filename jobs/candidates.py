@@ -1,9 +1,9 @@
 """Candidates of every kind for a block of users, each with what the ranker sees of it.
 
-A generator gives each user a score for each track; its best 100 are candidates. All but one are
+A generator gives each user a score for each track; its best 50 are candidates. All but one are
 sparse products, profile (users, items) x relation (items, items): what is played next, neighbours,
-the artists of the user's plays, the user's own plays. The factorisation's lists are read, and the
-top list fills. Every candidate then gets the score and the place that every generator has for it.
+the artists of the user's plays, the user's own plays. The factorisation's lists are read, and 100
+of the top list fill. Every candidate then gets the score and the place of it by every generator.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,6 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix, diags_array
 
 from jobs import als_model, contract, listens, settings, windows
-from jobs.contract import LIST_LENGTH
 from jobs.listens import RECENT, SECONDS_A_DAY, Listens
 from jobs.ranked import (
     Entries,
@@ -31,6 +30,7 @@ from jobs.retrieval import NOTHING
 from jobs.settings import Settings
 
 GENERATORS = ("popular", "als", "next", "last", "similar", "artist", "own")
+EACH = 50  # candidates of a generator: more of them cost time and gain nothing
 TRACKS_AN_ARTIST = 20
 LAST_PLAYS = 5  # each of which is looked at alone
 LAST_SCORED = 16  # plays that the generator "last" is made from: earlier ones weigh next to nothing
@@ -140,10 +140,10 @@ class Pool:
         return np.column_stack(list(self.features.values()))
 
 
-def pool(past: Past, users: np.ndarray) -> Pool:
-    """The candidates of some users (ascending) with their features."""
+def pool(past: Past, users: np.ndarray, each: int = EACH) -> Pool:
+    """The candidates of some users (ascending), so many of each generator, with their features."""
     block = past.data.of_users(users)
-    scores, lists = generate(past, users, block)
+    scores, lists = generate(past, users, block, each)
     heard = block.pairs() if past.chosen.heard == "exclude" else csr_matrix(block.shape)
     lists["popular"] = first_unheard(past.top, heard)
     keys = _keys(lists, past.data.shape[1])
@@ -158,19 +158,19 @@ def pool(past: Past, users: np.ndarray) -> Pool:
 
 
 def generate(
-    past: Past, users: np.ndarray, block: Listens
+    past: Past, users: np.ndarray, block: Listens, each: int
 ) -> tuple[dict[str, Entries], dict[str, np.ndarray]]:
-    """Scores (users, items) of the sparse generators, and lists (users, 100) of all but the top.
+    """Scores (users, items) of the sparse generators, and lists (users, each) of all but the top.
 
     block are the listens of the users.
     """
     scores = {name: Entries.of(matrix) for name, matrix in _sparse_scores(past, block).items()}
-    lists = {"als": past.als_lists[users]}
+    lists = {"als": past.als_lists[users, :each]}
     heard = block.pairs()
     for name, entries in scores.items():
         if past.chosen.heard == "exclude":
             entries.clear(heard)
-        lists[name], _ = best_of_rows(entries.matrix, LIST_LENGTH)
+        lists[name], _ = best_of_rows(entries.matrix, each)
     return scores, lists
 
 

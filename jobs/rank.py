@@ -60,12 +60,16 @@ class Examples:
 
 
 def over_users(
-    past: Past, users: np.ndarray, visit: Callable[[Pool, slice], T], name: str
+    past: Past,
+    users: np.ndarray,
+    visit: Callable[[Pool, slice], T],
+    name: str,
+    each: int = candidates.EACH,
 ) -> Iterator[T]:
     """Yield visit(candidates of a block of users, where in users they stand), block by block."""
 
     def block(first: int, last: int) -> T:
-        return visit(candidates.pool(past, users[first:last]), slice(first, last))
+        return visit(candidates.pool(past, users[first:last], each), slice(first, last))
 
     return in_blocks(block, len(users), USERS_A_BLOCK, f"rank {name}")
 
@@ -208,8 +212,9 @@ def recommend(work: Path, past: Past, users: np.ndarray, rule: str, models: Mode
         return rows_of(contract.RECOMMENDATIONS, ids[0][part], ids[1], found, scores)
 
     written = 0
+    each = LIST_LENGTH if rule in GENERATORS else candidates.EACH
     with contract.writer(contract.RECOMMENDATIONS, work) as append:
-        for table in over_users(past, users, visit, work.name):
+        for table in over_users(past, users, visit, work.name, each):
             append(table)
             written += len(table)
     return written

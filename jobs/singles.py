@@ -22,7 +22,7 @@ def own_lists(past: Past, users: np.ndarray, top: np.ndarray) -> dict[str, np.nd
 
     def block(first: int, last: int) -> dict[str, np.ndarray]:
         part = users[first:last]
-        _, lists = candidates.generate(past, part, past.data.of_users(part))
+        _, lists = candidates.generate(past, part, past.data.of_users(part), LIST_LENGTH)
         return lists | {"popular": top[first:last]}
 
     blocks = list(in_blocks(block, len(users), USERS_A_BLOCK, "generators"))
@@ -46,13 +46,14 @@ def continued(lists: np.ndarray, top: np.ndarray) -> np.ndarray:
 
 
 def candidate_recall(lists: dict[str, np.ndarray], labels: csr_matrix) -> dict[str, Any]:
-    """Which share of the labels is in each generator's lists, in its alone, and in any.
+    """Which share of the labels is in each generator's candidates, in its alone, and in any.
 
     And how many users each has a list for.
     """
     n = labels.shape[1]
     keys = {}
     for name, found in lists.items():
+        found = found if name == "popular" else found[:, : candidates.EACH]
         row, place = np.nonzero(metrics.hits(found, labels))
         keys[name] = row * n + found[row, place]
     every, times = np.unique(np.concatenate(list(keys.values())), return_counts=True)

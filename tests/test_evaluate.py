@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from jobs import ablation, candidates, contract, peers, rank, significance
 from jobs.candidates import GENERATORS
-from jobs.contract import JobError
+from jobs.contract import LIST_LENGTH, JobError
 from jobs.holdout import COLD, Holdout
 from jobs.judge import Judge
 from jobs.listens import Listens
@@ -141,10 +141,12 @@ def report(finished: Path) -> Judge:
 
 def test_a_generator_alone_is_what_the_ranker_judged_it_by(report):
     users, top = report.later.row[report.warm], report.top[report.warm]
-    pool, models = candidates.pool(report.past, users), rank.Models(None, np.zeros(0))
-    for name, own in own_lists(report.past, users, top).items():
-        judged, _ = rank.best_lists(pool, models.scores(pool, name), len(users))
-        assert np.array_equal(continued(own, top), judged), name
+    models, lists = rank.Models(None, np.zeros(0)), own_lists(report.past, users, top)
+    for each in (candidates.EACH, LIST_LENGTH):  # as it is judged and as it is served
+        pool = candidates.pool(report.past, users, each)
+        for name, own in lists.items():
+            judged, _ = rank.best_lists(pool, models.scores(pool, name), len(users))
+            assert np.array_equal(continued(own, top)[:, :each], judged[:, :each]), name
 
 
 # ablation
