@@ -327,13 +327,19 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path, made_by: str) -> dict[str, Any]:
-    """Read a JSON object that the job `made_by` wrote."""
+    """Read a JSON object that the job `made_by` wrote; a key that it lacks is a JobError too."""
+    again = f"run python -m {made_by} again"
+
+    class Content(dict[str, Any]):
+        def __missing__(self, key: str) -> Any:
+            raise JobError(f"{path} has no {key!r}, it may be of another version: {again}")
+
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(), object_hook=Content)
     except FileNotFoundError:
         raise JobError(f"{path} is missing: run python -m {made_by}") from None
     except (ValueError, OSError) as error:
-        raise JobError(f"{path} is not JSON ({error}): run python -m {made_by} again") from None
+        raise JobError(f"{path} is not JSON ({error}): {again}") from None
     if not isinstance(content, dict):
-        raise JobError(f"{path} holds no JSON object: run python -m {made_by} again")
+        raise JobError(f"{path} holds no JSON object: {again}")
     return content
