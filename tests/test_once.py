@@ -112,7 +112,7 @@ AFTER_LISTS = {"rank", "evaluate", "replay", "publish"}
         ({"evaluate": ["--peers"]}, {"evaluate", "publish"}),
         ({"tune": ["--tune", "full"]}, {"tune", *LISTS, *AFTER_LISTS}),
     ],
-    ids=str,
+    ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_what_depends_on_a_change_runs_again_and_nothing_else(change, expected, line, sample):
     if isinstance(change, str):
