@@ -58,7 +58,9 @@ def factorise(
     items[weights.getnnz(axis=0) == 0] = 0
     epochs = chosen.als_epochs if start is None else min(EPOCHS_MORE, chosen.als_epochs)
     user_groups = _groups(weights, chosen)
-    item_groups = _groups(weights.T.tocsr(), chosen)
+    weights = weights.T.tocsr()  # the largest matrix is let go of, if the caller has done so
+    item_groups = _groups(weights, chosen)
+    del weights
     for _ in tqdm(range(epochs), "train_als epochs", leave=False, disable=None):
         _solve(user_groups, users, items)
         _solve(item_groups, items, users)
@@ -116,12 +118,14 @@ def main() -> str:
     work, chosen = args.work, settings.load(args.work)
     data = listens.load(work, timed=chosen.als_recency is not None)
     weights = training_weights(data, chosen)
-    del data  # as large as the weights
-    start = start_of(work, (weights.shape[1], chosen.als_factors))
-    users, items = factorise(weights, chosen, start=start)
+    start = start_of(work, (data.shape[1], chosen.als_factors))
+    penalty = float(_penalties(weights, chosen).mean())
+    passed_on = [weights]
+    del data, weights  # which are as large as anything that is made of them
+    users, items = factorise(passed_on.pop(), chosen, start=start)
     model = AlternatingLeastSquares(
         factors=chosen.als_factors,
-        regularization=float(_penalties(weights, chosen).mean()),
+        regularization=penalty,
         alpha=1 + 1 / chosen.als_unobserved,
         iterations=chosen.als_epochs,
         random_state=SEED,

@@ -47,8 +47,9 @@ LUA = """
 local requests, place = {}, 0
 function init()
   for line in io.lines(os.getenv("BENCH_CALLS")) do
-    local method, path = line:match("(%S+) (%S+)")
-    requests[#requests + 1] = wrk.format(method, path)
+    local method, path, key = line:match("(%S+) (%S+) ?(%S*)")
+    local heads = key ~= "" and {["X-API-Key"] = key} or nil
+    requests[#requests + 1] = wrk.format(method, path, heads)
   end
 end
 function request()
@@ -79,13 +80,12 @@ class Server:
 
 
 @contextmanager
-def service_of(work: Path, level: str = "WARNING") -> Iterator[Server]:
+def service_of(work: Path, level: str = "WARNING", **variables: str) -> Iterator[Server]:
     """The service, with a journal of its own."""
-    with (
-        tempfile.TemporaryDirectory() as state,
-        running(RECO_WORK=str(work), RECO_STATE=state, RECO_LOG_LEVEL=level) as server,
-    ):
-        yield server
+    with tempfile.TemporaryDirectory() as state:
+        variables |= {"RECO_WORK": str(work), "RECO_STATE": state, "RECO_LOG_LEVEL": level}
+        with running(**variables) as server:
+            yield server
 
 
 @contextmanager
@@ -228,6 +228,22 @@ def compare(work: Path, level: str, kinds: list[str], rounds: int, seconds: int)
         return result["mix"]
 
 
+def show_keys(work: Path, rounds: int, seconds: int) -> None:
+    """Print what keys for every call cost."""
+    lines = calls(work)["personal, no events"]
+    key = "a-key-for-every-call"
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        keys = {name: f"{key}-{name}" for name in ("RECO_ADMIN_KEY", "RECO_WRITE_KEY")}
+        without = stack.enter_context(service_of(work))
+        closed = stack.enter_context(service_of(work, **keys, RECO_READ_KEY=key))
+        sides = (closed, [f"{line} {key}" for line in lines]), (without, lines)
+        found = [[rate(*side, seconds, folder)[0] for side in sides] for _ in range(rounds)]
+    own, other = (median(column) for column in zip(*found, strict=True))
+    print(f"\npersonal, with keys {own:,.0f} requests a second, without {other:,.0f}: ", end="")
+    print(f"ratio {own / other:.2f}")
+
+
 def show_latency(work: Path, peak: float, seconds: float) -> None:
     """Print what the mix takes at half of the highest rate."""
     lines = calls(work)
@@ -283,6 +299,7 @@ def main() -> None:
         kinds = [kind for kind in calls(work) if kind != "prepare"]
         peak = compare(work, "WARNING", kinds, args.rounds, args.seconds)
         show_latency(work, peak, 10)
+        show_keys(work, args.rounds, args.seconds)
         compare(work, "INFO", ["personal, no events", "mix"], args.rounds, args.seconds)
 
 

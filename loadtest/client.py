@@ -114,8 +114,12 @@ async def _open(
 
 
 def request_of(line: str) -> bytes:
-    """The bytes of a line like "GET /path"."""
-    return f"{line} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n".encode()
+    """The bytes of a line like "GET /path", or "GET /path KEY"."""
+    method, path, *keys = line.split()
+    heads = "".join(f"X-API-Key: {key}\r\n" for key in keys)
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{heads}Content-Length: 0\r\n\r\n".encode()
+    )
 
 
 def closed_loop(port: int, lines: list[str], connections: int, seconds: float) -> float:
