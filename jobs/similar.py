@@ -93,7 +93,7 @@ def choose_cells(index: faiss.IndexIVFScalarQuantizer, unit: np.ndarray, enough:
     while index.nprobe < index.nlist:
         if recall(search(index, unit, choose_by)[0], expected) >= enough:
             break
-        index.nprobe = min(3 * index.nprobe // 2, index.nlist)
+        index.nprobe = min(5 * index.nprobe // 4, index.nlist)
     return recall(search(index, unit, others)[0], exact(unit, others, order)[0])
 
 
