@@ -95,7 +95,7 @@ class Past:
     @cached_property
     def artist_tracks(self) -> csr_matrix:
         """(artists, items): the most played tracks of each artist, by their share of its plays."""
-        plays = np.log1p(np.bincount(self.data.item, minlength=self.data.shape[1])) + 0.1
+        plays = np.log1p(self.data.plays()) + 0.1
         by_artist = _scale_rows(self.artists, plays).T.tocsr()
         items, scores = best_of_rows(by_artist, TRACKS_AN_ARTIST)
         return matrix_of_lists(items, scores, self.data.shape[1])
@@ -108,7 +108,7 @@ class Past:
         """
         data, n = self.data, self.data.shape[1]
         end = data.at.max()
-        plays = np.bincount(data.item, minlength=n) / self.users_share
+        plays = data.plays() / self.users_share
         first, last = np.full(n, end), np.full(n, data.at.min())
         np.minimum.at(first, data.item, data.at)
         np.maximum.at(last, data.item, data.at)
@@ -117,8 +117,9 @@ class Past:
             "item_age_days": (end - first) / SECONDS_A_DAY,
             "item_idle_days": (end - last) / SECONDS_A_DAY,
         }
-        for share in HORIZONS:
-            recent = data.at >= np.quantile(data.at, 1 - share)
+        starts = np.quantile(data.at, 1 - np.array(HORIZONS))
+        for share, start in zip(HORIZONS, starts, strict=True):
+            recent = data.at >= start
             late = np.bincount(data.item[recent], minlength=n) / self.users_share
             result[f"item_plays_last_{share:.0%}"] = np.log1p(late)
             result[f"item_trend_{share:.0%}"] = np.log((late + 1) / (plays * share + 1))

@@ -228,6 +228,7 @@ def main() -> str:
     names = candidates.feature_names(past)
     learnt = [learn_and_judge(past, listed_users(train, past), None, "train")[0]]
 
+    del past  # as large as the next one
     past, models = Past.read(choose), Models.fit(learnt, names)
     later = listed_users(choose, past)
     lessons, judged = learn_and_judge(past, later, models, "choose")
@@ -235,6 +236,7 @@ def main() -> str:
     recommend(choose, past, later.row, rule, models)
     learnt.append(lessons)
 
+    del past
     past, models = Past.read(report), Models.fit(learnt, names)
     ranker, weights = models.ranker, models.weights
     importance = ranker.get_feature_importance(type="PredictionValuesChange") if ranker else []
@@ -242,8 +244,9 @@ def main() -> str:
     recommend(report, past, later.row, rule, models)
     learnt.append(learn_and_judge(past, later, None, "report")[0])
 
-    past = Past.read(work)
-    written = recommend(work, past, np.arange(past.data.shape[0]), rule, Models.fit(learnt, names))
+    del past
+    past, models = Past.read(work), Models.fit(learnt, names)
+    written = recommend(work, past, np.arange(past.data.shape[0]), rule, models)
     content = {
         "rule": rule,
         "ndcg@10_on_choose": judged,

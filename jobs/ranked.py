@@ -146,13 +146,13 @@ def read_matrices(
         for name in values:
             found[name][start:end] = batch[name].to_numpy()
     starts = np.concatenate([[0], np.cumsum(counts)])
-    result = []
-    for name in values:
-        entries = found.pop(name), columns.copy(), starts
-        matrix = csr_matrix(entries, (len(track_ids), len(track_ids)))
-        matrix.sort_indices()
-        result.append(matrix)
-    return result
+    shape = len(track_ids), len(track_ids)
+    order = np.arange(n, dtype=np.int32 if n < 2**31 else np.int64)
+    places = csr_matrix((order, columns, starts), shape)
+    places.sort_indices()
+    return [
+        csr_matrix((found.pop(name)[places.data], places.indices, starts), shape) for name in values
+    ]
 
 
 @dataclass(frozen=True)

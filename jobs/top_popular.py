@@ -25,7 +25,7 @@ def decayed_plays(data: Listens, half_life_days: float) -> np.ndarray:
 
 def popularity(data: Listens, half_life_days: float | None) -> pa.Table:
     """The rows of top_popular.parquet; equal scores in the order of listeners, then of id."""
-    plays = np.bincount(data.item, minlength=data.shape[1])
+    plays = data.plays()
     listeners = np.zeros_like(plays)
     for block in data.blocks():
         listeners += block.pairs().getnnz(axis=0)
