@@ -47,19 +47,19 @@ class Need:
 
 # Measured with jobs.benchmark, rounded up. Jobs that are not here need little, whatever the data.
 NEEDS = {
-    "prepare": Need(base=800, listen=27),
+    "prepare": Need(base=800, listen=28),
     "explore": Need(base=350, listen=4, user=200, track=400),
-    "windows": Need(base=700, listen=30),
-    "tune": Need(base=700, listen=5, user=100, track=500, drawn=40_000),
+    "windows": Need(base=1000, listen=16),
+    "tune": Need(base=700, listen=5, user=100, track=1500, drawn=40_000),
     "top_popular": Need(base=850, listen=14, track=100),
     "train_als": Need(base=700, listen=34, user=1100, track=1500),
-    "personal_als": Need(base=650, thread=120, listen=5, user=1000, track=2000),
+    "personal_als": Need(base=650, thread=120, listen=5, user=700, track=1000),
     "similar": Need(base=350, thread=50, user=600, track=2500),
     "next_played": Need(base=600, thread=250, listen=25, track=100),
     "rank": Need(base=600, thread=400, listen=15, user=1500, track=2600, drawn=110_000),
     "evaluate": Need(base=500, thread=200, listen=5, user=500, track=2600, drawn=30_000),
-    "replay": Need(base=500, listen=5, user=500, track=2600, drawn=50_000),
-    "publish": Need(base=500, listen=1, user=100, track=200),
+    "replay": Need(base=500, listen=5, user=500, track=3000, drawn=50_000),
+    "publish": Need(base=500, listen=5, user=500, track=700),
 }
 
 
