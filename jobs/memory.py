@@ -58,7 +58,7 @@ NEEDS = {
     "next_played": Need(base=600, thread=250, listen=25, track=100),
     "rank": Need(base=600, thread=400, listen=15, user=1500, track=2600, drawn=110_000),
     "evaluate": Need(base=800, thread=200, listen=5, user=500, track=2600, drawn=30_000),
-    "replay": Need(base=500, listen=5, user=500, track=3000, drawn=50_000),
+    "replay": Need(base=800, listen=5, user=500, track=3000, drawn=50_000),
     "publish": Need(base=500, listen=5, user=500, track=700),
 }
 
