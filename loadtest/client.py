@@ -34,6 +34,7 @@ class Connection(asyncio.Protocol):
         self._load = load
         self._answer, self._due = b"", 0.0
         self.idle = True
+        self.closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way to write."""
@@ -60,7 +61,8 @@ class Connection(asyncio.Protocol):
         self.go_on()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The service should not close a connection."""
+        """The service should not close a connection but one that has long been idle."""
+        self.closed = True
         if not self.idle:
             self._load.wrong.append(b"the connection was closed")
 
@@ -105,7 +107,7 @@ async def _open(
             waiting.append((start + sent / rate, next(requests)))
             sent += 1
         for client in clients:
-            if client.idle and waiting:
+            if client.idle and not client.closed and waiting:
                 client.go_on()
         await asyncio.sleep(0.0005)
     while waiting and not load.wrong:  # late ones count
