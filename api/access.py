@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import msgspec
 from click import Context
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import Scope, Send
+from litestar.utils import normalize_path
 
 from api.answers import MAX_BODY, Problem
 from api.settings import Settings, SettingsError
@@ -70,13 +71,9 @@ class Rates:
 
 
 class Guard:
-    """Lets requests through to an application, or refuses them; the settings come at its start."""
+    """Lets requests through, or refuses them, by the settings."""
 
-    def __init__(self) -> None:
-        self.open(Settings())
-
-    def open(self, settings: Settings) -> None:
-        """Go by these settings from now on."""
+    def __init__(self, settings: Settings) -> None:
         admin, read, write = (
             key and key.encode()
             for key in (settings.admin_key, settings.read_key, settings.write_key)
@@ -89,18 +86,6 @@ class Guard:
             if admin and key:
                 self._fitting[level] = [admin, key]
 
-    def around(self, app: ASGIApp) -> ASGIApp:
-        """The application, with this before it."""
-
-        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            refusal = self.refusal(scope)
-            if refusal is None:
-                await app(scope, receive, send)
-            else:
-                await _answer(refusal, send)
-
-        return guarded
-
     def refusal(self, scope: Scope) -> Refusal | None:
         """Why the request is not let through, if it isn't."""
         server = scope.get("server")
@@ -109,7 +94,7 @@ class Guard:
         if not self._keys and not (local and (client is None or is_local(client[0]))):
             return NOT_HERE  # a proxy on this machine names its client, too
         key, length = _head(scope)
-        level = LEVELS.get(scope["path_template"], "read")
+        level = level_of(scope["path"], scope.get("root_path", ""))
         rate = RATE_ELSEWHERE if self._rate is None and not local else self._rate
         if rate and level != "open":
             known = key if _among(key, self._keys) else b""
@@ -122,6 +107,16 @@ class Guard:
         if length and (len(length) > 9 or int(length) > MAX_BODY):
             return TOO_LARGE
         return None
+
+
+@lru_cache(4096)
+def level_of(path: str, root_path: str) -> str:
+    """Which key a path asks for; slashes too many and a proxy's prefix are taken away as Litestar's
+    router does, or another spelling would ask for another key.
+    """
+    if root_path:
+        path = path.split(root_path, maxsplit=1)[-1]
+    return LEVELS.get(normalize_path(path), "read")
 
 
 def _head(scope: Scope) -> tuple[bytes, bytes]:
@@ -147,7 +142,8 @@ def _too_many(rate: int, wait: float) -> Refusal:
     return Refusal(429, detail, ((b"retry-after", b"%d" % math.ceil(wait)),))
 
 
-async def _answer(refusal: Refusal, send: Send) -> None:
+async def refuse(refusal: Refusal, send: Send) -> None:
+    """Answer with a refusal."""
     body = msgspec.json.encode(Problem(refusal.status, refusal.detail))
     headers = [
         (b"content-type", b"application/json"),

@@ -53,7 +53,7 @@ async def serve(app: Litestar) -> AsyncIterator[None]:
     assert isinstance(app, Application)
     set_up_logging(settings.log_level)
     warn_of_several_workers(settings.journal)
-    app.state.guard.open(settings)
+    app.guard = Guard(settings)
     app.service = app.state.service = app.state.calls.service = Service(settings)
     app.service.metrics.know([route.path for route in app.routes])
     await app.service.start()
@@ -89,12 +89,10 @@ def create_app(settings: Settings | None = None) -> Application:
     class Calls(routes.Calls):
         """The calls of this application; the service comes when it starts."""
 
-    guard = Guard()
     return Application(
         [Calls],
         lifespan=[serve],
-        middleware=[guard.around],
-        state=State({"settings": settings, "guard": guard, "calls": Calls}),
+        state=State({"settings": settings, "calls": Calls}),
         exception_handlers=errors.HANDLERS,
         logging_config=None,
         plugins=[CheckSettings()],

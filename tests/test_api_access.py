@@ -4,7 +4,7 @@ import subprocess
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from litestar.testing import TestClient
 
@@ -30,10 +30,10 @@ def work(tmp_path_factory):
     return work
 
 
-def served(work, address="http://192.0.2.1", **settings):
+def served(work, address="http://192.0.2.1", root_path="", **settings):
     """The service as it is reached at an address."""
     app = create_app(Settings(work=work, journal="off", log_level="WARNING", **settings))
-    return TestClient(app, base_url=address, raise_server_exceptions=False)
+    return TestClient(app, base_url=address, raise_server_exceptions=False, root_path=root_path)
 
 
 def statuses(client, **headers):
@@ -90,10 +90,24 @@ def test_each_key_opens_its_calls_and_that_of_the_admin_all(work, address, setti
             assert statuses(client, **given_so) == {**expected, "open": 200}
 
 
-def test_no_spelling_of_a_path_goes_round_the_key(work):
-    with served(work, admin_key=ADMIN) as client:
-        for path in ("/load_recommendations/", "//load_recommendations", "/load%5Frecommendations"):
-            assert client.get(path).status_code in (401, 404)
+@pytest.mark.parametrize("prefix", ["", "/music"])
+def test_no_spelling_of_a_path_goes_round_the_key(work, prefix):
+    pieces = st.sampled_from(["/", "//", "/music", "/load_recommendations", "/load%5Frecommendations",
+                              "/%2e", "/..", "/recommendations", "%2F", "?", "%00"])  # fmt: skip
+
+    @given(st.lists(pieces, min_size=1, max_size=5))
+    @example(["/load_recommendations"])
+    @example(["//", "/load_recommendations", "/"])
+    @example(["/music", "/load_recommendations"])
+    def no_way_round(client, path):
+        answer = client.post(
+            "http://192.0.2.1" + "".join(["/", *path]), headers={"X-API-Key": READ}
+        )
+        assert b"tracks" not in answer.content  # of what is loaded
+        assert answer.status_code in (400, 403, 404, 405)
+
+    with served(work, admin_key=ADMIN, read_key=READ, root_path=prefix) as client:
+        no_way_round(client)
 
 
 def test_what_stands_in_the_table_of_levels_is_a_call(work):
