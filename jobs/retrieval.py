@@ -82,7 +82,8 @@ def _merged(
     k = keys.shape[1]
     if block.shape[1] > k and np.isneginf(least).any():
         least = np.maximum(least, np.partition(block, -k, axis=1)[:, -k])
-    at = np.flatnonzero((block >= least[:, None]) & (block > -np.inf))
+    least = np.maximum(least, np.finfo(np.float32).min)  # so that what is left out stays out
+    at = np.flatnonzero(block >= least[:, None])
     row, column = np.divmod(at, block.shape[1])
     counts = np.bincount(row, minlength=len(block))
     place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)

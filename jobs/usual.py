@@ -50,18 +50,16 @@ def recommend(work: Path, users: int, threads: int) -> dict[str, Any]:
     user_factors, item_factors = als_model.load(work, data.shape)
     n = min(users, len(user_factors))
     drawn = np.sort(np.random.default_rng(SEED).choice(len(user_factors), n, replace=False))
-    block = data.of_users(drawn)
     model = AlternatingLeastSquares(factors=item_factors.shape[1], num_threads=threads)
     model.user_factors, model.item_factors = user_factors, item_factors
-    heard = block.pairs()
+    heard = data.of_users(drawn).pairs()
     start = time.perf_counter()
     theirs, their_scores = model.recommend(drawn, heard, LIST_LENGTH)
     middle = time.perf_counter()
     order = NormOrder.of(item_factors)
 
     def lists(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        some = block.of_users(np.arange(first, last))
-        return top_k(user_factors[drawn[first:last]], order, LIST_LENGTH, some.pairs())
+        return top_k(user_factors[drawn[first:last]], order, LIST_LENGTH, heard[first:last])
 
     found = list(in_blocks(lists, n, USERS_A_BLOCK, "recommend", threads))
     end = time.perf_counter()
