@@ -94,11 +94,11 @@ class Recommender:
         if catalog.model is None or "fold_in" not in rule.weights() or not len(known):
             return found, None
         model, plays = catalog.model, np.concatenate([catalog.history(row), known[::-1]])
-        tastes = model.tastes([plays])
+        taste = model.taste(plays)
         if rule.source != "fold_in":
-            return found, lambda tracks: fitting(model.scores(tastes[0], tracks), rule)
+            return found, lambda tracks: fitting(model.scores(taste, tracks), rule)
         out = self._kept_out(row, played)
-        tracks, scores = model.nearest(tastes, rule.neighbours, [out[out >= 0]])
+        tracks, scores = model.nearest(taste[None], rule.neighbours, [out[out >= 0]])
         n = np.count_nonzero(tracks >= 0)
         return Near(tracks[0][:n], fitting(scores[0][:n], rule)), None
 

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from api.blending import Blending
 from jobs import contract
@@ -192,6 +193,7 @@ def model(arrays: Arrays, settings: ReleaseSettings) -> "Model":
     """The ALS model as users are folded in with it."""
     from jobs.retrieval import Model, NormOrder  # loads for half a second, and few need it
 
+    threadpool_limits(limits=1, user_api="blas")  # threads take longer for so little at a time
     dimensions = math.isqrt(len(arrays["als_gram"]))
     order = NormOrder(
         arrays["als_items"],

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 from implicit.cpu._als import _least_squares
+from scipy.linalg.lapack import sposv
 from scipy.sparse import csr_matrix
 
 NOTHING = -1  # fills a row where fewer than k items exist
@@ -170,8 +171,13 @@ def penalty_groups(penalties: np.ndarray) -> list[tuple[np.ndarray, float]]:
 
     It is from a fixed ladder, so that a row's does not depend on the rows beside it.
     """
-    step = np.floor(np.log(penalties) / np.log(1.1)).astype(np.int64)
-    return [(np.flatnonzero(step == value), 1.1 ** (value + 0.5)) for value in np.unique(step)]
+    near = on_ladder(penalties)
+    return [(np.flatnonzero(near == value), float(value)) for value in np.unique(near)]
+
+
+def on_ladder(penalties: np.ndarray) -> np.ndarray:
+    """The nearest steps of a ladder whose steps are a factor of 1.1 apart."""
+    return 1.1 ** (np.floor(np.log(penalties) / np.log(1.1)) + 0.5)
 
 
 @dataclass(frozen=True)
@@ -189,22 +195,24 @@ class Model:
     repeats: float
     half_life: float | None
 
-    def tastes(self, users: Sequence[np.ndarray]) -> np.ndarray:
-        """(users, d) vectors, each from a user's plays: rows of the model, oldest first."""
-        n = len(self.order.position)
-        found = [weights_of(plays, self.repeats, self.half_life) for plays in users]
-        places = [self.order.position[items] for items, _ in found]
-        known = [place < len(self.order.items) for place in places]
-        rows = csr_matrix(
-            (
-                np.concatenate([weights[k] for (_, weights), k in zip(found, known, strict=True)]),
-                np.concatenate([place[k] for place, k in zip(places, known, strict=True)]),
-                np.cumsum([0, *(np.count_nonzero(k) for k in known)]),
-            ),
-            (len(users), n),
-        )
+    def taste(self, plays: np.ndarray) -> np.ndarray:
+        """(d,): what fold_in gives for one user's plays, rows of the model, oldest first.
+
+        A third of the time goes without the sparse matrices that it takes.
+        """
+        items, weights = weights_of(plays, self.repeats, self.half_life)
+        places = self.order.position[items]
+        known = places < len(self.order.items)
+        vectors, weights = self.order.vectors[places[known]], weights[known]
+        if not len(weights):
+            return np.zeros(self.gram.shape[0], np.float32)
         settings = self.regularization, self.unobserved, self.exponent
-        return fold_in(rows, self.order.vectors, self.gram, *settings)
+        penalty = row_penalties(weights.sum(), len(self.order.position), *settings)
+        extra = weights / np.float32(self.unobserved)
+        left = self.gram + (vectors.T * extra) @ vectors
+        left.flat[:: len(left) + 1] += np.float32(on_ladder(penalty))
+        _, taste, _ = sposv(left, (1 + extra) @ vectors, overwrite_a=True)
+        return taste
 
     def scores(self, taste: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(n,) float32: products of a vector (d,) and those of items (n,); unknown ones have 0."""

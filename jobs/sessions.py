@@ -123,7 +123,7 @@ class Sessions:
                 np.concatenate([self.history[self.session[play]], self.events(play)[::-1]])
                 for play in range(first, last)
             ]
-            return self.model.tastes(users)
+            return np.array([self.model.taste(plays) for plays in users])
 
         return np.concatenate([*in_blocks(block, len(self), PLAYS_A_BLOCK, "fold in")])
 

@@ -92,8 +92,8 @@ def test_each_key_opens_its_calls_and_that_of_the_admin_all(work, address, setti
 
 @pytest.mark.parametrize("prefix", ["", "/music"])
 def test_no_spelling_of_a_path_goes_round_the_key(work, prefix):
-    pieces = st.sampled_from(["/", "//", "/music", "/load_recommendations", "/load%5Frecommendations",
-                              "/%2e", "/..", "/recommendations", "%2F", "?", "%00"])  # fmt: skip
+    names = ["/load_recommendations", "/load%5Frecommendations", "/recommendations", "/music"]
+    pieces = st.sampled_from([*names, "/", "//", "/%2e", "/..", "%2F", "?", "%00"])
 
     @given(st.lists(pieces, min_size=1, max_size=5))
     @example(["/load_recommendations"])

@@ -200,18 +200,18 @@ def test_a_user_alone_is_folded_in_as_the_jobs_fold_in_many(users, half_life):
     weights.eliminate_zeros()
     together = fold_in(weights, items, model.gram, 0.02, 0.1, 1.0)
     for plays, expected in zip(users, together, strict=True):
-        alone = model.tastes([np.array(plays, np.int32)])[0]
+        alone = model.taste(np.array(plays, np.int32))
         np.testing.assert_allclose(alone, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_nearest_items_are_those_of_the_largest_product_and_none_is_heard():
     model = folding_model(2, None)
     plays, heard = np.array([3, 5, 3, 8]), np.array([3, 5, 8, 9])
-    tastes = model.tastes([plays])
-    found, scores = model.nearest(tastes, 20, [heard])
-    np.testing.assert_allclose(model.scores(tastes[0], found[0]), scores[0], rtol=1e-5)
-    assert model.scores(tastes[0], np.array([0, 7])).tolist() == [0, 0]  # unknown to the model
-    every = tastes[0] @ model.order.vectors.T
+    taste = model.taste(plays)
+    found, scores = model.nearest(taste[None], 20, [heard])
+    np.testing.assert_allclose(model.scores(taste, found[0]), scores[0], rtol=1e-5)
+    assert model.scores(taste, np.array([0, 7])).tolist() == [0, 0]  # unknown to the model
+    every = taste @ model.order.vectors.T
     best = [i for i in model.order.items[np.argsort(-every, kind="stable")] if i not in heard]
     assert found[0].tolist() == best[:20]
     assert (np.diff(scores[0]) <= 0).all()
