@@ -83,13 +83,15 @@ def warn_of_several_workers(journal: str) -> None:
         )
 
 
-def create_app(settings: Settings | None = None) -> Application:
+def create_app(
+    settings: Settings | None = None, kind: type[Application] = Application
+) -> Application:
     """Build the application; without settings, the environment's are read when it starts."""
 
     class Calls(routes.Calls):
         """The calls of this application; the service comes when it starts."""
 
-    return Application(
+    return kind(
         [Calls],
         lifespan=[serve],
         state=State({"settings": settings, "calls": Calls}),

@@ -80,11 +80,13 @@ class Server:
 
 
 @contextmanager
-def service_of(work: Path, level: str = "WARNING", **variables: str) -> Iterator[Server]:
+def service_of(
+    work: Path, level: str = "WARNING", app: str = "app:app", **variables: str
+) -> Iterator[Server]:
     """The service, with a journal of its own."""
     with tempfile.TemporaryDirectory() as state:
         variables |= {"RECO_WORK": str(work), "RECO_STATE": state, "RECO_LOG_LEVEL": level}
-        with running(**variables) as server:
+        with running("--app", app, **variables) as server:
             yield server
 
 
@@ -229,19 +231,19 @@ def compare(work: Path, level: str, kinds: list[str], rounds: int, seconds: int)
 
 
 def show_keys(work: Path, rounds: int, seconds: int) -> None:
-    """Print what keys for every call cost."""
+    """Print what metrics, and keys for every call, cost."""
     lines = calls(work)["personal, no events"]
     key = "a-key-for-every-call"
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         keys = {name: f"{key}-{name}" for name in ("RECO_ADMIN_KEY", "RECO_WRITE_KEY")}
-        without = stack.enter_context(service_of(work))
+        bare = stack.enter_context(service_of(work, app="loadtest.bare:app"))
         closed = stack.enter_context(service_of(work, **keys, RECO_READ_KEY=key))
-        sides = (closed, [f"{line} {key}" for line in lines]), (without, lines)
+        sides = (closed, [f"{line} {key}" for line in lines]), (bare, lines)
         found = [[rate(*side, seconds, folder)[0] for side in sides] for _ in range(rounds)]
     own, other = (median(column) for column in zip(*found, strict=True))
-    print(f"\npersonal, with keys {own:,.0f} requests a second, without {other:,.0f}: ", end="")
-    print(f"ratio {own / other:.2f}")
+    print(f"\npersonal, with metrics and keys {own:,.0f} requests a second, ", end="")
+    print(f"with neither {other:,.0f}: ratio {own / other:.2f}")
 
 
 def show_latency(work: Path, peak: float, seconds: float) -> None:
