@@ -138,7 +138,11 @@ class Ready(Struct):
         Meta(description="users whose events left memory to make room for others", examples=[0]),
     ]
     journal: Annotated[
-        str, Meta(description='"ok", "off", or why no event can be stored', examples=["ok"])
+        str,
+        Meta(
+            description='"ok", "off", or why no event can be stored or no user forgotten',
+            examples=["ok"],
+        ),
     ]
 
 

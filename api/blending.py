@@ -107,6 +107,12 @@ def fitting(scores: Scores, rule: Blending) -> Scores:
     return np.maximum(gains, 0)
 
 
+def fitted(tracks: Tracks, scores: Scores, rule: Blending) -> Near:
+    """The tracks that fit the user's taste at all; scores are their products with the vector."""
+    fits = (tracks >= 0) & (scores > 0)
+    return Near(tracks[fits], fitting(scores[fits], rule))
+
+
 def together(found: Sequence[Near]) -> Near:
     """All of them in one."""
     if len(found) == 1:

@@ -4,6 +4,7 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from threading import Lock
 
 from api.journal import PATIENCE, JournalError
 from jobs import contract
@@ -14,7 +15,9 @@ class Forgotten:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.at: dict[int, int] = {}  # by user the time, in microseconds since 1970
+        # by user the time, in microseconds since 1970; never changed, as others may go through it
+        self.at: dict[int, int] = {}
+        self._changing = Lock()
         self._seen: tuple[int, int] | None = None  # size and time of change of what was read
 
     @property
@@ -39,7 +42,8 @@ class Forgotten:
                 db.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"{self.path} can't be written: {error}") from error
-        self.at[user_id] = at
+        with self._changing:
+            self.at = self.at | {user_id: at}
         return at
 
     def news(self) -> list[int]:
@@ -57,7 +61,8 @@ class Forgotten:
             stored = contract.read_forgotten(self.path)
         except contract.JobError as error:
             raise JournalError(str(error)) from error
-        new = [user for user, at in stored.items() if self.at.get(user) != at]
-        self.at |= stored
+        with self._changing:
+            new = [user for user, at in stored.items() if self.at.get(user) != at]
+            self.at = self.at | stored
         self._seen = seen
         return new

@@ -17,7 +17,11 @@ from jobs import contract
 
 T = TypeVar("T")
 PATIENCE = 5.0  # seconds to wait for another process that is writing
+A_MOMENT = 0.05  # seconds to wait for others who are reading
 LONG = 16_384  # pages of the write-ahead log after which it begins anew
+LAST = """
+SELECT max(at) FROM (SELECT max(at) AS at FROM events UNION ALL SELECT at FROM forgotten_until)
+"""
 # each user by one search, instead of a walk through all events
 USERS = """
 WITH RECURSIVE found(user_id) AS (
@@ -54,6 +58,7 @@ class Journal:
         self._written: list[int] = []  # the inodes that the writer has open
         self._read: list[int] = []  # and the reader
         self.not_before = 0  # what comes is later than this
+        self.leaves_traces = False  # what is forgotten may still stand in the log
         self._seen = 0  # the time of the last event whose user was told of
         self._others: list[tuple[int, int]] = []  # after and up to which others wrote meanwhile
 
@@ -87,13 +92,16 @@ class Journal:
         try:
             db = self._begin(patience)
             try:
-                self.not_before = tombstone(_last(db))
+                at = tombstone(_last(db))
                 found = db.execute("DELETE FROM events WHERE user_id = ?", (user_id,)).rowcount
+                db.execute("DELETE FROM forgotten_until")
+                db.execute("INSERT INTO forgotten_until VALUES (?)", (at,))
                 db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
                 raise
-            self._empty_log(db, patience)
+            self.leaves_traces = not _empty_log(db, min(patience, 1))
             return found
         except (sqlite3.Error, OSError) as error:
             if _is_busy(error):
@@ -106,24 +114,17 @@ class Journal:
         self.not_before = max(until.values(), default=0)
         if not until or not self.path.is_file():
             return
+        left = "SELECT 1 FROM events WHERE user_id = ? AND at <= ? LIMIT 1"
         try:
-            gone = "DELETE FROM events WHERE user_id = ? AND at <= ?"
-            with self._begin(PATIENCE) as db:
-                found = db.executemany(gone, until.items()).rowcount
-            if found:
-                self._empty_log(db, PATIENCE)
+            with closing(self._open()) as db:  # events may be stored meanwhile
+                gone = [pair for pair in until.items() if db.execute(left, pair).fetchone()]
+                if gone:
+                    db.execute("BEGIN IMMEDIATE")
+                    db.executemany("DELETE FROM events WHERE user_id = ? AND at <= ?", gone)
+                    db.execute("COMMIT")
+            self.leaves_traces = True
         except (sqlite3.Error, OSError) as error:
-            self._close_writer()
             raise self._error("written", error) from error
-
-    @staticmethod
-    def _empty_log(db: sqlite3.Connection, patience: float) -> None:
-        """Bring all into the file and empty its log, unless others read it for too long."""
-        deadline = time.monotonic() + patience
-        while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-            if time.monotonic() >= deadline:
-                return
-            time.sleep(0.01)
 
     def last(self, user_id: int, n: int) -> list[int]:
         """The user's last n item ids, oldest first."""
@@ -148,10 +149,14 @@ class Journal:
         """Users of whom other processes have stored events since the last call or users()."""
         query = "SELECT user_id FROM events WHERE at > ? AND at <= ?"
         try:
+            if self._reader and self._inodes() != self._read:  # the file was replaced
+                self._close_reader()
             db = self._open_reader()
             self._note_others(_last(db))
-            spans, self._others = self._others, []
-            return {user for span in spans for (user,) in db.execute(query, span).fetchall()}
+            spans = self._others[:]
+            found = {user for span in spans for (user,) in db.execute(query, span).fetchall()}
+            del self._others[: len(spans)]
+            return found
         except (sqlite3.Error, OSError) as error:
             self._close_reader()
             raise self._error("read", error) from error
@@ -165,13 +170,17 @@ class Journal:
     def checkpoint(self) -> None:
         """Bring all that was written to the disk, and into the file itself.
 
-        Others may write meanwhile; only where the write-ahead log is long do they wait a moment.
+        Others may write meanwhile; only where the write-ahead log is long, or may hold what is
+        forgotten, do they wait a moment.
         """
         try:
             with closing(self._open()) as db:
                 _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                if pages > LONG:
-                    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if pages > LONG or self.leaves_traces:
+                    db.execute("PRAGMA busy_timeout = 0")
+                    traces, self.leaves_traces = self.leaves_traces, False
+                    if not _empty_log(db, A_MOMENT):
+                        self.leaves_traces |= traces
         except (sqlite3.Error, OSError) as error:
             raise self._error("written", error) from error
 
@@ -206,9 +215,11 @@ class Journal:
 
     def _open_reader(self) -> sqlite3.Connection:
         """The reader; it follows the writer to a new file."""
-        if self._reader is None or self._read != self._written:
+        if self._reader and self._written and self._read != self._written:
             self._close_reader()
-            self._reader, self._read = self._open(), self._written
+        if self._reader is None:
+            self._reader = self._open()
+            self._read = self._inodes()
         return self._reader
 
     def _open(self, patience: float = PATIENCE) -> sqlite3.Connection:
@@ -232,8 +243,8 @@ class Journal:
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
         db.execute("PRAGMA secure_delete = ON")  # zeros take the place of what is forgotten
         db.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoint() is called for that
+        db.executescript(contract.JOURNAL_SCHEMA)
         if version == 0:
-            db.executescript(contract.JOURNAL_SCHEMA)
             db.execute(f"PRAGMA user_version = {contract.JOURNAL_VERSION}")
 
     def _inodes(self) -> list[int]:
@@ -245,9 +256,22 @@ class Journal:
 
 
 def _last(db: sqlite3.Connection) -> int:
-    """The time of the last event."""
-    (last,) = db.execute("SELECT max(at) FROM events").fetchone()
+    """The time of the last event, also of one that was forgotten since."""
+    (last,) = db.execute(LAST).fetchone()
     return last or 0
+
+
+def _empty_log(db: sqlite3.Connection, patience: float) -> bool:
+    """Bring all into the file and empty its log: whether that was done before patience ended.
+
+    It can't be while others read; no other process can write while it is tried.
+    """
+    deadline = time.monotonic() + patience
+    while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _is_busy(error: Exception) -> bool:

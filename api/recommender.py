@@ -16,12 +16,15 @@ from api.answers import Reason
 from api.blending import (
     LISTED,
     NO_TRACKS,
+    NOTHING_NEAR,
+    WEIGHED,
     Blending,
     Fit,
     Near,
     Tracks,
     blend,
     first_of,
+    fitted,
     fitting,
     merge_neighbours,
     near,
@@ -95,18 +98,21 @@ class Recommender:
             return found, None
         model, plays = catalog.model, np.concatenate([catalog.history(row), known[::-1]])
         taste = model.taste(plays)
+        if not taste.any():
+            return found, None
         if rule.source != "fold_in":
             return found, lambda tracks: fitting(model.scores(taste, tracks), rule)
         out = self._kept_out(row, played)
         tracks, scores = model.nearest(taste[None], rule.neighbours, [out[out >= 0]])
-        n = np.count_nonzero(tracks >= 0)
-        return Near(tracks[0][:n], fitting(scores[0][:n], rule)), None
+        return fitted(tracks[0], scores[0], rule), None
 
     def explained(self, row: int, k: int, events: Events) -> tuple[bytes, list[Reason]]:
         """The list of `answer`, and a reason for each of its tracks; takes much longer."""
         catalog = self.catalog
-
-        tracks = self.recommended(row, k, events)
+        tracks, competing = self.recommended(row, k, events), NO_TRACKS
+        if catalog.blending.rule == "weighted":
+            out = self._kept_out(row, catalog.positions(events))
+            competing = first_of(catalog.offline(catalog.final(row)), out, WEIGHED)
 
         def bring(events: Events, source: str) -> Near:
             played, rule = catalog.positions(events), catalog.blending
@@ -114,10 +120,10 @@ class Recommender:
                 return near(catalog.neighbours, played, replace(rule, source=source))
             found, fit = self.brought(row, played, rule)
             if fit is None:
-                return found
-            offline = tracks if rule.rule == "weighted" else NO_TRACKS  # competes there as well
-            gains = fit(competing := np.union1d(found.tracks, offline))
-            fits = Near(competing[gains > 0], gains[gains > 0])
+                return NOTHING_NEAR if source and source != rule.source else found
+            all_of_them = np.union1d(found.tracks, competing)
+            gains = fit(all_of_them)
+            fits = Near(all_of_them[gains > 0], gains[gains > 0])
             return fits if source else together([found, fits])
 
         return catalog.text(tracks), reasons(catalog, row, tracks, events, bring)

@@ -218,7 +218,7 @@ class Recorder:
                 for user_id in self._journal.news():
                     self._known.add(user_id)
                     self.events.forget(user_id)  # the next call recalls them
-                if self._unsaved:
+                if self._unsaved or self._journal.leaves_traces:
                     self._unsaved = False
                     await asyncio.to_thread(self._journal.checkpoint)
             except Exception as error:

@@ -50,6 +50,7 @@ class Service:
         self.recommender: Recommender | None = None
         self.reason = "no release has been loaded yet"  # why there is no recommender
         self._loading = asyncio.Lock()
+        self._unread: str | None = None  # why it is not known who is to be forgotten
         self._followed: str | None = None  # what current pointed to when it was last followed
         self._following: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -121,8 +122,11 @@ class Service:
             for user_id in (new := await asyncio.to_thread(self.forgotten.news)):
                 self.events.forget(user_id)
         except JournalError as error:
-            logger.error("Users to be forgotten may not be: %s", error)
+            if self._unread != str(error):
+                self._unread = str(error)
+                logger.error("Users to be forgotten may not be: %s", error)
             return
+        self._unread = None
         if new and self.recommender:
             self.recommender.forget(self.forgotten.at)
 
@@ -135,7 +139,9 @@ class Service:
 
     @property
     def journal_state(self) -> str:
-        """What becomes of events: "ok", "off", or why they can't be stored."""
+        """What becomes of events: "ok", "off", or why they can't be stored, or users forgotten."""
+        if self._unread:
+            return self._unread
         return (self.recorder.problem or "ok") if self.recorder else "off"
 
     @property

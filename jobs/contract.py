@@ -152,7 +152,8 @@ PREVIOUS = "previous"  # likewise, to what was current before
 RELEASES = "releases"
 
 # The service's journal of live events, an SQLite file in WORK/state. `at`, microseconds since 1970
-# in UTC, is an event's time and its place in the order of acknowledgement: no two have the same.
+# in UTC, is an event's time and its place in the order of acknowledgement: no two have the same,
+# and none is before `forgotten_until`, when a user's events were removed last.
 STATE = "state"
 JOURNAL = "events.db"
 JOURNAL_VERSION = 1  # its user_version
@@ -161,6 +162,7 @@ CREATE TABLE IF NOT EXISTS events (
     at INTEGER PRIMARY KEY, user_id INTEGER NOT NULL, track_id INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS events_of_user ON events (user_id);
+CREATE TABLE IF NOT EXISTS forgotten_until (at INTEGER NOT NULL);
 """
 JOURNAL_KEEPS = 1000  # of each user; more events than that in memory can't be asked for
 
@@ -313,11 +315,13 @@ def read_forgotten(path: Path) -> dict[int, int]:
     """By user_id the time up to which they are forgotten; empty where there is no file."""
     if not path.is_file():
         return {}
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            return dict(db.execute("SELECT user_id, at FROM forgotten").fetchall())
-    except sqlite3.Error as error:
-        raise JobError(f"{path} can't be read ({error}): free it, or restore it") from None
+    for mode in ("ro", "rw"):  # only who may write can take back what a crash left half written
+        try:
+            with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True)) as db:
+                return dict(db.execute("SELECT user_id, at FROM forgotten").fetchall())
+        except sqlite3.Error as error:
+            reason = error
+    raise JobError(f"{path} can't be read ({reason}): free it, or restore it")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

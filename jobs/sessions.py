@@ -25,6 +25,7 @@ from api.blending import (
     Tracks,
     blend,
     first_of,
+    fitted,
     fitting,
     in_growing_blocks,
     merge_neighbours,
@@ -100,8 +101,7 @@ class Sessions:
             taste = self.tastes[play]
             return found, lambda tracks: fitting(self.model.scores(taste, tracks), rule)
         tracks, scores = (part[play][: rule.neighbours] for part in self.nearest)
-        n = np.count_nonzero(tracks != NOTHING)
-        return Near(tracks[:n], fitting(scores[:n], rule)), None
+        return fitted(tracks, scores, rule), None
 
     def online_list(self, play: int, rule: Blending) -> Tracks:
         """What the events bring, alone."""

@@ -1,5 +1,6 @@
 """What `explain=true` says of a track is true."""
 
+from dataclasses import replace
 from random import Random
 from typing import get_args
 
@@ -8,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.blending import RECENT_EVENTS, Source
+from api.blending import RECENT_EVENTS, WEIGHED, Source, near
 from api.catalog import Catalog
 from api.recommender import Recommender
+from jobs.retrieval import NormOrder
 from tests import releases
 from tests.test_api_answers import UNKNOWN, client_of
 
@@ -145,6 +147,41 @@ def test_places_are_those_in_the_final_and_in_the_top_list(world):
                 assert (reason.final_rank, reason.top_rank) == (final.index(track) + 1, None)
             else:
                 assert (reason.final_rank, reason.top_rank) == (None, top.index(track) + 1)
+
+
+def test_events_are_not_the_reason_of_what_only_continues_the_offline_list(work):
+    chosen = {"rule": "weighted", "source": "all"}
+    recommender = Recommender(Catalog(work / "releases" / "first", chosen), RECENT_EVENTS)
+    row, events = recommender.catalog.row(47), (50, 7)
+    _, reasons = recommender.explained(row, 250, events)
+    offline = recommender.recommended(row, 250, ())
+    later = {*recommender.catalog.ids(offline[WEIGHED + len(events) :])}
+    catalog = recommender.catalog
+    brought = near(catalog.neighbours, catalog.positions(events), catalog.blending).tracks
+    later -= {*catalog.ids(brought)}
+    assert len(later) > 50
+    assert not any(reason.events for reason in reasons if reason.track_id in later)
+
+
+@pytest.mark.parametrize("rule", ["alternate", "weighted"])
+def test_a_taste_of_which_nothing_is_known_brings_nothing(work, rule):
+    recommenders = [
+        Recommender(Catalog(work / "releases" / "first", {"rule": rule, "source": source}), 5)
+        for source in ("fold_in", "all", "both")
+    ]
+    for recommender in recommenders[:2]:
+        model = recommender.catalog.model
+        vectors = np.zeros((len(model.order.position), len(model.gram)), np.float32)
+        vectors[model.order.items] = model.order.vectors
+        vectors[4] = 0
+        recommender.catalog.model = replace(model, order=NormOrder.of(vectors))
+    answers = [recommender.answer(-1, 20, (5,)).text for recommender in recommenders]
+    only_top, *others = [[int(track) for track in answer[1:-1].split(b",")] for answer in answers]
+    assert only_top == [track for track in range(1, 22) if track != 5]
+    assert others[0] == others[1]
+    for recommender in recommenders[:2]:
+        reasons = recommender.explained(-1, 20, (5,))[1]
+        assert not any("fold_in" in reason.sources for reason in reasons)
 
 
 @pytest.mark.parametrize("source", get_args(Source))

@@ -1,11 +1,15 @@
 """A user who asked to be forgotten is new: in answers, in what is stored, in the next release."""
 
+import asyncio
 import json
 import re
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 
 import httpx
 import pyarrow.parquet as pq
@@ -13,6 +17,7 @@ import pytest
 
 from api.forgotten import Forgotten
 from api.journal import Journal, JournalError
+from api.recorder import Recorder
 from jobs import contract, forgotten
 from tests import releases
 from tests.running import litestar_run
@@ -118,6 +123,81 @@ def test_time_goes_on_from_a_tombstone_even_if_the_clock_goes_back(tmp_path, mon
 def closing_query(path, query):
     with closing(sqlite3.connect(path)) as db:
         return db.execute(query).fetchone()
+
+
+def test_nor_does_another_process_go_back_before_a_tombstone(tmp_path, monkeypatch):
+    path, clock = tmp_path / "events.db", Mock(return_value=20_000_000)
+    monkeypatch.setattr(time, "time_ns", clock)
+    one, other = Journal(path), Journal(path)
+    other.append([(1, 1)])
+    one.append([(7, 1)])
+    clock.return_value = 15_000_000
+    one.forget(7, lambda last: last)
+    other.append([(7, 2)])
+    assert closing_query(path, "SELECT at FROM events WHERE user_id = 7")[0] > 20_001
+
+
+def test_what_is_read_for_long_leaves_the_log_once_it_can(tmp_path):
+    path = tmp_path / contract.JOURNAL
+    journal = Journal(path)
+    journal.append([(SOMEONE, item) for item in range(20)])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM events").fetchall()
+        assert journal.forget(SOMEONE, lambda last: last) == 20
+        assert journal.leaves_traces
+        journal.checkpoint()
+        assert journal.leaves_traces and traces(tmp_path)
+    journal.checkpoint()
+    assert not journal.leaves_traces and not traces(tmp_path)
+
+
+def test_puts_go_on_while_what_a_crash_left_undone_is_done(tmp_path):
+    path = tmp_path / contract.JOURNAL
+    Journal(path).append([(7, 1), (8, 1)])
+
+    async def ask():
+        recorder = Recorder(Journal(path), 10, 10)
+        with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            asyncio.get_running_loop().call_later(1, other.execute, "COMMIT")
+            await recorder.start({7: 2**60})
+            assert recorder.problem is None
+            await asyncio.gather(*(recorder.put(9, item) for item in range(3)))
+            await asyncio.sleep(0.5)
+        assert [recorder.events.of(user) for user in (7, 8, 9)] == [[], [1], [2, 1, 0]]
+        await recorder.stop()
+
+    asyncio.run(ask())
+
+
+def test_who_is_forgotten_stays_so_after_a_kill_in_the_midst_of_a_tombstone(tmp_path):
+    releases.make(tmp_path)
+    with client_of(tmp_path, journal="normal") as client:
+        client.answer("/forget_user", "POST", user_id=47)
+        assert client.answer("/recommendations", user_id=47)["recs"][0] == 1
+    path = tmp_path / contract.STATE / contract.FORGOTTEN
+    half_a_commit = f"""
+import os, signal, sqlite3
+db = sqlite3.connect({str(path)!r}, isolation_level=None)
+db.execute("PRAGMA cache_size = 1")
+db.execute("BEGIN IMMEDIATE")
+db.executemany("INSERT OR REPLACE INTO forgotten VALUES (?, 1)", ([i] for i in range(47, 3000)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", half_a_commit], check=False)
+    assert path.with_name(f"{path.name}-journal").stat().st_size
+    with client_of(tmp_path, journal="normal") as client:
+        assert client.answer("/recommendations", user_id=47)["recs"][0] == 1
+    assert contract.read_forgotten(path).keys() == {47}
+
+
+def test_tombstones_that_cannot_be_read_show_in_the_state(tmp_path):
+    releases.make(tmp_path)
+    (tmp_path / contract.STATE).mkdir()
+    (tmp_path / contract.STATE / contract.FORGOTTEN).write_text("no database" * 200)
+    with client_of(tmp_path, journal="normal") as client:
+        assert "forgotten.db can't be read" in client.answer("/health/ready")["journal"]
 
 
 def test_what_a_crash_left_undone_is_done_at_the_next_start(tmp_path):

@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import count
+from unittest.mock import Mock
 
 import httpx
 import numpy as np
@@ -247,6 +248,44 @@ def test_only_users_of_other_writers_are_news(tmp_path):
     own.append([(2, 6)])
     other.append([(4, 5)])
     assert [own.news(), own.news()] == [{3, 4}, set()]
+
+
+def test_news_that_could_not_be_read_come_later(tmp_path, monkeypatch):
+    own, other = Journal(tmp_path / "events.db"), Journal(tmp_path / "events.db")
+    own.append([(1, 5)])
+    other.append([(3, 5)])
+    monkeypatch.setattr("api.journal._last", failing := Mock(side_effect=sqlite3.Error("no")))
+    with pytest.raises(JournalError, match="can't be read: no"):
+        own.news()
+    assert failing.called
+    monkeypatch.undo()
+    assert own.news() == {3}
+
+
+def test_who_only_reads_follows_a_journal_that_was_replaced(tmp_path):
+    path, reader = tmp_path / "events.db", Journal(tmp_path / "events.db")
+    Journal(path).append([(7, 1)])
+    assert reader.last(7, 9) == [1]
+    for file in tmp_path.iterdir():
+        file.unlink()
+    Journal(path).append([(7, 9)])
+    assert reader.news() == {7}
+    assert reader.last(7, 9) == [9]
+
+
+def test_where_others_read_for_long_a_long_log_waits_and_puts_do_not(tmp_path, monkeypatch):
+    monkeypatch.setattr("api.journal.LONG", 1)
+    journal = Journal(tmp_path / "events.db")
+    journal.append([(1, 5)])
+    with closing(sqlite3.connect(tmp_path / "events.db", isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM events").fetchall()
+        journal.append([(1, 6)])
+        start = time.monotonic()
+        journal.checkpoint()
+        assert time.monotonic() - start < 2
+    journal.checkpoint()
+    assert not (tmp_path / "events.db-wal").stat().st_size
 
 
 def test_a_lock_that_stays_is_given_up_on(tmp_path):
