@@ -28,7 +28,7 @@ prepare=() windows=() tune=() evaluate=() publish=() every=()
 
 help() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 fail() { echo "run_all.sh: $1" >&2; exit 2; }
-one_of() { [[ " ${*:3} " == *" $2 "* ]] || fail "$1 is $2: expected one of ${*:3}"; }
+one_of() { [[ $2 != *" "* && " ${*:3} " == *" $2 "* ]] || fail "$1 is $2: expected one of ${*:3}"; }
 
 # A first word that is no option is a command; it runs beside this script.
 command=()
@@ -82,7 +82,8 @@ mkdir -p "$work" && exec 9< "$work" || fail "--work $work can't be a folder: nam
 if command -v flock > /dev/null && ! flock -n 9; then
   fail "another run is writing into $work: wait for it, or name another --work"
 fi
-rm -rf "$work"/{,report/,releases/,windows/*/}.*.tmp  # what a killed run was writing
+# What a killed run was writing:
+rm -rf "$work"/{,sample/,report/,releases/,windows/*/}.*.tmp "$work"/{,windows/*/}.done/*.tmp
 
 # Every job is a script of its own. One that has run on the same input, with the same options and
 # code, is not run again: a run that was stopped goes on where it was.

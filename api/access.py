@@ -29,6 +29,7 @@ LEVELS = {
 }
 RATE_ELSEWHERE = 100  # requests a second where nothing is set and the address is not loopback
 MAX_CALLERS = 65_536  # whose rates are remembered
+LONG = 256  # characters of a path
 
 
 class Refusal(NamedTuple):
@@ -109,10 +110,16 @@ class Guard:
         return None
 
 
-@lru_cache(4096)
 def level_of(path: str, root_path: str) -> str:
-    """Which key a path asks for; slashes too many and a proxy's prefix are taken away as Litestar's
-    router does, or another spelling would ask for another key.
+    """Which key a path asks for."""
+    known = len(path) < LONG  # of others nothing is remembered
+    return _level_of(path, root_path) if known else _level_of.__wrapped__(path, root_path)
+
+
+@lru_cache(1024)
+def _level_of(path: str, root_path: str) -> str:
+    """As Litestar's router, it takes away slashes too many and a proxy's prefix: another spelling
+    asks for the same key.
     """
     if root_path:
         path = path.split(root_path, maxsplit=1)[-1]

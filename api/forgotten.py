@@ -18,6 +18,7 @@ class Forgotten:
         # by user the time, in microseconds since 1970; never changed, as others may go through it
         self.at: dict[int, int] = {}
         self._changing = Lock()
+        self.known = False  # whether the file has been read, or there was none
         self._seen: tuple[int, int] | None = None  # size and time of change of what was read
 
     @property
@@ -51,6 +52,7 @@ class Forgotten:
         try:
             found = self.path.stat()
         except FileNotFoundError:
+            self.known = True
             return []
         except OSError as error:
             raise JournalError(f"{self.path} can't be read: {error}") from error
@@ -64,5 +66,5 @@ class Forgotten:
         with self._changing:
             new = [user for user, at in stored.items() if self.at.get(user) != at]
             self.at = self.at | stored
-        self._seen = seen
+        self._seen, self.known = seen, True
         return new

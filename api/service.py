@@ -126,7 +126,10 @@ class Service:
                 self._unread = str(error)
                 logger.error("Users to be forgotten may not be: %s", error)
             return
-        self._unread = None
+        recovered, self._unread = self._unread is not None, None
+        if recovered and not self.recommender:
+            with suppress(ReleaseError):
+                await self.load()
         if new and self.recommender:
             self.recommender.forget(self.forgotten.at)
 
@@ -243,6 +246,8 @@ class Service:
         )
 
     def _open(self, release_id: str | None) -> Recommender:
+        if self._unread and not self.forgotten.known:
+            raise ReleaseError(f"it is not known who is to be forgotten: {self._unread}")
         work = self.settings.work
         if release_id is None:
             release_id = self._followed = release.current(work)

@@ -77,14 +77,33 @@ def export(journal: sqlite3.Connection, work: Path, leaving: Forgotten) -> tuple
     last, added = -1, 0
     with contract.writer(EVENTS, work) as append:
         if (work / EVENTS.file).exists():
+            newest = EVENTS.schema.empty_table()
             for batch in contract.batches(EVENTS, work, EVENTS.schema.names):
-                append(staying(pa.Table.from_batches([batch]), leaving))
+                append(kept := staying(pa.Table.from_batches([batch]), leaving))
                 last = max(last, pc.max(batch["started_at"].cast(pa.int64())).as_py() or -1)
+                newest = kept.sort_by("started_at")[-1:] if len(kept) else newest
+            check_source(journal, newest, work / EVENTS.file)
         for block in since(journal, last):
             append(kept := staying(block, leaving))
             added += len(kept)
             last = block["started_at"][-1].as_py()
     return added, last
+
+
+def check_source(journal: sqlite3.Connection, newest: pa.Table, path: Path) -> None:
+    """JobError where the file's newest event (one row) is not from this journal but a later one.
+
+    A user's last events stay in the journal, so that one must be there, unless all are newer.
+    """
+    for event in newest.select(["started_at", "user_id", "track_id"]).to_pylist():
+        at = newest["started_at"].cast(pa.int64())[0].as_py()
+        query = "SELECT user_id, track_id FROM events WHERE at <= ? ORDER BY at DESC LIMIT 1"
+        row = journal.execute(query, (at,)).fetchone()
+        if row not in (None, (event["user_id"], event["track_id"])):
+            raise JobError(
+                f"{path} holds events of another journal, the last from {event['started_at']}: "
+                f"move it elsewhere, or name another --work"
+            )
 
 
 def staying(events: pa.Table, leaving: Forgotten) -> pa.Table:

@@ -49,15 +49,19 @@ def pair(old: float, new: float) -> Content:
 
 
 def metrics(old: Content, new: Content) -> Content:
-    """NDCG and coverage at 10 of the final list on each one's report window, where it has any."""
+    """NDCG and coverage at 10 of the final list on each one's report window.
+
+    What the old one lacks is left out; what only the new one lacks counts as 0.
+    """
     result = {}
     for name in ("ndcg", "coverage"):
         values = [
             content.get("lists", {}).get(FINAL, {}).get("all", {}).get("@10", {}).get(name)
             for content in (old, new)
         ]
-        if None not in values:
-            result[name] = pair(*values)
+        before, after = (0.0 if value is None or np.isnan(value) else value for value in values)
+        if before:
+            result[name] = pair(before, after)
     if "ndcg" in result:
         bounds = [content.get("intervals", {}).get(FINAL) for content in (old, new)]
         result["ndcg"] |= dict(zip(("old_interval", "new_interval"), bounds, strict=True))

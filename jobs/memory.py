@@ -20,6 +20,7 @@ from jobs.contract import JobError
 GROUPS = Path("/sys/fs/cgroup")
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 MB = 1 << 20
+TOLD = 4e9  # bytes from which on a job says beforehand what it needs
 threads = os.cpu_count() or 1  # that this process may use: check() leaves as many as fit
 MOST_DRAWN = 12_000
 
@@ -66,7 +67,8 @@ NEEDS = {
 def check(job: str, options: argparse.Namespace) -> None:
     """Set how many threads the job may use to keep within its limit; JobError if not even one.
 
-    options: work, memory_limit in bytes or None for what is available, and data of jobs.prepare.
+    options: work, memory_limit in bytes or None for what is available, and data and events of
+    jobs.prepare. What is much is told on the console.
     """
     global threads
     limit = options.memory_limit or available()
@@ -74,7 +76,7 @@ def check(job: str, options: argparse.Namespace) -> None:
     need = NEEDS.get(job)
     if need is None:
         return
-    counts = sizes(options.work, getattr(options, "data", None))
+    counts = sizes(options.work, getattr(options, "data", None), getattr(options, "events", None))
     least = need.fixed(*counts) + need.thread * MB
     if least > limit:
         listens, users, tracks = counts
@@ -84,14 +86,17 @@ def check(job: str, options: argparse.Namespace) -> None:
             f"users and {tracks:,} tracks, and {limit / 1e9:.1f} GB {given}: "
             f"give it more, or fewer listens"
         )
+    if least > TOLD:
+        print(f"{job}: needs {least / 1e9:.1f} GB of memory of {limit / 1e9:.1f} GB", flush=True)
     if need.thread:
         threads = min(threads, 1 + (limit - least) // (need.thread * MB))
 
 
-def sizes(work: Path, data: Path | None) -> tuple[int, int, int]:
+def sizes(work: Path, data: Path | None, events: Path | None = None) -> tuple[int, int, int]:
     """Listens, users and tracks of the prepared data, or listens and tracks of the input."""
     if data is not None:
-        return rows(data / "interactions.parquet"), 0, rows(data / "tracks.parquet")
+        played = [rows(path) for path in (data / "interactions.parquet", events) if path]
+        return sum(played), 0, rows(data / "tracks.parquet")
     listens, users, tracks = (
         rows(work / table.file) for table in (contract.LISTENS, contract.USERS, contract.ITEMS)
     )
@@ -109,9 +114,10 @@ def rows(path: Path) -> int:
 def size(text: str) -> int:
     """Bytes of a size as the command line has it: 8G, 800M, 1.5G, or plain bytes."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    if match is None or not float(match[1]):
+    found = float(match[1]) * UNITS[match[2].upper()] if match else 0
+    if not 1 <= found < 2**63:
         raise argparse.ArgumentTypeError(f"{text!r} is no size: expected one as 8G or 800M")
-    return int(float(match[1]) * UNITS[match[2].upper()])
+    return int(found)
 
 
 def available() -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -84,8 +85,11 @@ def manifest(folder: Path, release: str) -> dict[str, Any]:
     }
 
 
-def make(work: Path) -> tuple[str, list[str]]:
-    """Make a release of what stands in WORK: its id, and what fell too far for it to be served."""
+def make(work: Path) -> tuple[str, list[str], str]:
+    """Make a release of what stands in WORK: its id, what fell too far for it to be served.
+
+    And for the summary, why it was compared with none, where there is a current one.
+    """
     release = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     with releases.new_folder(work / contract.RELEASES, release) as folder:
         for name in [table.file for table in contract.RELEASED] + list(OTHERS):
@@ -94,21 +98,39 @@ def make(work: Path) -> tuple[str, list[str]]:
             if (work / name).exists():
                 os.link(work / name, folder / name)
         serving.pack(folder, settings.load(folder))
+        check_users(folder)
         releases.share(folder, work / contract.CURRENT)
-        fell = compare(work, folder, release)
+        fell, beside = compare(work, folder, release)
         contract.write_json(folder / contract.MANIFEST, manifest(folder, release))
-    return release, fell
+    return release, fell, beside
 
 
-def compare(work: Path, folder: Path, release: str) -> list[str]:
-    """Compare a new release with the current one, if there is any: what fell too far.
+def check_users(folder: Path) -> None:
+    """JobError if a list is of someone who is no user, as who was forgotten since it was made."""
+    users = np.load(folder / contract.SERVING / "user_ids.npy", mmap_mode="r")
+    if len(users) > contract.n_rows(contract.USERS, folder):
+        raise JobError(
+            f"{contract.RECOMMENDATIONS.file} has users that {contract.USERS.file} lacks: "
+            f"run all jobs after jobs.prepare again, as run_all.sh does"
+        )
+
+
+def compare(work: Path, folder: Path, release: str) -> tuple[list[str], str]:
+    """Compare a new release with the current one: what fell too far, or why that can't be told.
 
     Makes comparison.json beside its files, and report/release.html.
     """
     current = work / contract.CURRENT
-    if not gate.comparable(current):
-        return []
-    content = {"old": current.resolve().name, "new": release} | gate.compare(current, folder)
+    (work / PAGE).unlink(missing_ok=True)
+    if not current.is_symlink():
+        return [], ""
+    try:
+        if not gate.comparable(current):
+            raise JobError("it is not whole, or of another version")
+        found = gate.compare(current, folder)
+    except (JobError, OSError, ValueError, TypeError, AttributeError) as error:
+        return [], f", not compared with {current.resolve().name} ({error})"
+    content = {"old": current.resolve().name, "new": release} | found
     contract.write_json(folder / contract.COMPARISON, content)
     release_page.page(content).write(work / PAGE)
-    return list(content["falls"])
+    return list(content["falls"]), ""

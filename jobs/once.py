@@ -89,7 +89,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "publish": (
         (*LISTS, "metrics.json", "ranking.json", "replay.json", "forgotten.json"),
-        ("current/*", "current/serving/*", "report/release.html"),
+        ("releases/*/*", "releases/*/serving/*"),  # whichever of them is current
     ),
 }
 
@@ -128,9 +128,20 @@ def arguments(argv: list[str]) -> tuple[str, Path, Path, list[str]]:
     parser.add_argument("job", choices=sorted(FILES), metavar="JOB")
     for option in NO_MATTER:
         parser.add_argument(option, help="as the job's own, and so are all others")
+    if argv and argv[0].startswith("-") and argv[0] not in ("-h", "--help"):
+        parser.error("the job comes first, then its options")
     known, others = parser.parse_known_args(argv)
+    others = [part for other in others for part in split(other)]
+    for i, option in enumerate(others[:-1]):
+        if option in ("--data", *NAMES_A_FILE):
+            others[i + 1] = str(Path(others[i + 1]).absolute())
     data = others[others.index("--data") + 1] if "--data" in others[:-1] else "."
     return known.job, Path(known.work or known.out or "data"), Path(data), others
+
+
+def split(argument: str) -> list[str]:
+    """An option and its value, if both stand in one argument."""
+    return argument.split("=", 1) if argument.startswith("--") else [argument]
 
 
 def what_changed(
@@ -139,7 +150,8 @@ def what_changed(
     """Why the job has to run: "" if it never did or never ended, None if it need not."""
     try:
         done: dict[str, Any] = json.loads(record.read_text())
-    except (OSError, ValueError):
+        done.get("options")
+    except (OSError, ValueError, AttributeError):
         return ""
     reads, makes = FILES[job]
     reads += named(options)

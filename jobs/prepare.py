@@ -79,7 +79,7 @@ def main() -> str:
         f"{options.data}: {pc.sum(users['listens']).as_py():,} listens of {len(users):,} users and "
         f"{heard:,} tracks; {sum(map(np.count_nonzero, codes.values())):,} rows quarantined"
         + (f"; {gone.sum():,} listens of forgotten users left out" if gone.any() else "")
-        + (f"; {summary_of_events(of_events[~gone[-len(of_events) :]])}" if options.events else "")
+        + (f"; {summary_of_events(of_events[~gone[len(of_file) :]])}" if options.events else "")
     )
 
 
@@ -344,6 +344,13 @@ def bad_rows(path: Path, codes: np.ndarray) -> Iterator[pa.Table]:
 
 def json_lines(batch: pa.RecordBatch) -> list[str]:
     """Each row (n,) of a batch as a JSON object."""
+    columns = [  # pandas knows neither all zones nor, in any but UTC, all years
+        column.cast(pa.timestamp(column.type.unit, "UTC"))
+        if pa.types.is_timestamp(column.type) and column.type.tz
+        else column
+        for column in batch.columns
+    ]
+    batch = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
     frame = batch.to_pandas(integer_object_nulls=True, date_as_object=False)
     text = frame.to_json(orient="records", lines=True, force_ascii=False, date_format="iso")
     return str(text).replace("\\/", "/").removesuffix("\n").split("\n")

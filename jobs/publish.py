@@ -70,8 +70,8 @@ def main() -> str:
         print(listing(work))
         return f"{len(contract.listed(work))} releases in {work}"
     check_link(work)
-    if args.activate or args.rollback:
-        wanted = args.activate or releases.before_current(work)
+    if args.activate is not None or args.rollback:
+        wanted = releases.before_current(work) if args.rollback else args.activate
         known = releases.chosen(work, wanted)
         releases.activate(work, known)
         return f"release {known} is current; a service takes it at /load_recommendations"
@@ -83,10 +83,12 @@ def publish(work: Path, keep: int, force: bool) -> str:
     from jobs import new_release  # loads for a second, and to move a link needs none of it
 
     new_release.check(work)
-    release, fell = new_release.make(work)
+    release, fell, beside = new_release.make(work)
     if force or not fell:
         releases.activate(work, release)
-    gone = releases.prune(work, keep)
+    else:
+        release = releases.known_as(work, release)
+    gone = releases.prune(work, keep, release)
     if fell and not force:
         raise JobError(
             f"release {release} is kept but not activated: {'; '.join(fell)}. See "
@@ -96,7 +98,10 @@ def publish(work: Path, keep: int, force: bool) -> str:
         )
     folder = work / contract.RELEASES / release
     size = sum(path.stat().st_size for path in folder.rglob("*"))
-    return f"release {release} of {size / 1e6:,.1f} MB is current; {len(gone)} old ones removed"
+    return (
+        f"release {release} of {size / 1e6:,.1f} MB is current{beside}; "
+        f"{len(gone)} old ones removed"
+    )
 
 
 if __name__ == "__main__":

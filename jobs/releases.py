@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from jobs import contract
+from jobs import contract, gate
 from jobs.contract import JobError
 
 
@@ -39,9 +40,9 @@ def pointed(work: Path, link: str) -> str | None:
 def activate(work: Path, release: str) -> None:
     """Let current point to the release, and previous to the one before; each in one step."""
     before = pointed(work, contract.CURRENT)
+    _point(work, contract.CURRENT, release)
     if before not in (None, release):
         _point(work, contract.PREVIOUS, str(before))
-    _point(work, contract.CURRENT, release)
 
 
 def _point(work: Path, link: str, release: str) -> None:
@@ -61,7 +62,36 @@ def chosen(work: Path, release: str) -> str:
         path = folder / name
         if not path.is_file() or path.stat().st_size != facts["bytes"]:
             raise JobError(f"{path} is missing or damaged: activate another release")
+    if not gate.comparable(folder):
+        raise JobError(f"{folder} is not whole, or of another version: activate another release")
     return release
+
+
+def known_as(work: Path, release: str) -> str:
+    """The release, or, where a kept one has just the same files, that: then this one goes."""
+    files = _facts(work, release)
+    for name in contract.listed(work):
+        if name != release and _facts(work, name) == files:
+            _remove(work, release)
+            return name
+    return release
+
+
+def _facts(work: Path, release: str) -> dict[str, Any]:
+    """What its manifest tells of a release's files, but of how it compares with another."""
+    path = work / contract.RELEASES / release / contract.MANIFEST
+    try:
+        files = dict(contract.read_json(path, made_by="jobs.publish")["files"])
+    except JobError:
+        return {}
+    files.pop(contract.COMPARISON, None)
+    return files
+
+
+def _remove(work: Path, release: str) -> None:
+    releases = work / contract.RELEASES
+    (releases / release).rename(_hidden(releases, release))  # so that nobody finds half of it
+    shutil.rmtree(_hidden(releases, release))
 
 
 def before_current(work: Path) -> str:
@@ -82,12 +112,10 @@ def share(folder: Path, earlier: Path) -> None:
             temporary.replace(path)
 
 
-def prune(work: Path, keep: int) -> list[str]:
-    """Remove all but the last `keep` releases; those that a link points to stay. What went."""
-    stay = {pointed(work, link) for link in (contract.CURRENT, contract.PREVIOUS)}
-    releases = work / contract.RELEASES
+def prune(work: Path, keep: int, made: str) -> list[str]:
+    """Remove all but the last `keep` releases; what was made and what is linked stay. What went."""
+    stay = {made, *(pointed(work, link) for link in (contract.CURRENT, contract.PREVIOUS))}
     gone = [name for name in contract.listed(work)[:-keep] if name not in stay]
     for name in gone:
-        (releases / name).rename(_hidden(releases, name))  # so that nobody finds half of it
-        shutil.rmtree(_hidden(releases, name))
+        _remove(work, name)
     return gone

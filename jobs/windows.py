@@ -96,7 +96,7 @@ def choose_split(data: Listens, asked: str, share: float, gap_days: float) -> tu
     if asked != "auto":
         return asked, "as asked"
     windows = by_time(data, share, gap_days)
-    if not all(window.past.any() and window.holdout.any() for window in windows):
+    if not all_filled(windows):
         return "user", "the listens have too few distinct times to cut between them"
     users, tracks = median_life(data.user, data.at), median_life(data.item, data.at)
     known = share_with_a_past(data, windows[0])
@@ -108,12 +108,23 @@ def choose_split(data: Listens, asked: str, share: float, gap_days: float) -> tu
     return ("user" if stays_away and tracks > BRIEF_TRACKS else "time"), seen
 
 
-def choose_share(data: Listens, split: str) -> float:
-    """The share of the listens that a window holds out: less where tracks come and go."""
+def choose_share(data: Listens, split: str, gap_days: float) -> float:
+    """The share of the listens that a window holds out: less where tracks come and go.
+
+    But enough for all windows to have a past and a holdout.
+    """
     life = median_life(data.item, data.at)
     if split == "user" or life > BRIEF_TRACKS:
         return SHARE
-    return float(np.clip(life / 2, SMALLEST_SHARE, SHARE))
+    share = float(np.clip(life / 2, SMALLEST_SHARE, SHARE))
+    while share < SHARE and not all_filled(by_time(data, share, gap_days)):
+        share = min(2 * share, SHARE)
+    return share
+
+
+def all_filled(windows: list[Window]) -> bool:
+    """Whether each window has a past and a holdout."""
+    return all(window.past.any() and window.holdout.any() for window in windows)
 
 
 def sample(data: Listens) -> np.ndarray:
@@ -198,7 +209,7 @@ def main() -> str:
     users = sample(whole)
     data = whole if users.all() else whole.of_users(np.flatnonzero(users))
     split, reason = choose_split(data, args.split, args.share or SHARE, args.gap)
-    share = args.share or choose_share(data, split)
+    share = args.share or choose_share(data, split, args.gap)
     if split == "user" and args.gap:
         raise JobError(
             f"--gap is for the time split, but this is the user split ({reason}): "

@@ -192,12 +192,27 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert contract.read_forgotten(path).keys() == {47}
 
 
-def test_tombstones_that_cannot_be_read_show_in_the_state(tmp_path):
+def test_nothing_is_served_until_it_is_known_who_is_forgotten(tmp_path):
     releases.make(tmp_path)
-    (tmp_path / contract.STATE).mkdir()
-    (tmp_path / contract.STATE / contract.FORGOTTEN).write_text("no database" * 200)
+    tombstones(tmp_path, 47)
+    path = tmp_path / contract.STATE / contract.FORGOTTEN
+    content = path.read_bytes()
+    path.write_text("no database" * 200)
     with client_of(tmp_path, journal="normal") as client:
+        refused = client.get("/recommendations?user_id=47")
+        assert refused.status_code == 503
+        assert "forgotten.db can't be read" in refused.json()["detail"]
+        path.write_bytes(content)
+        deadline = time.monotonic() + 10
+        while client.get("/health/ready").status_code != 200 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert client.answer("/recommendations", user_id=47)["recs"][0] == 1
+        path.write_text("no database")
+        time.sleep(1.5)  # who was forgotten before is known, but not who will be elsewhere
         assert "forgotten.db can't be read" in client.answer("/health/ready")["journal"]
+        assert client.answer("/recommendations", user_id=47)["recs"][0] == 1
+    path.write_bytes(b"")  # a crash before the first tombstone
+    assert contract.read_forgotten(path) == {}
 
 
 def test_what_a_crash_left_undone_is_done_at_the_next_start(tmp_path):
