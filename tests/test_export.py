@@ -147,3 +147,27 @@ def test_what_a_listener_plays_through_the_service_changes_their_next_offline_li
     assert 999 not in before
     assert sum(track >= 200 for track in after[999][:10]) > 5
     assert not {*played}.intersection(after[7] + after[999] + served)
+
+
+def test_a_second_journal_is_not_mixed_with_the_first_and_loses_nothing(tmp_path, journal):
+    other = Journal(tmp_path / "other" / contract.JOURNAL)
+    other.append([(1, item) for item in range(contract.JOURNAL_KEEPS + 5)])
+    journal.append([(7, 10)])
+    run("export_events", tmp_path)
+    with pytest.raises(JobError, match="holds events of another journal, the last from 20"):
+        run("export_events", tmp_path, "--state", tmp_path / "other")
+    assert exported(tmp_path) == [(7, 10)]
+    with closing(sqlite3.connect(other.path)) as db:
+        assert db.execute("SELECT count(*) FROM events").fetchone() == (contract.JOURNAL_KEEPS + 5,)
+    journal.append([(7, 11)])
+    assert run("export_events", tmp_path).startswith("1 new events, 2 in ")
+
+
+def test_an_export_without_events_is_nothing_to_take_in(tmp_path, journal):
+    data = save_input(tmp_path / "in", [(1, 10, 0)], TRACKS)
+    journal.append([(1, 12)])
+    journal.forget(1, lambda last: last)
+    run("export_events", tmp_path)
+    events = tmp_path / contract.EVENTS.file
+    summary = run("prepare", tmp_path, "--data", data, "--events", events)
+    assert "of 0 events 0 were taken in" in summary

@@ -21,10 +21,18 @@ def test_a_size_is_read_as_people_write_it(text, expected):
     assert memory.size(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "G", "-1G", "0", "8 Q", "nan"])
+@pytest.mark.parametrize(
+    "text", ["", "G", "-1G", "0", "8 Q", "nan", "0.5", "1e3", "0.0000000001G", "9" * 400]
+)
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match=r"is no size: expected one as 8G"):
         memory.size(text)
+
+
+def test_events_count_as_listens_that_prepare_needs_memory_for(sample, tmp_path):
+    listens, *rest = memory.sizes(tmp_path, sample)
+    events = sample / "interactions.parquet"
+    assert memory.sizes(tmp_path, sample, events) == (2 * listens, *rest)
 
 
 def write(folder: Path, **content: object) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from jobs import contract, once, settings
 from jobs.settings import Settings
-from tests.work import run, save_listens
+from tests.work import copied, run, save_listens
 
 ROOT = Path(__file__).parents[1]
 LISTS = ("top_popular", "train_als", "personal_als", "similar", "next_played")
@@ -227,3 +227,44 @@ def test_prepare_runs_again_where_the_events_that_it_is_given_are_others(sample,
     assert [ran(), ran()] == [True, False]
     renew(events)
     assert [ran(), ran()] == [True, False]
+
+
+@pytest.mark.parametrize("spelt", ["--data={}", "--events={}"])
+def test_however_a_path_is_spelt_another_file_there_is_another_input(spelt, sample, tmp_path):
+    data = tmp_path / "in"
+    shutil.copytree(sample, data)
+    shutil.copy(data / "interactions.parquet", data / "events.parquet")
+    given = spelt.format("in" if "data" in spelt else "in/events.parquet")
+    rest = [] if "data" in spelt else ["--data", "in"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        job, folder, found, options = once.arguments(["prepare", "--work", "work", given, *rest])
+        reads = once.FILES[job][0] + once.named(options)
+        before = once.found(folder, found, reads)
+        assert {Path(name).name for name in before} >= {"interactions.parquet"}
+        renew(data / ("interactions.parquet" if "data" in spelt else "events.parquet"))
+        assert once.found(folder, found, reads) != before
+
+
+def test_a_rollback_is_not_undone_by_a_run_in_which_nothing_changed(finished, tmp_path):
+    work = copied(finished, tmp_path / "work")
+
+    def publish() -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "jobs.once", "publish", "--work", str(work)],
+            cwd=once.ROOT, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+
+    publish()
+    renew(work / "metrics.json")
+    publish()
+    run("publish", work, "--rollback")
+    before = (work / "current").readlink()
+    assert publish() == "publish: nothing has changed since it ran\n"
+    assert (work / "current").readlink() == before
+
+
+def test_a_record_that_is_no_record_is_as_good_as_none(tmp_path):
+    (tmp_path / "record.json").write_text("[]")
+    changed = once.what_changed(tmp_path / "record.json", "similar", tmp_path, tmp_path, [])
+    assert changed == ""

@@ -327,6 +327,16 @@ def test_time_zones_are_taken_to_utc(tmp_path):
     assert {row[2] for row in rows(contract.LISTENS, tmp_path)} == {JAN[0]}
 
 
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Mars/Olympus"])
+def test_a_bad_row_with_a_zone_goes_to_quarantine_whatever_its_year(tmp_path, zone):
+    moments = pa.array([0, 253_402_300_800_000_000, 0, 0], pa.timestamp("us", zone))
+    data = save(tmp_path / "in", interactions=interactions(started_at=moments))
+    run(data, tmp_path, "--max-bad-share", "0.5")
+    assert reasons(tmp_path) == [
+        ("interactions.parquet", 1, "started_at is not between 1970 and 2099")
+    ]
+
+
 def plain_histories(listens: list[tuple]) -> list[tuple]:
     """The model of prepare on (user, track, day, seq or None): sort, drop equal rows, number."""
     kept = list(dict.fromkeys(listens))

@@ -1,5 +1,6 @@
 """Releases are kept, listed, shared and gone back to; what a link points to is never removed."""
 
+import pyarrow.compute as pc
 import pytest
 
 from jobs import contract, gate
@@ -130,3 +131,66 @@ def test_a_release_of_another_contract_is_nothing_to_compare_with(publishable, t
     contract.write_json(old / contract.MANIFEST, manifest | {"contract": 1})
     assert "is current" in run("publish", work)
     assert not (work / "current" / contract.COMPARISON).exists()
+
+
+def test_a_release_without_the_metrics_of_the_one_before_is_kept_and_only_once(
+    publishable, tmp_path
+):
+    work = copied(publishable, tmp_path / "work")
+    run("publish", work)
+    metrics = contract.read_json(work / contract.METRICS, "jobs.evaluate")
+    del metrics["lists"]["final list"]
+    contract.write_json(work / contract.METRICS, metrics)
+    for _ in range(2):
+        with pytest.raises(JobError, match=r"kept but not activated: ndcg@10 fell by 100\.0%"):
+            run("publish", work)
+        assert len(contract.listed(work)) == 2
+
+
+def test_a_damaged_current_release_does_not_stand_in_the_way_and_is_named(publishable, tmp_path):
+    work = copied(publishable, tmp_path / "work")
+    run("publish", work)
+    first, _ = links(work)
+    path = work / "current/serving/track_ids.npy"
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[: len(content) // 2])
+    assert f"is current, not compared with {first} (" in run("publish", work)
+    assert not (work / "report/release.html").exists()
+    (work / "current" / contract.MANIFEST).unlink()
+    assert "it is not whole, or of another version" in run("publish", work)
+
+
+def test_a_name_that_is_empty_is_no_release(tmp_path):
+    releases.make(tmp_path, "good")
+    with pytest.raises(JobError, match="there is no release  in"):
+        run("publish", tmp_path, "--activate", "")
+
+
+def test_a_release_of_another_version_is_not_activated(tmp_path):
+    releases.make(tmp_path, "good")
+    other = releases.make(tmp_path, "other", activate=False)
+    contract.write_json(other / contract.MANIFEST, {"contract": 99, "files": {}})
+    with pytest.raises(JobError, match="is not whole, or of another version"):
+        run("publish", tmp_path, "--activate", "other")
+
+
+def test_who_left_the_users_since_the_lists_were_made_is_in_no_release(publishable, tmp_path):
+    work = copied(publishable, tmp_path / "work")
+    for table in (contract.USERS, contract.LISTENS):
+        whole = contract.read(table, work)
+        gone = pc.equal(whole["user_id"], pc.min(whole["user_id"]))
+        contract.write(table, work, whole.filter(pc.invert(gone)))
+    with pytest.raises(JobError, match=r"recommendations\.parquet has users that users\.parquet"):
+        run("publish", work)
+    assert contract.listed(work) == []
+
+
+def test_what_was_just_made_stays_whatever_its_name(publishable, tmp_path):
+    work = copied(publishable, tmp_path / "work")
+    for name in ("w", "x", "y", "z"):
+        releases.make(work, name)
+    run("publish", work, "--keep", "1", "--force")
+    current, previous = links(work)
+    assert previous == "z"
+    assert {*contract.listed(work)} == {current, "z"}

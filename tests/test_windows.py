@@ -134,6 +134,15 @@ def test_auto_chooses_the_split_that_fits_users_who(kind, split, tmp_path):
     assert split_of(tmp_path)["split"] == "user"
 
 
+def test_a_window_holds_out_more_where_less_leaves_one_of_them_empty(tmp_path):
+    listens = [(user, 40 * day + user, day) for day in range(30) for user in range(40)]
+    save_listens(tmp_path, listens * 3)
+    run("windows", tmp_path)
+    found = split_of(tmp_path)
+    assert found["split"] == "time"
+    assert 0.01 < found["share"] <= 0.1
+
+
 @st.composite
 def histories(draw) -> Listens:
     """Listens of a few users, many at the same moments."""
