@@ -91,6 +91,16 @@ def service_of(
 
 
 @contextmanager
+def empty_of(answers: dict[str, str], folder: Path) -> Iterator[Server]:
+    """The empty handlers, with the answers of paths."""
+    (folder / "answers.json").write_text(json.dumps(answers))
+    with running(
+        "--app", "loadtest.empty:app", BENCH_ANSWERS=str(folder / "answers.json")
+    ) as server:
+        yield server
+
+
+@contextmanager
 def running(*options: str, **variables: str) -> Iterator[Server]:
     """`litestar OPTIONS run` until the block ends."""
     with socket.socket() as free:
@@ -214,10 +224,7 @@ def compare(work: Path, level: str, kinds: list[str], rounds: int, seconds: int)
                 "/recommendations": "personal, no events", "/get_online_u2i": "get_online_u2i",
             }.items()
         }  # fmt: skip
-        (folder / "answers.json").write_text(json.dumps(fixed))
-        empty = stack.enter_context(
-            running("--app", "loadtest.empty:app", BENCH_ANSWERS=str(folder / "answers.json"))
-        )
+        empty = stack.enter_context(empty_of(fixed, folder))
         for kind in kinds:
             found = []
             for _ in range(rounds):
@@ -244,6 +251,24 @@ def show_keys(work: Path, rounds: int, seconds: int) -> None:
     own, other = (median(column) for column in zip(*found, strict=True))
     print(f"\npersonal, with metrics and keys {own:,.0f} requests a second, ", end="")
     print(f"with neither {other:,.0f}: ratio {own / other:.2f}")
+
+
+def show_journals(work: Path, rounds: int, seconds: int) -> None:
+    """Print what it costs a put to be journalled."""
+    lines = calls(work)["put_user_event"]
+    print()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        empty = stack.enter_context(empty_of({}, folder))
+        for journal in ("off", "normal", "full"):
+            with service_of(work, RECO_JOURNAL=journal) as service:
+                found = [
+                    [rate(side, lines, seconds, folder)[0] for side in (service, empty)]
+                    for _ in range(rounds)
+                ]
+            own, other = (median(column) for column in zip(*found, strict=True))
+            print(f"put_user_event, RECO_JOURNAL={journal}: {own:,.0f} requests a second", end=", ")
+            print(f"empty {other:,.0f}: ratio {own / other:.2f}", flush=True)
 
 
 def show_latency(work: Path, peak: float, seconds: float) -> None:
@@ -302,6 +327,7 @@ def main() -> None:
         peak = compare(work, "WARNING", kinds, args.rounds, args.seconds)
         show_latency(work, peak, 10)
         show_keys(work, args.rounds, args.seconds)
+        show_journals(work, args.rounds, args.seconds)
         compare(work, "INFO", ["personal, no events", "mix"], args.rounds, args.seconds)
 
 
