@@ -318,10 +318,9 @@ def read_forgotten(path: Path) -> dict[int, int]:
     for mode in ("ro", "rw"):  # only who may write can take back what a crash left half written
         try:
             with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True)) as db:
-                if not db.execute(
-                    "SELECT * FROM sqlite_schema WHERE name = 'forgotten'"
-                ).fetchall():
-                    return {}  # a crash came before the first tombstone
+                tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
+                if "forgotten" not in tables:  # a crash came before the first tombstone
+                    return {}
                 return dict(db.execute("SELECT user_id, at FROM forgotten").fetchall())
         except sqlite3.Error as error:
             reason = error
