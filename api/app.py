@@ -3,9 +3,12 @@
 import logging
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 from click import Group, get_current_context
 from litestar import Litestar
@@ -43,7 +46,19 @@ class CheckSettings(CLIPlugin):
             check_host(settings, get_current_context(silent=True))
         except SettingsError as error:
             sys.exit(str(error))
+        signal.signal(signal.SIGTERM, pass_on)
         yield
+
+
+def pass_on(number: int, frame: object) -> None:
+    """A signal to end is for the workers too, which litestar starts by a process of their own."""
+    path = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+    children = path.read_text().split() if path.exists() else []
+    for child in children:
+        os.kill(int(child), number)
+    if not children:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
 
 @asynccontextmanager

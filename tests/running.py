@@ -31,11 +31,12 @@ class Running:
 
 
 @contextmanager
-def litestar_run(work: Path, **settings: str) -> Iterator[Running]:
+def litestar_run(work: Path, workers: int = 1, **settings: str) -> Iterator[Running]:
     """Serve WORK until the block ends; settings are RECO_ variables, without the prefix."""
     port, log = free_port(), work / "service.log"
     with log.open("w") as out:
-        process = start(["--port", str(port)], out, WORK=str(work), **settings)
+        options = ["--port", str(port), "--web-concurrency", str(workers)]
+        process = start(options, out, WORK=str(work), **settings)
     try:
         running = Running(port, log, process)
         _wait(running)

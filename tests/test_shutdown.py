@@ -87,3 +87,18 @@ def test_what_was_begun_is_answered_and_what_was_taken_in_is_stored(tmp_path, jo
     found = [item for (item,) in rows]
     assert found == [*range(len(found))]
     assert 0 <= len(found) - len(stored) <= 1
+
+
+def test_several_workers_end_with_the_command_that_started_them(tmp_path):
+    releases.make(tmp_path)
+    with litestar_run(tmp_path, workers=2) as running:
+        (server,) = children(running.process.pid)
+        pids = [running.process.pid, server, *children(server)]
+        assert len(pids) >= 4
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(20) == 0
+        deadline = time.monotonic() + 5  # of Python's own helper, which ends after them
+        while any(exists(pid) for pid in pids) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(exists(pid) for pid in pids)
+    assert "Traceback" not in running.log.read_text()
