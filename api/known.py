@@ -35,6 +35,8 @@ class Known:
 
     def __contains__(self, user_id: int) -> bool:
         product = user_id * FACTOR
-        first, second = product >> 37 & MASK, product >> 10 & MASK
-        found = self._bytes[first >> 3] >> (first & 7) & self._bytes[second >> 3] >> (second & 7)
-        return bool(found & 1)
+        place = product >> 37 & MASK
+        if not self._bytes[place >> 3] >> (place & 7) & 1:
+            return False
+        place = product >> 10 & MASK
+        return bool(self._bytes[place >> 3] >> (place & 7) & 1)
