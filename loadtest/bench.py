@@ -1,6 +1,6 @@
 """Benchmark: the service beside empty handlers, over real sockets, one worker each.
 
-    python -m loadtest.bench --work data [--rounds 5] [--seconds 1]
+    python -m loadtest.bench --work data [--rounds 9] [--seconds 1]
     python -m loadtest.bench --full       # start and memory with 1.37 M users and 1 M tracks
 
 An empty handler takes the same parameters with the same checks and gives back a fixed answer of
@@ -312,7 +312,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, default=Path("data"), help="with a release (data)")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=int, default=1, help="of each round and side (1)")
     parser.add_argument("--full", action="store_true", help="a synthetic release of full size")
     args = parser.parse_args()
