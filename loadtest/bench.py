@@ -244,7 +244,7 @@ def show_keys(work: Path, rounds: int, seconds: int) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         keys = {name: f"{key}-{name}" for name in ("RECO_ADMIN_KEY", "RECO_WRITE_KEY")}
-        bare = stack.enter_context(service_of(work, app="loadtest.bare:app"))
+        bare = stack.enter_context(service_of(work, app="api.bare:app"))
         closed = stack.enter_context(service_of(work, **keys, RECO_READ_KEY=key))
         sides = (closed, [f"{line} {key}" for line in lines]), (bare, lines)
         found = [[rate(*side, seconds, folder)[0] for side in sides] for _ in range(rounds)]

@@ -1,6 +1,6 @@
 """The service without metrics, keys, rates and the release's name: the benchmark's other side.
 
-`litestar --app loadtest.bare:app run` serves whoever can reach it.
+`litestar --app api.bare:app run` serves whoever can reach it.
 """
 
 from typing import Any
