@@ -203,7 +203,7 @@ class Recorder:
 
     def _recall(self, user_id: int) -> Sequence[int]:
         """The last events of a user who is not in memory, oldest first."""
-        if self._knows_all and user_id not in self._known:
+        if not self._may_have_events(user_id):
             return ()
         if self._commit:
             self._recalled.add(user_id)
