@@ -88,11 +88,11 @@ rm -rf "$work"/{,sample/,report/,releases/,windows/*/}.*.tmp "$work"/{,windows/*
 # Every job is a script of its own. One that has run on the same input, with the same options and
 # code, is not run again: a run that was stopped goes on where it was.
 mkdir -p "$work/.done" || fail "$work can't be written: free it, or name another --work"
-job() { python -m jobs.once "$@" "${every[@]}"; }
+job() { python -m jobs.run "$@" "${every[@]}"; }
 
 if [[ -z $data ]]; then
   data=$work/sample
-  python -m jobs.once sample_data --out "$data"
+  python -m jobs.run sample_data --out "$data"
 fi
 
 # The data: checked and encoded, looked at, and cut into windows for what must not know the future.

@@ -18,13 +18,15 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, Reference, SecurityScheme
 from litestar.plugins import CLIPlugin
 
-from api import errors, routes
-from api.access import Guard, check_host
-from api.application import Application
+from api.http import problems, routes
+from api.http.asgi import Application
+from api.http.guard import Guard, check_host
 from api.service import Service
 from api.settings import Settings, SettingsError, check_state_folder, from_environment
 
 logger = logging.getLogger("api")
+
+
 KEYS: dict[str, SecurityScheme | Reference] = {
     "key": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
     "bearer": SecurityScheme(type="http", scheme="Bearer"),
@@ -110,7 +112,7 @@ def create_app(
         [Calls],
         lifespan=[serve],
         state=State({"settings": settings, "calls": Calls}),
-        exception_handlers=errors.HANDLERS,
+        exception_handlers=problems.HANDLERS,
         logging_config=None,
         plugins=[CheckSettings()],
         openapi_config=OpenAPIConfig(

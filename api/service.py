@@ -9,22 +9,26 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from api import release
-from api.answers import Freshness, Loaded, Receipt
-from api.catalog import Catalog
-from api.counters import Counters
-from api.events import Events
-from api.forgotten import Forgotten
-from api.journal import Journal, JournalError
-from api.metrics import Metrics
-from api.recommender import Recommender
-from api.recorder import Recorder
-from api.release import ReleaseError
+from api.events.journal import Journal, JournalError
+from api.events.recent import RecentEvents
+from api.events.store import JournaledStore
+from api.events.tombstones import Tombstones
+from api.prometheus import Counters, Metrics
+from api.release import loader
+from api.release.catalog import Catalog
+from api.release.loader import ReleaseError
+from api.release.recommender import Recommender
+from api.schemas import Freshness, Loaded, Receipt
 from api.settings import Settings
-from jobs import contract
+from jobs.contract import storage
+from jobs.contract.names import FORGOTTEN, JOURNAL, LIST_LENGTH, RELEASES
 
 logger = logging.getLogger("api")
-LOOK = 1.0  # seconds between two looks at whom other processes were to forget
+
+
+TOMBSTONE_POLL_SECONDS = 1.0  # seconds between two looks at whom other processes were to forget
+
+
 AT_A_TIME = 8  # lists of a batch that are made before other calls have their turn
 
 
@@ -38,13 +42,13 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         bounds = settings.events_per_user, settings.max_users
-        self.recorder: Recorder | None = None
-        self.forgotten = Forgotten(settings.state_folder / contract.FORGOTTEN)
+        self.recorder: JournaledStore | None = None
+        self.forgotten = Tombstones(settings.state_folder / FORGOTTEN)
         if settings.journal != "off":
             full = settings.journal == "full"
-            journal = Journal(settings.state_folder / contract.JOURNAL, full)
-            self.recorder = Recorder(journal, *bounds, full, self.forgotten.add)
-        self.events = self.recorder.events if self.recorder else Events(*bounds)
+            journal = Journal(settings.state_folder / JOURNAL, full)
+            self.recorder = JournaledStore(journal, *bounds, full, self.forgotten.add)
+        self.events = self.recorder.events if self.recorder else RecentEvents(*bounds)
         self.counters = Counters()
         self.metrics = Metrics(self)
         self.recommender: Recommender | None = None
@@ -113,7 +117,7 @@ class Service:
 
     async def _keep_looking(self) -> None:
         while True:
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(TOMBSTONE_POLL_SECONDS)
             await self._look_for_forgotten()
 
     async def _look_for_forgotten(self) -> None:
@@ -195,7 +199,7 @@ class Service:
         if n_final:
             logger.info("Found %d personal recommendations!", n_final)
         else:
-            logger.info("Found %d TOP-recommendations!", min(contract.LIST_LENGTH, catalog.n_top))
+            logger.info("Found %d TOP-recommendations!", min(LIST_LENGTH, catalog.n_top))
 
     async def load(self, release_id: str | None = None) -> Loaded:
         """Serve a release from now on: the named one, or the one that `current` points to.
@@ -229,7 +233,7 @@ class Service:
         while True:
             await asyncio.sleep(seconds)
             with suppress(ReleaseError, OSError):  # what was refused stands in the log
-                if await asyncio.to_thread(release.current, self.settings.work) != self._followed:
+                if await asyncio.to_thread(loader.current, self.settings.work) != self._followed:
                     await self.load()
 
     def freshness(self) -> Freshness:
@@ -250,11 +254,11 @@ class Service:
             raise ReleaseError(f"it is not known who is to be forgotten: {self._unread}")
         work = self.settings.work
         if release_id is None:
-            release_id = self._followed = release.current(work)
-        elif release_id not in (known := contract.listed(work)):
+            release_id = self._followed = loader.current(work)
+        elif release_id not in (known := storage.listed(work)):
             # only a name that was listed becomes part of a path
             raise UnknownRelease(f"expected one of {known}, found {release_id[:40]!r}")
-        folder = work / contract.RELEASES / release_id
+        folder = work / RELEASES / release_id
         hashes = self.settings.check == "hashes"
         catalog = Catalog(folder, self.settings.blending_overrides(), hashes)
         return Recommender(catalog, self.settings.recent_events)

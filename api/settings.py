@@ -6,13 +6,22 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from api.blending import RECENT_EVENTS, Rule, Source
-from jobs import contract
+from jobs.contract.blending import RECENT_EVENTS, Rule, Source
+from jobs.contract.journal import JOURNAL_KEEPS
+from jobs.contract.names import STATE
 
 PREFIX = "RECO_"
+
+
 JOURNALS = ("off", "normal", "full")  # which commits wait for the disk: none are made, none, all
+
+
 SECRETS = ("admin_key", "read_key", "write_key")  # never shown
+
+
 CHECKS = ("hashes", "sizes")
+
+
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -46,7 +55,7 @@ class Settings:
     @property
     def state_folder(self) -> Path:
         """Where the journal is."""
-        return self.state or self.work / contract.STATE
+        return self.state or self.work / STATE
 
     def blending_overrides(self) -> dict[str, Any]:
         """What takes the place of the release's own blending."""
@@ -94,7 +103,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "work": _folder,
     "journal": _one_of(*JOURNALS),
     "state": _folder,
-    "events_per_user": _whole(1, contract.JOURNAL_KEEPS),
+    "events_per_user": _whole(1, JOURNAL_KEEPS),
     "max_users": _whole(1, 1_000_000_000),
     "check": _one_of(*CHECKS),
     "follow_seconds": _whole(0, 86_400),

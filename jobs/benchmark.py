@@ -4,8 +4,8 @@
 
 A size is a percentage of the synthetic twin of a service's year: 1,373,221 users, 1,000,000 tracks,
 222,629,898 listens. Each is made and run with run_all.sh in OUT/SIZE, and what has run before is
-not run again; then the largest is compared with implicit and with pandas (jobs.usual). Makes
-OUT/benchmark.md and OUT/benchmark.svg.
+not run again; then the largest is compared with implicit and with pandas
+(jobs.benchmark_libraries). Makes OUT/benchmark.md and OUT/benchmark.svg.
 """
 
 import argparse
@@ -20,10 +20,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from jobs import memory, once
-from jobs.costs import costs
+from jobs.runtime import memory, up_to_date
+from jobs.runtime.costs import costs
 
 USERS, TRACKS, LISTENS = 1_373_221, 1_000_000, 222_629_898
+
+
 SHOWN = ("prepare", "train_als", "personal_als", "similar", "next_played", "rank", "all")
 
 
@@ -38,8 +40,8 @@ def run_size(folder: Path, size: float, options: list[str]) -> pd.DataFrame:
     data, work = folder / "data", folder / "work"
     users, tracks, listens = scaled(size)
     sizes = ["--users", str(users), "--tracks", str(tracks), "--listens", str(listens)]
-    python("jobs.once", "sample_data", "--out", str(data), *sizes)
-    line = ["bash", str(once.ROOT / "run_all.sh"), "--data", str(data), "--work", str(work)]
+    python("jobs.run", "sample_data", "--out", str(data), *sizes)
+    line = ["bash", str(up_to_date.ROOT / "run_all.sh"), "--data", str(data), "--work", str(work)]
     if subprocess.run([*line, *options], check=False).returncode:
         print(f"benchmark: at {size:g} % the line stopped before its end", file=sys.stderr)
     found = costs(work)
@@ -61,7 +63,7 @@ def python(module: str, *arguments: str) -> str:
     """What a module prints, run in a process of its own."""
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True, cwd=once.ROOT
+        command, check=True, stdout=subprocess.PIPE, text=True, cwd=up_to_date.ROOT
     ).stdout
 
 
@@ -114,8 +116,12 @@ def plot(found: dict[float, pd.DataFrame], path: Path) -> None:
 
 def compare(folder: Path, found: pd.DataFrame) -> dict[str, Any]:
     """Beside the usual way: implicit's lists, and pandas where jobs.prepare and top_popular are."""
-    recommend = json.loads(python("jobs.usual", "recommend", "--work", str(folder / "work")))
-    pandas = json.loads(python("jobs.usual", "notebook", "--data", str(folder / "data")))
+    recommend = json.loads(
+        python("jobs.benchmark_libraries", "recommend", "--work", str(folder / "work"))
+    )
+    pandas = json.loads(
+        python("jobs.benchmark_libraries", "notebook", "--data", str(folder / "data"))
+    )
     return {f"recommend: {name}": value for name, value in recommend.items()} | {
         "pandas: seconds": pandas["seconds"],
         "pandas: peak MB": pandas["peak_mb"],

@@ -15,22 +15,28 @@ from typing import Any
 
 import numpy as np
 
-from jobs import ablation, command, contract, evaluation_page, holdout, metrics, peers
-from jobs.candidates import GENERATORS
-from jobs.contract import JobError
-from jobs.judge import Judge, K, Lists
-from jobs.ranked import read_lists
-from jobs.segments import segments
-from jobs.significance import intervals, ratio
-from jobs.singles import candidate_recall, continued, own_lists
-from jobs.verdict import BEST, FINAL, PERSONAL
+from jobs.contract import storage, tables
+from jobs.contract.names import METRICS
+from jobs.contract.storage import JobError
+from jobs.data import holdout
+from jobs.evaluation import ablation, baselines
+from jobs.evaluation.evaluator import Evaluator, K, Lists
+from jobs.evaluation.generator_lists import candidate_recall, continued, own_lists
+from jobs.evaluation.segments import segments
+from jobs.metrics import accuracy
+from jobs.metrics.bootstrap import intervals, ratio
+from jobs.models.ranked_lists import read_lists
+from jobs.ranking.candidates import GENERATORS
+from jobs.reporting import evaluation_page
+from jobs.reporting.evaluation_text import BEST, FINAL, PERSONAL
+from jobs.runtime import cli
 
 TOP = "top popular"
 
 
-def facts_of(judge: Judge, window: Path) -> dict[str, Any]:
+def facts_of(judge: Evaluator, window: Path) -> dict[str, Any]:
     """What the lists are judged on."""
-    split = contract.read_json(window / "split.json", made_by="jobs.windows")
+    split = storage.read_json(window / "split.json", made_by="jobs.windows")
     users, warm = len(judge.warm), int(np.count_nonzero(judge.warm))
     return split | {
         "users": users,
@@ -57,12 +63,12 @@ def compare(ndcg: dict[str, np.ndarray], single: str) -> dict[str, Any]:
     return {name: {"list": own} | ratio(ndcg[FINAL], ndcg[own]) for name, own in others.items()}
 
 
-def by_segment(judge: Judge, lists: Lists, single: str) -> dict[str, Any]:
+def by_segment(judge: Evaluator, lists: Lists, single: str) -> dict[str, Any]:
     """NDCG@10 of each list by part of users and tracks; the final list over the best single."""
     result = {}
     for part in segments(judge.past.data, judge.later, judge.past.chosen.heard):
         ndcg = {
-            name: metrics.per_user(found[part.users], part.labels, K)["ndcg"]
+            name: accuracy.per_user(found[part.users], part.labels, K)["ndcg"]
             for name, found in lists.items()
         }
         result[part.name] = {
@@ -75,19 +81,19 @@ def by_segment(judge: Judge, lists: Lists, single: str) -> dict[str, Any]:
     return result
 
 
-def read_peers(judge: Judge, windows: Path) -> tuple[Lists, dict[str, Any]]:
+def read_peers(judge: Evaluator, windows: Path) -> tuple[Lists, dict[str, Any]]:
     """The lists of each peer, and the setting that it chose."""
     past, heard = judge.past.data, judge.past.chosen.heard
     lists, told = {}, {}
-    for peer in peers.peers(past):
-        setting, about = peers.best_setting(peer, windows / "choose", heard)
-        found = peers.lists_of(peer, setting, past, judge.later.row[judge.warm], heard)
+    for peer in baselines.baselines(past):
+        setting, about = baselines.best_setting(peer, windows / "choose", heard)
+        found = baselines.lists_of(peer, setting, past, judge.later.row[judge.warm], heard)
         lists[peer.name] = continued(judge.of_warm(found), judge.top)
         told[peer.name] = {"setting": setting} | about
     return lists, told
 
 
-def read_ablation(judge: Judge, windows: Path, generators: list[str]) -> dict[str, Any]:
+def read_ablation(judge: Evaluator, windows: Path, generators: list[str]) -> dict[str, Any]:
     """NDCG@10 of users with a past without each generator, and over that with all; ALS by epoch."""
     warm = judge.later.warm()
     if not len(warm.row):
@@ -101,13 +107,13 @@ def read_ablation(judge: Judge, windows: Path, generators: list[str]) -> dict[st
 
 
 def measure(
-    judge: Judge, ranking: dict[str, Any], windows: Path, with_peers: bool
+    judge: Evaluator, ranking: dict[str, Any], windows: Path, with_peers: bool
 ) -> dict[str, Any]:
     """What metrics.json holds, but for the ablation."""
     past, row, report = judge.past, judge.later.row[judge.warm], windows / "report"
     ids = past.data.user_ids, past.data.track_ids
     found = own_lists(past, row, judge.top[judge.warm])
-    found_by_all = {FINAL: read_lists(contract.RECOMMENDATIONS, report, *ids)[row], **found}
+    found_by_all = {FINAL: read_lists(tables.RECOMMENDATIONS, report, *ids)[row], **found}
     served = {name: continued(judge.of_warm(own), judge.top) for name, own in found_by_all.items()}
     others, told = read_peers(judge, windows) if with_peers else ({}, {})
     lists = {TOP: judge.top, PERSONAL: judge.of_warm(found["als"]), FINAL: served[FINAL]}
@@ -127,7 +133,7 @@ def measure(
 
 def main() -> str:
     """Make metrics.json and report/evaluation.html."""
-    parser = command.parser(__doc__)
+    parser = cli.parser(__doc__)
     most = holdout.MOST_USERS
     parser.add_argument("--users", type=int, default=most, help="most users to score")
     parser.add_argument("--peers", action="store_true", help="compare with other models")
@@ -136,14 +142,14 @@ def main() -> str:
     if not 1 <= args.users <= most:
         raise JobError(f"--users is {args.users}: expected 1 to {most:,}")
     windows = args.work / "windows"
-    ranking = contract.read_json(args.work / "ranking.json", made_by="jobs.rank")
-    judge = Judge.read(windows / "report", args.users)
+    ranking = storage.read_json(args.work / "ranking.json", made_by="jobs.rank")
+    judge = Evaluator.read(windows / "report", args.users)
     content = measure(judge, ranking, windows, args.peers)
     if args.ablation:
         bring = content["candidates"]["generators"]
         some = [name for name in GENERATORS if bring[name]["users"]]
         content["ablation"] = read_ablation(judge, windows, some)
-    contract.write_json(args.work / contract.METRICS, content)
+    storage.write_json(args.work / METRICS, content)
     path = args.work / "report" / "evaluation.html"
     evaluation_page.page(content, ranking).write(path)
     ndcg = (f"{name} {kinds['all']['@10']['ndcg']:.4f}" for name, kinds in content["lists"].items())
@@ -152,4 +158,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

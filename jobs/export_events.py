@@ -20,9 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from jobs import command, contract, forgotten
-from jobs.contract import EVENTS, JobError
-from jobs.forgotten import Forgotten
+from jobs.contract import tables
+from jobs.contract.journal import JOURNAL_KEEPS, JOURNAL_VERSION
+from jobs.contract.names import FORGOTTEN, JOURNAL, STATE
+from jobs.contract.storage import JobError
+from jobs.contract.tables import EVENTS
+from jobs.data import tombstones
+from jobs.data.tombstones import Tombstones
+from jobs.runtime import cli
 
 BLOCK = 1 << 18  # events read at a time
 
@@ -30,23 +35,23 @@ BLOCK = 1 << 18  # events read at a time
 def main() -> str:
     """Write WORK/events.parquet; the summary counts what is new in it."""
     options = arguments()
-    path = options.state or options.work / contract.STATE
+    path = options.state or options.work / STATE
     try:
-        with closing(open_journal(path / contract.JOURNAL)) as journal:
-            leaving = forgotten.read(path / contract.FORGOTTEN)
+        with closing(open_journal(path / JOURNAL)) as journal:
+            leaving = tombstones.read(path / FORGOTTEN)
             added, last = export(journal, options.work, leaving)
             dropped = drop(journal, last)
     except sqlite3.Error as error:
-        raise JobError(f"{path / contract.JOURNAL} can't be used ({error}): free it") from None
+        raise JobError(f"{path / JOURNAL} can't be used ({error}): free it") from None
     return (
-        f"{added:,} new events, {contract.n_rows(EVENTS, options.work):,} in "
+        f"{added:,} new events, {tables.n_rows(EVENTS, options.work):,} in "
         f"{options.work / EVENTS.file}; {dropped:,} old ones dropped from the journal"
     )
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = command.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument(
         "--state", type=Path, help="folder of the journal, the service's RECO_STATE (WORK/state)"
     )
@@ -63,22 +68,22 @@ def open_journal(path: Path) -> sqlite3.Connection:
     journal = sqlite3.connect(path, timeout=60, isolation_level=None)
     journal.execute("PRAGMA secure_delete = ON")
     (version,) = journal.execute("PRAGMA user_version").fetchone()
-    if version != contract.JOURNAL_VERSION:
+    if version != JOURNAL_VERSION:
         journal.close()
         raise JobError(
-            f"{path} is a journal of version {version}, expected {contract.JOURNAL_VERSION}: "
+            f"{path} is a journal of version {version}, expected {JOURNAL_VERSION}: "
             f"export it with the code that wrote it"
         )
     return journal
 
 
-def export(journal: sqlite3.Connection, work: Path, leaving: Forgotten) -> tuple[int, int]:
+def export(journal: sqlite3.Connection, work: Path, leaving: Tombstones) -> tuple[int, int]:
     """Add new events to the file: how many, and the time of the last one that was looked at."""
     last, added = -1, 0
-    with contract.writer(EVENTS, work) as append:
+    with tables.writer(EVENTS, work) as append:
         if (work / EVENTS.file).exists():
             newest = EVENTS.schema.empty_table()
-            for batch in contract.batches(EVENTS, work, EVENTS.schema.names):
+            for batch in tables.batches(EVENTS, work, EVENTS.schema.names):
                 append(kept := staying(pa.Table.from_batches([batch]), leaving))
                 last = max(last, pc.max(batch["started_at"].cast(pa.int64())).as_py() or -1)
                 newest = kept.sort_by("started_at")[-1:] if len(kept) else newest
@@ -106,7 +111,7 @@ def check_source(journal: sqlite3.Connection, newest: pa.Table, path: Path) -> N
             )
 
 
-def staying(events: pa.Table, leaving: Forgotten) -> pa.Table:
+def staying(events: pa.Table, leaving: Tombstones) -> pa.Table:
     """The events (n,) but those that are to be forgotten."""
     times = events["started_at"].cast(pa.int64()).to_numpy()
     return events.filter(pa.array(~leaving.covers(events["user_id"].to_numpy(), times)))
@@ -118,7 +123,7 @@ def since(journal: sqlite3.Connection, last: int) -> Iterator[pa.Table]:
     with tqdm(desc="export", unit=" events", unit_scale=True, disable=None) as bar:
         while rows := journal.execute(query, (last, BLOCK)).fetchall():
             user, track, at = zip(*rows, strict=True)
-            seq = pa.nulls(len(rows), contract.INT)
+            seq = pa.nulls(len(rows), tables.INT)
             yield pa.table([user, track, at, seq], names=EVENTS.schema.names)
             last = rows[-1][2]
             bar.update(len(rows))
@@ -134,12 +139,12 @@ def drop(journal: sqlite3.Connection, exported: int) -> int:
     DELETE FROM events WHERE user_id = ? AND at <= ? AND at < (
         SELECT at FROM events WHERE user_id = ? ORDER BY at DESC LIMIT 1 OFFSET ?)
     """
-    users = [user for (user,) in journal.execute(many, (contract.JOURNAL_KEEPS,))]
+    users = [user for (user,) in journal.execute(many, (JOURNAL_KEEPS,))]
     return sum(
-        journal.execute(old, (user, exported, user, contract.JOURNAL_KEEPS - 1)).rowcount
+        journal.execute(old, (user, exported, user, JOURNAL_KEEPS - 1)).rowcount
         for user in tqdm(users, desc="drop", unit=" users", disable=None)
     )
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

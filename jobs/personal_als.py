@@ -10,19 +10,24 @@ zero gets no tracks: any list would be the same for everyone.
 import numpy as np
 import pyarrow as pa
 
-from jobs import als_model, command, contract, listens, settings
-from jobs.ranked import in_blocks, rows_of
-from jobs.retrieval import NormOrder, top_k
+from jobs.contract import tables
+from jobs.contract.names import LIST_LENGTH
+from jobs.contract.top_k import NormOrder, top_k
+from jobs.data import listens
+from jobs.models import als_model, hyperparameters
+from jobs.models.ranked_lists import rows_of
+from jobs.runtime import cli
+from jobs.runtime.parallel import in_blocks
 
 USERS_A_BLOCK = 1024
 
 
 def main() -> str:
     """Make personal_als.parquet."""
-    args = command.parser(__doc__).parse_args()
+    args = cli.parser(__doc__).parse_args()
     work, data = args.work, listens.load(args.work, timed=False)
     users, items = als_model.load(work, data.shape)
-    chosen = settings.load(work)
+    chosen = hyperparameters.load(work)
     order, gram = NormOrder.of(items), items.T @ items
 
     def lists(first: int, last: int) -> pa.Table:
@@ -30,13 +35,13 @@ def main() -> str:
         if chosen.folds_in:
             tastes = als_model.recent_tastes(block, items, gram, chosen)
         heard = block.pairs() if chosen.heard == "exclude" else None
-        found, scores = top_k(tastes, order, contract.LIST_LENGTH, heard)
+        found, scores = top_k(tastes, order, LIST_LENGTH, heard)
         scores[~tastes.any(axis=1)] = -np.inf
         ids = data.user_ids[first:last]
-        return rows_of(contract.PERSONAL_ALS, ids, data.track_ids, found, scores)
+        return rows_of(tables.PERSONAL_ALS, ids, data.track_ids, found, scores)
 
     written = 0
-    with contract.writer(contract.PERSONAL_ALS, work) as append:
+    with tables.writer(tables.PERSONAL_ALS, work) as append:
         for table in in_blocks(lists, len(users), USERS_A_BLOCK, "personal_als"):
             append(table)
             written += len(table)
@@ -44,4 +49,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

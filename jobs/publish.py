@@ -15,28 +15,31 @@ the links, and the service follows at /load_recommendations.
 from pathlib import Path
 from typing import Any
 
-from jobs import command, contract, releases
-from jobs.contract import JobError
+from jobs.contract import storage
+from jobs.contract.names import CURRENT, MANIFEST, PREVIOUS, RELEASES
+from jobs.contract.storage import JobError
+from jobs.releases import store
+from jobs.runtime import cli
 
 KEEP = 5  # releases
 
 
 def check_link(work: Path) -> None:
     """JobError if current or previous is something else than this job's link."""
-    for link in (work / contract.CURRENT, work / contract.PREVIOUS):
+    for link in (work / CURRENT, work / PREVIOUS):
         if link.exists() and not link.is_symlink():
             raise JobError(f"{link} is no link, though this job makes one: move it elsewhere")
 
 
 def listing(work: Path) -> str:
     """A line a release, the newest first: which it is, from when, of which data, how good."""
-    links = {releases.pointed(work, name): name for name in (contract.PREVIOUS, contract.CURRENT)}
+    links = {store.pointed(work, name): name for name in (PREVIOUS, CURRENT)}
     columns = "{:24} {:9} {:26} {:20} {:>8} {:>9}".format
     lines = [columns("release", "is", "made", "data until", "NDCG@10", "MB")]
-    for release in reversed(contract.listed(work)):
-        path = work / contract.RELEASES / release / contract.MANIFEST
+    for release in reversed(storage.listed(work)):
+        path = work / RELEASES / release / MANIFEST
         try:
-            told = _told(contract.read_json(path, made_by="jobs.publish"))
+            told = _told(storage.read_json(path, made_by="jobs.publish"))
         except JobError:
             told = ["no manifest", "", "", ""]
         lines.append(columns(release, links.get(release, ""), *told))
@@ -55,7 +58,7 @@ def _told(manifest: dict[str, Any]) -> list[str]:
 
 def main() -> str:
     """Make a release and let current point to it, or move current, or show what there is."""
-    parser = command.parser(__doc__)
+    parser = cli.parser(__doc__)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="show the releases")
     what.add_argument("--activate", metavar="ID", help="let current point to this release")
@@ -68,35 +71,35 @@ def main() -> str:
         raise JobError(f"--keep is {args.keep}: expected at least 1")
     if args.list:
         print(listing(work))
-        return f"{len(contract.listed(work))} releases in {work}"
+        return f"{len(storage.listed(work))} releases in {work}"
     check_link(work)
     if args.activate is not None or args.rollback:
-        wanted = releases.before_current(work) if args.rollback else args.activate
-        known = releases.chosen(work, wanted)
-        releases.activate(work, known)
+        wanted = store.before_current(work) if args.rollback else args.activate
+        known = store.chosen(work, wanted)
+        store.activate(work, known)
         return f"release {known} is current; a service takes it at /load_recommendations"
     return publish(work, args.keep, args.force)
 
 
 def publish(work: Path, keep: int, force: bool) -> str:
     """Make a release, activate it unless it fell too far, and remove old ones; the summary."""
-    from jobs import new_release  # loads for a second, and to move a link needs none of it
+    from jobs.releases import build  # loads for a second, and to move a link needs none of it
 
-    new_release.check(work)
-    release, fell, beside = new_release.make(work)
+    build.check(work)
+    release, fell, beside = build.make(work)
     if force or not fell:
-        releases.activate(work, release)
+        store.activate(work, release)
     else:
-        release = releases.known_as(work, release)
-    gone = releases.prune(work, keep, release)
+        release = store.known_as(work, release)
+    gone = store.prune(work, keep, release)
     if fell and not force:
         raise JobError(
             f"release {release} is kept but not activated: {'; '.join(fell)}. See "
-            f"{work / new_release.PAGE}; "
+            f"{work / build.PAGE}; "
             f"python -m jobs.publish --work {work} --activate {release} activates it, and so does "
             "--force at once"
         )
-    folder = work / contract.RELEASES / release
+    folder = work / RELEASES / release
     size = sum(path.stat().st_size for path in folder.rglob("*"))
     return (
         f"release {release} of {size / 1e6:,.1f} MB is current{beside}; "
@@ -105,4 +108,4 @@ def publish(work: Path, keep: int, force: bool) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -13,16 +13,25 @@ import msgspec
 import numpy as np
 from tqdm import tqdm
 
-from api.blending import Blending
-from jobs import command, contract, new_release, releases, serving
-from jobs.als_model import fold_in_model
-from jobs.contract import LIST_LENGTH, JobError
-from jobs.retrieval import Model
-from jobs.settings import Settings
+from jobs.contract import serving, storage, tables
+from jobs.contract.blending import Blending
+from jobs.contract.fold_in import FoldInModel
+from jobs.contract.names import CURRENT, LIST_LENGTH, MANIFEST, RELEASES
+from jobs.contract.storage import JobError
+from jobs.models.als_model import fold_in_model
+from jobs.models.hyperparameters import Hyperparameters
+from jobs.releases import build, serving_arrays, store
+from jobs.runtime import cli
 
 SEED = 20
+
+
 ROWS_A_BLOCK = 50_000
+
+
 MEDIAN_HISTORY, SPREAD = 54, 1.46  # of the listens of a user, and of their logarithm
+
+
 LONGEST_HISTORY = 16_637
 
 
@@ -30,14 +39,14 @@ def write_lists(rng: np.random.Generator, folder: Path, name: str, rows: int, n:
     """A list of random tracks (of n) for each row, none twice, with falling scores."""
     length = min(LIST_LENGTH, n)
     scores = np.geomspace(1, 0.05, length, dtype=np.float32)
-    with serving.array(folder, f"{name}_items") as append:
+    with serving_arrays.array(folder, f"{name}_items") as append:
         for start in tqdm(range(0, rows, ROWS_A_BLOCK), name, leave=False, disable=None):
             size = (min(ROWS_A_BLOCK, rows - start), 1)
             first, step = rng.integers(0, n, size), rng.integers(1, max(n // length, 2), size)
             append(((first + step * np.arange(length)) % n).ravel())
-    serving.write(folder, f"{name}_offsets", np.arange(rows + 1) * length)
-    if f"{name}_scores" in contract.SERVING_ARRAYS:
-        with serving.array(folder, f"{name}_scores") as append:
+    serving_arrays.write(folder, f"{name}_offsets", np.arange(rows + 1) * length)
+    if f"{name}_scores" in serving.SERVING_ARRAYS:
+        with serving_arrays.array(folder, f"{name}_scores") as append:
             for start in range(0, rows, ROWS_A_BLOCK):
                 append(np.tile(scores, min(ROWS_A_BLOCK, rows - start)))
 
@@ -46,48 +55,48 @@ def write_history(rng: np.random.Generator, folder: Path, users: int, n: int) ->
     """Random listens of each user, as many as people have."""
     lengths = rng.lognormal(np.log(MEDIAN_HISTORY), SPREAD, users).astype(np.int64)
     lengths = lengths.clip(1, LONGEST_HISTORY)
-    with serving.array(folder, "history_items") as append:
+    with serving_arrays.array(folder, "history_items") as append:
         for start in tqdm(range(0, users, ROWS_A_BLOCK), "history", leave=False, disable=None):
             append(rng.integers(0, n, lengths[start : start + ROWS_A_BLOCK].sum()))
-    serving.write(folder, "history_offsets", serving.offsets(lengths))
+    serving_arrays.write(folder, "history_offsets", serving_arrays.offsets(lengths))
 
 
-def random_model(rng: np.random.Generator, n: int) -> Model:
+def random_model(rng: np.random.Generator, n: int) -> FoldInModel:
     """Vectors of random directions; their lengths differ as those of popular and rare tracks do."""
-    vectors = rng.standard_normal((n, Settings.als_factors), np.float32)
+    vectors = rng.standard_normal((n, Hyperparameters.als_factors), np.float32)
     vectors *= rng.lognormal(-4, 1, (n, 1)).astype(np.float32)
-    return fold_in_model(vectors, Settings())
+    return fold_in_model(vectors, Hyperparameters())
 
 
 def write_release(folder: Path, users: int, tracks: int, first: int) -> None:
     """Everything but the manifest; track ids are hundreds above the first, user ids 0, 1, ..."""
     rng = np.random.default_rng(SEED)
     track_ids = first + np.arange(tracks) * 100
-    serving.write(folder, "track_ids", track_ids)
-    serving.write(folder, "track_texts", serving.texts(track_ids))
-    serving.write(folder, "user_ids", np.arange(users))
-    serving.write(folder, "top_items", rng.permutation(tracks))
+    serving_arrays.write(folder, "track_ids", track_ids)
+    serving_arrays.write(folder, "track_texts", serving_arrays.texts(track_ids))
+    serving_arrays.write(folder, "user_ids", np.arange(users))
+    serving_arrays.write(folder, "top_items", rng.permutation(tracks))
     write_history(rng, folder, users, tracks)
-    serving.write(folder, "names_offsets", np.zeros(tracks + 1))
-    serving.write(folder, "names_items", np.empty(0))
-    serving.write_model(folder, random_model(rng, tracks), tracks)
+    serving_arrays.write(folder, "names_offsets", np.zeros(tracks + 1))
+    serving_arrays.write(folder, "names_items", np.empty(0))
+    serving_arrays.write_model(folder, random_model(rng, tracks), tracks)
     write_lists(rng, folder, "recommendations", users, tracks)
     write_lists(rng, folder, "similar", tracks, tracks)
     write_lists(rng, folder, "next_played", tracks, tracks)
-    for table in contract.RELEASED:
-        contract.write(table, folder, table.schema.empty_table())
+    for table in tables.RELEASED:
+        tables.write(table, folder, table.schema.empty_table())
 
 
 def manifest(folder: Path, name: str) -> dict[str, object]:
     """What the service asks of it."""
     blending = Blending("weighted", "both", events=5, neighbours=50, offline_half_life=4)
-    chosen = vars(Settings()) | {"blending": msgspec.to_builtins(blending)}
-    return new_release.description(folder, name) | {"settings": chosen}
+    chosen = vars(Hyperparameters()) | {"blending": msgspec.to_builtins(blending)}
+    return build.description(folder, name) | {"settings": chosen}
 
 
 def main() -> str:
     """Make the release."""
-    parser = command.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--users", type=int, default=1_373_221)
     parser.add_argument("--tracks", type=int, default=1_000_000)
     parser.add_argument("--name", default="sample", help="the release's id (sample)")
@@ -96,12 +105,12 @@ def main() -> str:
     for name in ("users", "tracks"):
         if getattr(args, name) < 1:
             raise JobError(f"--{name} is {getattr(args, name)}: expected at least 1")
-    with releases.new_folder(args.work / contract.RELEASES, args.name) as folder:
+    with store.new_folder(args.work / RELEASES, args.name) as folder:
         write_release(folder, args.users, args.tracks, args.first)
-        contract.write_json(folder / contract.MANIFEST, manifest(folder, args.name))
-    releases.activate(args.work, args.name)
-    return f"{args.users:,} users and {args.tracks:,} tracks in {args.work / contract.CURRENT}"
+        storage.write_json(folder / MANIFEST, manifest(folder, args.name))
+    store.activate(args.work, args.name)
+    return f"{args.users:,} users and {args.tracks:,} tracks in {args.work / CURRENT}"
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

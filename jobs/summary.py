@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from jobs import command, contract
-from jobs.costs import costs
+from jobs.contract import storage
+from jobs.contract.names import CURRENT, MANIFEST, METRICS
+from jobs.runtime import cli
+from jobs.runtime.costs import costs
 
 
 def metrics_table(work: Path) -> pd.DataFrame:
     """A row a list: its metrics at 10 over all users of the report window."""
-    lists = contract.read_json(work / contract.METRICS, made_by="jobs.evaluate")["lists"]
+    lists = storage.read_json(work / METRICS, made_by="jobs.evaluate")["lists"]
     rows = {name: kinds["all"]["@10"] for name, kinds in lists.items()}
     return pd.DataFrame(rows).T.round(4)
 
@@ -22,7 +24,7 @@ def metrics_table(work: Path) -> pd.DataFrame:
 def files_table(work: Path) -> pd.DataFrame:
     """A row a file of the current release: rows and MB."""
     made_by = "jobs.publish"
-    manifest = contract.read_json(work / contract.CURRENT / contract.MANIFEST, made_by)
+    manifest = storage.read_json(work / CURRENT / MANIFEST, made_by)
     rows = {
         name: {"rows": "" if file["rows"] is None else f"{file['rows']:,}",
                "MB": f"{file['bytes'] / 1e6:,.1f}"}
@@ -41,7 +43,7 @@ def cost_table(work: Path) -> pd.DataFrame:
 
 def main() -> str:
     """Print the tables."""
-    work = command.parser(__doc__).parse_args().work
+    work = cli.parser(__doc__).parse_args().work
     for table in (metrics_table(work), files_table(work), cost_table(work)):
         print(f"\n{table.to_string()}")
     print("\nReports: " + ", ".join(map(str, sorted((work / "report").glob("*.html")))))
@@ -49,8 +51,8 @@ def main() -> str:
         "" if work.resolve() == Path("data").resolve() else f"RECO_WORK={shlex.quote(str(work))} "
     )
     print(f"Start the service: {setting}bash run_all.sh litestar run\n")
-    return f"release {(work / contract.CURRENT).resolve().name}"
+    return f"release {(work / CURRENT).resolve().name}"
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

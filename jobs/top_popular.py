@@ -6,50 +6,20 @@ Makes top_popular.parquet: every track with a listen. With a half-life a listen 
 every so many days before the last one; without, the score is the number of listeners.
 """
 
-import numpy as np
-import pyarrow as pa
-
-from jobs import command, contract, listens, settings
-from jobs.listens import SECONDS_A_DAY, Listens
-
-
-def decayed_plays(data: Listens, half_life_days: float) -> np.ndarray:
-    """(items,) float64: a track's plays, each halved for every half-life before the last listen."""
-    result = np.zeros(data.shape[1])
-    end = data.at.max()
-    for block in data.blocks():
-        days = (end - block.at) / SECONDS_A_DAY
-        result += np.bincount(block.item, np.exp2(-days / half_life_days), len(result))
-    return result
-
-
-def popularity(data: Listens, half_life_days: float | None) -> pa.Table:
-    """The rows of top_popular.parquet; equal scores in the order of listeners, then of id."""
-    plays = data.plays()
-    listeners = np.zeros_like(plays)
-    for block in data.blocks():
-        listeners += block.pairs().getnnz(axis=0)
-    score = listeners if half_life_days is None else decayed_plays(data, half_life_days)
-    items = np.lexsort((-listeners, -score))
-    items = items[plays[items] > 0]
-    return pa.table(
-        {
-            "track_id": data.track_ids[items],
-            "rank": np.arange(1, len(items) + 1, dtype=np.int32),
-            "score": score[items].astype(np.float32),
-            "listeners": listeners[items],
-            "plays": plays[items],
-        }
-    )
+from jobs.contract import tables
+from jobs.data import listens
+from jobs.models import hyperparameters
+from jobs.models.popularity import popularity
+from jobs.runtime import cli
 
 
 def main() -> str:
     """Make top_popular.parquet."""
-    work = command.parser(__doc__).parse_args().work
-    table = popularity(listens.load(work), settings.load(work).popular_half_life)
-    contract.write(contract.TOP_POPULAR, work, table)
+    work = cli.parser(__doc__).parse_args().work
+    table = popularity(listens.load(work), hyperparameters.load(work).popular_half_life)
+    tables.write(tables.TOP_POPULAR, work, table)
     return f"{len(table):,} tracks; the first has {table['listeners'][0].as_py():,} listeners"
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

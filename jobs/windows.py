@@ -14,8 +14,6 @@ of a track, or it would ask for tracks that nobody could know.
 """
 
 import os
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,125 +21,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs import command, contract, listens
-from jobs.contract import JobError
-from jobs.listens import SECONDS_A_DAY, Listens
+from jobs.contract import storage, tables
+from jobs.contract.names import SPLIT, WINDOWS
+from jobs.contract.storage import JobError
+from jobs.data import listens
+from jobs.data.listens import Listens
+from jobs.data.splitting import SHARE, Window, by_time, by_user, choose_share, choose_split, sample
+from jobs.runtime import cli
 
-SPLIT = "split.json"
-FEWEST_LISTENS = 3  # of a user from whom "user" holds something out
-SHORT_LIFE = 0.02  # of the data's span: users who come once
-FEWEST_KNOWN = 0.5  # of the holdout's users should have a past
 MOST_DAYS = 36_500  # of a gap
-BRIEF_TRACKS = 0.2  # of the data's span: tracks that come and go
-MOST_LISTENS = 20_000_000
-SEED = 20
-SHARE, SMALLEST_SHARE = 0.1, 0.01  # of the listens, held out by a window
-
-
-@dataclass(frozen=True)
-class Window:
-    """Which listens are a window's past, and which its holdout: (listens,) bool each."""
-
-    past: np.ndarray
-    holdout: np.ndarray
-    cut: str
-
-
-def by_time(data: Listens, share: float, gap_days: float) -> list[Window]:
-    """Windows from the latest to the earliest, cut at moments; a moment is never split."""
-    result = []
-    end = np.inf
-    for i in range(1, 4):
-        at = np.quantile(data.at, 1 - i * share, method="higher")
-        past, before_end = data.at < at, data.at < end
-        holdout = before_end & (data.at >= at + gap_days * SECONDS_A_DAY)
-        result.append(Window(past, holdout, datetime.fromtimestamp(int(at), UTC).isoformat()))
-        end = at
-    return result
-
-
-def by_user(data: Listens, share: float) -> list[Window]:
-    """Windows from the latest to the earliest, cut after a share of each user's own listens."""
-    result = []
-    place = np.arange(len(data.user)) - data.starts[data.user]
-    length = np.diff(data.starts)
-    for _ in range(3):
-        held = np.maximum(1, np.round(share * length)).astype(np.int64)
-        left = np.where(length >= FEWEST_LISTENS, length - held, length)
-        past, before_end = place < left[data.user], place < length[data.user]
-        result.append(Window(past, before_end & ~past, f"each user's last {share:.0%}"))
-        length = left
-    return result
-
-
-def share_with_a_past(data: Listens, window: Window) -> float:
-    """The share of the holdout's users who have listens in the window's past."""
-    held, past = (np.unique(data.user[rows]) for rows in (window.holdout, window.past))
-    return float(np.isin(held, past).mean()) if len(held) else 0.0
-
-
-def median_life(key: np.ndarray, at: np.ndarray) -> float:
-    """From first to last listen of the user or track (key) that the median listen belongs to.
-
-    As a share of the time that the data spans.
-    """
-    first, last = np.full(key.max() + 1, at.max()), np.full(key.max() + 1, at.min())
-    np.minimum.at(first, key, at)
-    np.maximum.at(last, key, at)
-    return float(np.median((last - first)[key]) / max(at.max() - at.min(), 1))
-
-
-def choose_split(data: Listens, asked: str, share: float, gap_days: float) -> tuple[str, str]:
-    """The split to use, and why: what was asked for, or what the data is fit for."""
-    if asked != "auto":
-        return asked, "as asked"
-    windows = by_time(data, share, gap_days)
-    if not all_filled(windows):
-        return "user", "the listens have too few distinct times to cut between them"
-    users, tracks = median_life(data.user, data.at), median_life(data.item, data.at)
-    known = share_with_a_past(data, windows[0])
-    seen = (
-        f"of the time spanned users live {users:.1%} and tracks {tracks:.1%}; "
-        f"{known:.0%} of the users after {windows[0].cut} have a past"
-    )
-    stays_away = users < SHORT_LIFE or known < FEWEST_KNOWN
-    return ("user" if stays_away and tracks > BRIEF_TRACKS else "time"), seen
-
-
-def choose_share(data: Listens, split: str, gap_days: float) -> float:
-    """The share of the listens that a window holds out: less where tracks come and go.
-
-    But enough for all windows to have a past and a holdout.
-    """
-    life = median_life(data.item, data.at)
-    if split == "user" or life > BRIEF_TRACKS:
-        return SHARE
-    share = float(np.clip(life / 2, SMALLEST_SHARE, SHARE))
-    while share < SHARE and not all_filled(by_time(data, share, gap_days)):
-        share = min(2 * share, SHARE)
-    return share
-
-
-def all_filled(windows: list[Window]) -> bool:
-    """Whether each window has a past and a holdout."""
-    return all(window.past.any() and window.holdout.any() for window in windows)
-
-
-def sample(data: Listens) -> np.ndarray:
-    """(users,) bool: those that the windows are made of."""
-    n = data.shape[0]
-    kept = int(n * min(1, MOST_LISTENS / max(len(data.item), 1)))
-    result = np.zeros(n, bool)
-    result[np.random.default_rng(SEED).permutation(n)[: max(kept, 1)]] = True
-    return result
-
-
-def users_share(folder: Path) -> float:
-    """The share of all users that a window has, or 1 for a folder that is no window."""
-    path = folder / SPLIT
-    if not path.exists():
-        return 1.0
-    return float(contract.read_json(path, made_by="jobs.windows")["users"])
 
 
 def write_window(
@@ -159,11 +47,11 @@ def write_window(
     folder = work / "windows" / name
     folder.mkdir(parents=True, exist_ok=True)
     with (
-        contract.writer(contract.LISTENS, folder) as keep,
-        contract.writer(contract.HOLDOUT, folder) as hold,
+        tables.writer(tables.LISTENS, folder) as keep,
+        tables.writer(tables.HOLDOUT, folder) as hold,
     ):
         seen = start = 0
-        for batch in contract.batches(contract.LISTENS, work, contract.LISTENS.schema.names):
+        for batch in tables.batches(tables.LISTENS, work, tables.LISTENS.schema.names):
             among = sampled[seen : seen + len(batch)]
             table = pa.Table.from_batches([batch]).filter(pa.array(among))
             rows = slice(start, start + len(table))
@@ -171,8 +59,8 @@ def write_window(
             hold(table.filter(pa.array(window.holdout[rows])))
             seen, start = seen + len(batch), rows.stop
     _write_users(folder, data, window.past)
-    _link(work / contract.ITEMS.file, folder / contract.ITEMS.file)
-    contract.write_json(folder / SPLIT, facts | {"cut": window.cut})
+    _link(work / tables.ITEMS.file, folder / tables.ITEMS.file)
+    storage.write_json(folder / SPLIT, facts | {"cut": window.cut})
 
 
 def _write_users(folder: Path, data: Listens, past: np.ndarray) -> None:
@@ -184,19 +72,19 @@ def _write_users(folder: Path, data: Listens, past: np.ndarray) -> None:
         "user_id": data.user_ids[users],
         "user_id_enc": np.arange(len(users), dtype=np.int32),
         "listens": counts[users],
-        "last_at": pc.cast(pa.array(last[users] * 1_000_000), contract.TIME),
+        "last_at": pc.cast(pa.array(last[users] * 1_000_000), tables.TIME),
     }
-    contract.write(contract.USERS, folder, pa.table(table))
+    tables.write(tables.USERS, folder, pa.table(table))
 
 
 def _link(source: Path, target: Path) -> None:
-    with contract.atomic(target) as temporary:
+    with storage.atomic(target) as temporary:
         os.link(source, temporary)
 
 
 def main() -> str:
     """Make windows/train, windows/choose and windows/report."""
-    parser = command.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--split", choices=["auto", "time", "user"], default="auto")
     parser.add_argument("--share", type=float, help="share of the listens held out")
     parser.add_argument("--gap", type=float, default=0, help="days between past and holdout")
@@ -216,7 +104,7 @@ def main() -> str:
             f"leave --gap out, or add --split time"
         )
     windows = by_time(data, share, args.gap) if split == "time" else by_user(data, share)
-    named = dict(zip(reversed(contract.WINDOWS), windows, strict=True))
+    named = dict(zip(reversed(WINDOWS), windows, strict=True))
     for name, window in named.items():
         if not (window.past.any() and window.holdout.any()):
             raise JobError(
@@ -234,4 +122,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

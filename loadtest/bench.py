@@ -34,15 +34,29 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 
-from loadtest.client import closed_loop, open_loop, send
+from loadtest.support.http_client import closed_loop, open_loop, send
 
 ROOT = Path(__file__).parents[1]
+
+
 CONNECTIONS = 16
+
+
 USERS = 2000  # of each kind
+
+
 LISTENERS = 400  # who have events and have none while they read
+
+
 MANY_USERS = 50_000  # more than there are answers that the service remembers
+
+
 EVENTS = 10
+
+
 NEW_IDS = 2**52  # from here on nobody is known
+
+
 LUA = """
 local requests, place = {}, 0
 function init()
@@ -95,7 +109,7 @@ def empty_of(answers: dict[str, str], folder: Path) -> Iterator[Server]:
     """The empty handlers, with the answers of paths."""
     (folder / "answers.json").write_text(json.dumps(answers))
     with running(
-        "--app", "loadtest.empty:app", BENCH_ANSWERS=str(folder / "answers.json")
+        "--app", "loadtest.support.noop_app:app", BENCH_ANSWERS=str(folder / "answers.json")
     ) as server:
         yield server
 
@@ -244,7 +258,7 @@ def show_keys(work: Path, rounds: int, seconds: int) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         keys = {name: f"{key}-{name}" for name in ("RECO_ADMIN_KEY", "RECO_WRITE_KEY")}
-        bare = stack.enter_context(service_of(work, app="api.bare:app"))
+        bare = stack.enter_context(service_of(work, app="api.unguarded:app"))
         closed = stack.enter_context(service_of(work, **keys, RECO_READ_KEY=key))
         sides = (closed, [f"{line} {key}" for line in lines]), (bare, lines)
         found = [[rate(*side, seconds, folder)[0] for side in sides] for _ in range(rounds)]

@@ -19,11 +19,16 @@ from collections import Counter
 from itertools import count
 from pathlib import Path
 
-from loadtest.service import Caller, started
+from loadtest.support.server import Caller, started
 
 CONNECTIONS = 16
+
+
 EVENTS = 20  # of each user
+
+
 USERS_IN_MEMORY = 50
+
 
 Acknowledged = dict[int, list[int]]  # by user, oldest first
 

@@ -23,10 +23,14 @@ from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from loadtest.service import Caller, started
+from loadtest.support.server import Caller, started
 
 NEW_IDS = 2**52  # from here on nobody is known
+
+
 PATIENCE = 0.5  # seconds that a connection waits for an answer
+
+
 REQUEST = b"POST /put_user_event?user_id=%d&item_id=5 HTTP/1.1\r\nHost: x\r\n"
 
 

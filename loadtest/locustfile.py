@@ -24,14 +24,30 @@ import gevent
 from locust import FastHttpUser, between, events, task
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadtest import rules
-from loadtest.rules import Violation, Visitor
-from loadtest.run import HOST, Run, check_release, failing, fetch, most, top_list, world_of
+from loadtest.support import expectations
+from loadtest.support.expectations import Violation, Visitor
+from loadtest.support.run_state import (
+    HOST,
+    Run,
+    check_release,
+    failing,
+    fetch,
+    most,
+    top_list,
+    world_of,
+)
 
 REPORT = Path(__file__).with_name("report.html")
+
+
 SESSION = 40  # events of an online user, then the next one comes
-UNKNOWN_TRACK = rules.MAX_ID  # a listen all the same
+
+
+UNKNOWN_TRACK = expectations.MAX_ID  # a listen all the same
+
+
 MAX_WORKERS = 16
+
 
 Check = Callable[[Any], None]
 
@@ -78,14 +94,14 @@ class Caller(FastHttpUser):
 
     def recommendations(self, who: Visitor, explain: bool = False) -> list[int]:
         """Ask for some tracks."""
-        k = random.choice((10, 100, random.randint(1, rules.LONGEST_LIST)))
+        k = random.choice((10, 100, random.randint(1, expectations.LONGEST_LIST)))
         self.shared.started[who.kind] += 1
 
         def check(answer: Any) -> None:
             self.shared.answered[who.kind] += 1
             self.shared.after_events += len(who.events) > 0
-            reasons = rules.without_reasons(answer, who) if explain else answer
-            rules.recommendations(reasons, self.shared.world, who, k)
+            reasons = expectations.without_reasons(answer, who) if explain else answer
+            expectations.recommendations(reasons, self.shared.world, who, k)
 
         more = {"explain": "true"} if explain else {}
         answer = self.call("/recommendations", check, user_id=who.user_id, k=k, **more)
@@ -98,15 +114,15 @@ class Caller(FastHttpUser):
 
         def check(answer: Any) -> None:
             self.shared.answered.update(one.kind for one in who)
-            rules.batch(answer, self.shared.world, who, k)
+            expectations.batch(answer, self.shared.world, who, k)
 
         wanted = {"user_ids": [one.user_id for one in who], "k": k}
         self.call("/recommendations/batch", check, method="POST", json=wanted)
 
     def meet(self, who: Visitor) -> None:
         """Learn which events the service has of the user."""
-        path, k = "/get_user_events", rules.EVENTS_KEPT
-        answer = self.call(path, rules.any_events, user_id=who.user_id, k=k)
+        path, k = "/get_user_events", expectations.EVENTS_KEPT
+        answer = self.call(path, expectations.any_events, user_id=who.user_id, k=k)
         who.events.clear()
         who.events.extend(answer["events"] if answer else [])
 
@@ -135,10 +151,12 @@ class ColdUser(Caller):
     def nothing_near(self) -> None:
         """A newcomer has no events, and nothing is near them."""
         who = self.shared.newcomer()
-        self.call("/get_user_events", lambda a: rules.user_events(a, who, 10), user_id=who.user_id)
+        self.call(
+            "/get_user_events", lambda a: expectations.user_events(a, who, 10), user_id=who.user_id
+        )
         self.call(
             "/get_online_u2i",
-            lambda a: rules.online(a, self.shared.world, who, 100, 10),
+            lambda a: expectations.online(a, self.shared.world, who, 100, 10),
             user_id=who.user_id,
         )
 
@@ -148,7 +166,7 @@ class ColdUser(Caller):
         low = self.shared.counted(self.shared.answered)
 
         def check(answer: Any) -> None:
-            rules.statistics(answer, low, most(self.environment))
+            expectations.statistics(answer, low, most(self.environment))
 
         self.call("/get_statistics", check)
 
@@ -204,7 +222,7 @@ class OnlineUser(Caller):
         others = [*self.recs[:10], *random.choices(self.shared.world.tracks or [0], k=5)]
         track = random.choice([*others, UNKNOWN_TRACK])
         event = {"user_id": self.who.user_id, "item_id": track}
-        if self.call("/put_user_event", rules.stored, method="POST", **event):
+        if self.call("/put_user_event", expectations.stored, method="POST", **event):
             self.who.events.appendleft(track)
         else:
             self.begin()  # whether it was stored is not known
@@ -225,7 +243,7 @@ class OnlineUser(Caller):
         k, n = random.randint(1, 100), random.randint(1, 100)
 
         def check(answer: Any) -> None:
-            rules.online(answer, self.shared.world, self.who, k, n)
+            expectations.online(answer, self.shared.world, self.who, k, n)
 
         self.call("/get_online_u2i", check, user_id=self.who.user_id, k=k, N=n)
 
@@ -235,7 +253,7 @@ class OnlineUser(Caller):
         k = random.randint(1, 100)
 
         def check(answer: Any) -> None:
-            rules.user_events(answer, self.who, k)
+            expectations.user_events(answer, self.who, k)
 
         self.call("/get_user_events", check, user_id=self.who.user_id, k=k)
 
@@ -277,7 +295,7 @@ def begin(environment: Any, **_: Any) -> None:
         check_release(environment)
         if not shared.world.top:
             shared.world.top = top_list(environment)
-        shared.before = rules.counts_of(fetch(environment, "/get_statistics"))
+        shared.before = expectations.counts_of(fetch(environment, "/get_statistics"))
 
 
 @events.test_stop.add_listener
@@ -288,7 +306,7 @@ def end(environment: Any, **_: Any) -> None:
     shared = environment.shared
     with failing(environment, "after the test"):
         answer = fetch(environment, "/get_statistics")
-        rules.statistics(answer, shared.counted(shared.answered), most(environment))
+        expectations.statistics(answer, shared.counted(shared.answered), most(environment))
     print(
         f"{shared.answers:,} answers, {shared.violations:,} violations; read your writes: "
         f"{shared.after_events:,} lists were asked for after an event"

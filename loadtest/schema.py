@@ -15,9 +15,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from loadtest.service import started
+from loadtest.support.server import started
 
 READ_KEY = "a-key-for-reading"
+
+
 KEYS = {"ADMIN_KEY": "a-key-that-is-not-used", "READ_KEY": READ_KEY, "RATE_LIMIT": "0"}
 
 

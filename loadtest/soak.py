@@ -16,13 +16,23 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from loadtest.service import Caller, started
+from loadtest.support.server import Caller, started
 
 CONNECTIONS = 16
+
+
 STEPS = 20  # into which the run is divided
+
+
 SAMPLE = 1000  # users to ask for at the end
+
+
 ALLOWED = 16  # MiB of growth after the bound is reached: what allocator and caches move,
+
+
 A_USER = 200  # and bytes of each user in memory: the table of users finds its size only by then
+
+
 SPACING = 6_700_417  # between user ids, so that they come from everywhere
 
 

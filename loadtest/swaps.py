@@ -32,12 +32,20 @@ from urllib.parse import quote
 
 import pyarrow.parquet as pq
 
-from loadtest.service import ROOT, started
+from loadtest.support.server import ROOT, started
 
 FIRST = {"one": 26, "two": 27}  # the first track id; the others are whole hundreds above it
+
+
 CONNECTIONS = 8
+
+
 LISTENERS = range(0, 40)  # users with events
+
+
 NEW_IDS = 2**40
+
+
 SEED = 20
 
 

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import settings
 
 from jobs import sample_data
-from tests.work import run_line
+from tests.support.workspace import run_line
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+
+
 settings.load_profile("untimed")
 
 

@@ -1,0 +1,101 @@
+"""From exceptions to answers: what was wrong, what was expected, what was found."""
+
+import logging
+from typing import Any, cast
+
+from litestar import Request, Response
+from litestar.exceptions import ClientException, ValidationException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+from litestar.params import QueryParameter
+from litestar.types import ExceptionHandlersMap
+
+from api.events.journal import JournalError
+from api.release.loader import ReleaseError
+from api.schemas import MAX_BODY, MAX_K, MAX_LISTS, Problem
+from api.service import UnknownRelease
+from jobs.contract.names import MAX_ID
+
+logger = logging.getLogger("api")
+
+
+AnyRequest = Request[Any, Any, Any]
+
+
+def _problem(status: int, detail: str) -> Response[Problem]:
+    return Response(Problem(status, detail), status_code=status)
+
+
+def bad_parameter(request: AnyRequest, error: ValidationException) -> Response[Problem]:
+    """400 that says of each bad parameter what was expected and what was found."""
+    refused = {problem["key"] for problem in cast(list[dict[str, str]], error.extra or [])}
+    details = []
+    for name, field in request.route_handler.parsed_fn_signature.parameters.items():
+        wanted = field.kwarg_definition
+        if not isinstance(wanted, QueryParameter):
+            continue
+        alias = wanted.name or name
+        value = (request.query_params.getall(alias, None) or [None])[-1]  # the last counts
+        if name in refused or (value is None and not field.has_default):
+            found = "missing" if value is None else f"found {value[:40]!r}"
+            whole = f"a whole number from {wanted.ge} to {wanted.le}"
+            expected = "true or false" if field.annotation is bool else whole
+            details.append(f"{alias}: expected {expected}, {found}")
+    return _problem(400, "; ".join(details) or error.detail)
+
+
+def bad_body(request: AnyRequest, error: Exception) -> Response[Problem]:
+    """400 that says what is wrong with the body of a batch, and what was expected."""
+    wrong = "no JSON"
+    if isinstance(error, ValidationException):
+        problem = cast(list[dict[str, str]], error.extra)[0]
+        missing = problem["message"] == "'data'"  # of an empty body
+        wrong = "nothing" if missing else f"{problem['key']}: {problem['message']}"
+    expected = (
+        f'{{"user_ids": [47, 16], "k": 100}} with 1 to {MAX_LISTS} whole numbers '
+        f"from 0 to {MAX_ID} in user_ids, and k from 1 to {MAX_K} or left out"
+    )
+    return _problem(400, f"body: {wrong.removeprefix('data: ')}; expected {expected}")
+
+
+def too_large(request: AnyRequest, error: RequestEntityTooLarge) -> Response[Problem]:
+    """413 that says how much a body may have."""
+    return _problem(413, f"body: expected at most {MAX_BODY} bytes")
+
+
+def refused_release(request: AnyRequest, error: ReleaseError) -> Response[Problem]:
+    """409 while another release is served, 503 where there is none."""
+    return _problem(409 if request.app.state.service.recommender else 503, str(error))
+
+
+def no_journal(request: AnyRequest, error: JournalError) -> Response[Problem]:
+    """503 that says why an event can't be stored, or read back."""
+    return _problem(503, str(error))
+
+
+def unknown_release(request: AnyRequest, error: UnknownRelease) -> Response[Problem]:
+    """404 that lists the releases there are."""
+    return _problem(404, f"release: {error}")
+
+
+def unexpected(request: AnyRequest, error: Exception) -> Response[Problem]:
+    """A fault of ours: the log has it whole, the client only learns that it is one."""
+    logger.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+    return _problem(500, "internal error")
+
+
+BODY_ERROR_HANDLERS: ExceptionHandlersMap = {
+    ValidationException: bad_body,
+    ClientException: bad_body,
+    UnicodeDecodeError: bad_body,
+    RecursionError: bad_body,
+    RequestEntityTooLarge: too_large,
+}
+
+
+HANDLERS: ExceptionHandlersMap = {
+    ValidationException: bad_parameter,
+    JournalError: no_journal,
+    ReleaseError: refused_release,
+    UnknownRelease: unknown_release,
+    500: unexpected,
+}

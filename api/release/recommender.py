@@ -1,0 +1,143 @@
+"""What a release answers: functions of a user's row, their events and numbers, and nothing else.
+
+So an answer that was given before is given again without a computation, until there is another
+event or another release.
+"""
+
+import weakref
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import numpy as np
+from msgspec.structs import replace
+
+from api.release.catalog import Catalog
+from api.release.explanations import reasons
+from api.schemas import Reason
+from jobs.contract.blending import (
+    LISTED,
+    NO_TRACKS,
+    NOTHING_NEAR,
+    WEIGHED,
+    Blending,
+    Fit,
+    Near,
+    Tracks,
+    blend,
+    first_of,
+    fitted,
+    fitting,
+    merge_neighbours,
+    near,
+    together,
+    without,
+)
+
+REMEMBERED = 10_000  # answers of each call
+
+
+Events = tuple[int, ...]  # item ids, newest first
+
+
+class Answer(NamedTuple):
+    """Tracks as a JSON list, and how long the user's final list is."""
+
+    text: bytes
+    n_final: int
+
+
+class Recommender:
+    """The answers of one release. `recent_events` are kept out where heard tracks are included."""
+
+    def __init__(self, catalog: Catalog, recent_events: int) -> None:
+        self.catalog = catalog
+        self.header = catalog.id.encode()  # of each answer
+        self._recent_events = recent_events
+        own = weakref.proxy(self)  # what they remember keeps no release that is served no more
+        self.answer = lru_cache(REMEMBERED)(partial(Recommender._answer, own))
+        self.online_text = lru_cache(REMEMBERED)(partial(Recommender._online_text, own))
+
+    def forget(self, until: Mapping[int, int]) -> None:
+        """Answer as for new users to those who are forgotten, up to when; keep no old answer."""
+        self.catalog.forget(until)
+        self.answer.cache_clear()
+        self.online_text.cache_clear()
+
+    def _answer(self, row: int, k: int, events: Events) -> Answer:
+        """The answer of /recommendations; a user whom the release doesn't know is row -1."""
+        final = self.catalog.final(row)
+        return Answer(self.catalog.text(self.recommended(row, k, events)), len(final))
+
+    def _online_text(self, row: int, k: int, n: int, events: Events) -> bytes:
+        """The answer of /get_online_u2i, as a JSON list."""
+        return self.catalog.text(self.online(row, k, n, events))
+
+    def recommended(self, row: int, k: int, events: Events) -> Tracks:
+        """The first k tracks of the blend, where that many can be given."""
+        catalog, final = self.catalog, self.catalog.final(row)
+        if not events:
+            if len(final) >= k:
+                return final[:k]
+            return first_of(catalog.offline(final), self._kept_out(row, NO_TRACKS), k)
+        rule, played = catalog.blending, catalog.positions(events)
+        out = self._kept_out(row, played)
+        if rule.rule == "offline":
+            return first_of(catalog.offline(final), out, k)
+        online, fit = self.brought(row, played, rule)
+        return blend(online, catalog.offline(final), out, k, rule, len(events), fit)
+
+    def brought(self, row: int, played: Tracks, rule: Blending) -> tuple[Near, Fit | None]:
+        """What the events bring by the rule, and what tracks gain by fitting the user's taste.
+
+        Where only the fold-in is asked for, it brings the tracks nearest to the taste; beside other
+        sources it scores what competes, which takes a fraction of the time and does as well.
+        """
+        catalog, known = self.catalog, played[played >= 0]
+        found = near(catalog.neighbours, played, rule)
+        if catalog.model is None or "fold_in" not in rule.weights() or not len(known):
+            return found, None
+        model, plays = catalog.model, np.concatenate([catalog.history(row), known[::-1]])
+        taste = model.taste(plays)
+        if not taste.any():
+            return found, None
+        if rule.source != "fold_in":
+            return found, lambda tracks: fitting(model.scores(taste, tracks), rule)
+        out = self._kept_out(row, played)
+        tracks, scores = model.nearest(taste[None], rule.neighbours, [out[out >= 0]])
+        return fitted(tracks[0], scores[0], rule), None
+
+    def explained(self, row: int, k: int, events: Events) -> tuple[bytes, list[Reason]]:
+        """The list of `answer`, and a reason for each of its tracks; takes much longer."""
+        catalog = self.catalog
+        tracks, competing = self.recommended(row, k, events), NO_TRACKS
+        if catalog.blending.rule == "weighted":
+            out = self._kept_out(row, catalog.positions(events))
+            competing = first_of(catalog.offline(catalog.final(row)), out, WEIGHED)
+
+        def bring(events: Events, source: str) -> Near:
+            played, rule = catalog.positions(events), catalog.blending
+            if source in LISTED:
+                return near(catalog.neighbours, played, replace(rule, source=source))
+            found, fit = self.brought(row, played, rule)
+            if fit is None:
+                return NOTHING_NEAR if source and source != rule.source else found
+            all_of_them = np.union1d(found.tracks, competing)
+            gains = fit(all_of_them)
+            fits = Near(all_of_them[gains > 0], gains[gains > 0])
+            return fits if source else together([found, fits])
+
+        return catalog.text(tracks), reasons(catalog, row, tracks, events, bring)
+
+    def online(self, row: int, k: int, n: int, events: Events) -> Tracks:
+        """The neighbours of the last k events, n of each, merged."""
+        played = self.catalog.positions(events)
+        rule = Blending(source="similar", events=k, neighbours=n)
+        found = merge_neighbours(*near(self.catalog.neighbours, played, rule))
+        return without(found, self._kept_out(row, played))
+
+    def _kept_out(self, row: int, played: Tracks) -> Tracks:
+        """Positions of what was heard, in the history or just now, ascending."""
+        if not self.catalog.excludes_heard:
+            return np.sort(played[: self._recent_events])
+        return np.sort(np.concatenate([self.catalog.history(row), played]))

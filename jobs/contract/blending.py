@@ -1,0 +1,310 @@
+"""The rules that turn neighbours and lists into one list: pure functions, no state, no I/O.
+
+Tracks are integers, ids or positions alike: a rule only compares them. Live events come newest
+first; an event's age is the number of events since.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+Tracks = NDArray[np.integer]
+
+
+Scores = NDArray[np.floating]
+
+
+Rule = Literal["alternate", "weighted", "offline"]
+
+
+SOURCES = ("similar", "next_played", "fold_in")  # what brings tracks online
+
+
+LISTED = SOURCES[:2]  # by lists of neighbours; fold_in by all that the user has played
+
+
+Source = Literal[
+    "similar", "next_played", "fold_in", "both", "similar+fold_in", "next_played+fold_in", "all"
+]
+
+
+Weight = Annotated[float, Meta(ge=0, le=1e12)]
+
+
+HalfLife = Annotated[float, Meta(gt=0, le=1e6)] | None  # None: nothing fades
+
+
+WEIGHED = 100  # tracks of the offline list that compete with neighbours; the rest comes after
+
+
+FIRST_BLOCK = 64  # tracks of the top list that are looked at first
+
+
+RECENT_EVENTS = 5  # kept out of answers where heard tracks are included
+
+
+class Blending(Struct, frozen=True, forbid_unknown_fields=True):
+    """How live events enter an answer; stands in a release's manifest, settings override it."""
+
+    rule: Rule = "alternate"
+    source: Source = "similar"
+    events: Annotated[int, Meta(ge=1, le=100)] = 10  # how many of the last events count
+    neighbours: Annotated[int, Meta(ge=1, le=100)] = 20  # how many each of them brings
+    half_life: HalfLife = None  # events after which an event counts half
+    similar_weight: Weight = 1.0  # what a neighbour's score is multiplied by
+    next_played_weight: Weight = 1.0
+    fold_in_weight: Weight = 1.0  # what a track's fit to the user's taste is multiplied by
+    score_exponent: Annotated[float, Meta(gt=0, le=10)] = (
+        1.0  # to which a neighbour's score is raised before
+    )
+    # of the rule "weighted" only:
+    offline_half_life: HalfLife = None  # events after which the offline list counts half
+    offline_half_place: Annotated[float, Meta(gt=0, le=1e6)] = 20.0  # and how far down it does
+
+    def weights(self) -> dict[str, float]:
+        """The sources that bring tracks, with their weights."""
+        wanted = {"both": LISTED, "all": SOURCES}.get(self.source) or self.source.split("+")
+        found = {name: float(getattr(self, f"{name}_weight")) for name in wanted}
+        return {name: weight for name, weight in found.items() if weight > 0}
+
+
+class Neighbours(NamedTuple):
+    """Ranked lists: those of track t are items and scores from offsets[t] to offsets[t + 1]."""
+
+    offsets: Tracks
+    items: Tracks
+    scores: Scores
+
+
+Fit = Callable[[Tracks], Scores]  # what each track gains by fitting the user's taste
+
+
+class Near(NamedTuple):
+    """Tracks near some events, with what each of them gains; a track may stand there often."""
+
+    tracks: Tracks
+    gains: Scores
+
+
+NO_TRACKS: Tracks = np.empty(0, np.int32)
+
+
+NOTHING_NEAR = Near(NO_TRACKS, np.empty(0, np.float64))
+
+
+def near(lists: Mapping[str, Neighbours], events: Tracks, rule: Blending) -> Near:
+    """The neighbours that the last events bring, by the rule's sources, weights and half-life.
+
+    `events` are places in the lists, newest first; one below 0 is a track without neighbours.
+    """
+    rows = [
+        *zip(events[: rule.events].tolist(), fadings(rule.half_life, rule.events), strict=False)
+    ]
+    tracks, scores, worth = [], [], []
+    for source, weight in rule.weights().items():
+        if source not in lists:
+            continue
+        offsets, items, of_items = lists[source]
+        for row, fading in rows:
+            if row >= 0:
+                start = offsets[row]
+                end = min(start + rule.neighbours, offsets[row + 1])
+                tracks.append(items[start:end])
+                scores.append(of_items[start:end])
+                worth.append(fading * weight)
+    if not tracks:
+        return NOTHING_NEAR
+    gains = raised(np.concatenate(scores), rule.score_exponent)
+    return Near(np.concatenate(tracks), gains * np.repeat(worth, [*map(len, tracks)]))
+
+
+def fitting(scores: Scores, rule: Blending) -> Scores:
+    """What tracks gain by their products with the user's vector."""
+    gains: Scores = raised(scores, rule.score_exponent) * rule.fold_in_weight
+    return np.maximum(gains, 0)
+
+
+def fitted(tracks: Tracks, scores: Scores, rule: Blending) -> Near:
+    """The tracks that fit the user's taste at all; scores are their products with the vector."""
+    fits = (tracks >= 0) & (scores > 0)
+    return Near(tracks[fits], fitting(scores[fits], rule))
+
+
+def together(found: Sequence[Near]) -> Near:
+    """All of them in one."""
+    if len(found) == 1:
+        return found[0]
+    return Near(*map(np.concatenate, zip(*found, strict=True))) if found else NOTHING_NEAR
+
+
+def raised(scores: Scores, exponent: float) -> Scores:
+    """The scores to a power; then those below 0 count as 0."""
+    if exponent == 1:
+        return scores
+    powers: Scores = np.maximum(scores, 0) ** scores.dtype.type(exponent)
+    return powers
+
+
+def first_places(offsets: Tracks, rows: Tracks, n: int) -> tuple[Tracks, Tracks]:
+    """Where the first n entries of each row's list stand, one row after the other.
+
+    And how many each row has.
+    """
+    starts = offsets[rows]
+    counts = np.minimum(offsets[rows + 1] - starts, n)
+    ends = counts.cumsum()  # of each row's part in the flat result
+    places = np.repeat(starts - ends + counts, counts)
+    places += np.arange(len(places))
+    return places, counts
+
+
+@lru_cache
+def fadings(half_life: float | None, n: int) -> Scores:
+    """(n,) float64: what an event of age 0, 1, … counts."""
+    ages = np.arange(n)
+    return np.ones(n) if half_life is None else np.exp2(-ages / half_life)
+
+
+@lru_cache
+def places_worth(half_place: float) -> Scores:
+    """(WEIGHED,) float64: what the places of the offline list count, the first 1."""
+    return half_place / (half_place + np.arange(WEIGHED))
+
+
+def merge_neighbours(
+    tracks: Tracks, scores: Scores, most: int | None = None, fit: Fit | None = None
+) -> Tracks:
+    """Merge the neighbours of several events, best first: a track's score is its sum over them.
+
+    The arrays hold all the events' neighbours, one after the other; those of a repeated event
+    stand there twice. A score below 0 counts as 0, so that to be near one more event never lowers
+    a track. Equal sums go by track, ascending. Only the first `most` are returned, if given.
+    `fit`, if given, adds to the sums.
+    """
+    if not len(tracks):
+        return tracks
+    order = _by_track(tracks)
+    tracks = tracks[order]
+    first = np.empty(len(tracks), bool)
+    first[0] = True
+    np.not_equal(tracks[1:], tracks[:-1], out=first[1:])
+    starts = first.nonzero()[0]
+    sums = np.add.reduceat(np.maximum(scores, 0.0, dtype=np.float64)[order], starts)
+    tracks = tracks[starts]
+    if fit is not None:
+        sums += fit(tracks)
+    if most is not None and 2 * most < len(sums):  # sorting them all would take longer
+        enough = sums >= np.partition(sums, -most)[-most]
+        tracks, sums = tracks[enough], sums[enough]
+    return tracks[(-sums).argsort(kind="stable")][:most]
+
+
+def _by_track(tracks: Tracks) -> Tracks:
+    """The order of argsort(kind="stable"); sorting one number a track takes half the time."""
+    keys = tracks.astype(np.int64) << 16
+    keys |= np.arange(len(tracks))
+    keys.sort()
+    keys &= 0xFFFF
+    return keys
+
+
+def not_in(tracks: Tracks, heard: Tracks) -> NDArray[np.bool_]:
+    """Whether each track is none of `heard` (ascending, at least one)."""
+    places = heard.searchsorted(tracks)
+    places[places == len(heard)] = 0
+    unheard: NDArray[np.bool_] = heard[places] != tracks
+    return unheard
+
+
+def without(tracks: Tracks, heard: Tracks) -> Tracks:
+    """The tracks that are not in `heard` (ascending), in their order."""
+    return tracks[not_in(tracks, heard)] if len(heard) else tracks
+
+
+def in_growing_blocks(tracks: Tracks) -> Iterator[Tracks]:
+    """A long list in blocks for first_of: most often the first will do."""
+    start, end = 0, FIRST_BLOCK
+    while start < len(tracks):
+        yield tracks[start:end]
+        start, end = end, 2 * end
+
+
+def first_of(blocks: Iterable[Tracks], out: Tracks, n: int) -> Tracks:
+    """The first n tracks of the blocks, one after the other: none twice, none of `out` (ascending).
+
+    A block has no track twice. Only as many of them are read as are needed.
+    """
+    found = NO_TRACKS
+    for block in blocks:
+        fresh = without(block, out)
+        if len(found):
+            fresh = np.concatenate([found, without(fresh, np.sort(found))])
+        found = fresh
+        if len(found) >= n:
+            break
+    return found[:n]
+
+
+def alternate(online: Iterable[int], offline: Iterable[int], k: int) -> list[int]:
+    """In turn one of each, online first, to k tracks; when one is used up, the rest of the other.
+
+    A list's turn is its next track that is not in the answer yet.
+    """
+    answer: dict[int, None] = {}
+    turns = iter(offline)
+    for track in online:
+        if track not in answer:
+            answer[track] = None
+            for other in turns:
+                if other not in answer:
+                    answer[other] = None
+                    break
+            if len(answer) >= k:
+                return list(answer)[:k]
+    answer.update(dict.fromkeys(turns))
+    return list(answer)[:k]
+
+
+def weighted(
+    online: Near, offline: Tracks, n_events: int, rule: Blending, most: int, fit: Fit | None = None
+) -> Tracks:
+    """Both lists in one order: what a track gains online and by its place in the offline list.
+
+    The first place counts 1, one `offline_half_place` further down half; all of them count half as
+    much after every `offline_half_life` of the events that count. Only the first `most` tracks.
+    """
+    worth = places_worth(rule.offline_half_place)[: len(offline)]
+    if rule.offline_half_life is not None:
+        worth = worth * 2.0 ** (-min(n_events, rule.events) / rule.offline_half_life)
+    tracks = np.concatenate([online.tracks, offline])
+    return merge_neighbours(tracks, np.concatenate([online.gains, worth]), most, fit)
+
+
+def blend(
+    online: Near,
+    offline: Iterable[Tracks],
+    out: Tracks,
+    k: int,
+    rule: Blending,
+    n_events: int,
+    fit: Fit | None = None,
+) -> Tracks:
+    """The first k tracks of both lists by the rule: none twice, none of `out` (ascending).
+
+    `online` is what n_events events bring. `offline` comes in blocks that are read only as far as
+    needed, so it may go on to the whole top list. By "weighted" its first WEIGHED tracks compete
+    with the neighbours, and the others follow. `fit` is what competing tracks gain besides.
+    """
+    own = first_of(offline, out, max(k, WEIGHED) if rule.rule == "weighted" else k)
+    if rule.rule == "offline" or not (len(online.tracks) or fit):
+        return own[:k]
+    most = k + len(out)  # so that k are left without those of `out`
+    if rule.rule == "alternate":
+        near = without(merge_neighbours(*online, most, fit), out)
+        return np.array(alternate(near.tolist(), own.tolist(), k), near.dtype)
+    best = without(weighted(online, own[:WEIGHED], n_events, rule, most, fit), out)
+    return first_of([best, own[WEIGHED:]], NO_TRACKS, k)

@@ -1,0 +1,229 @@
+"""The parquet files that flow between the jobs and the service: columns, types, order.
+
+Reading checks the schema and names the job that makes a missing or wrong file; writing is atomic
+(temporary file, fsync, rename), so a file that exists is whole. Encoded ids (`*_enc`) are positions
+in the sorted ids: dense int32, the jobs' own.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.contract.storage import JobError, atomic
+
+ID, TEXT, TIME = pa.int64(), pa.string(), pa.timestamp("us")
+
+
+INT, SCORE = pa.int32(), pa.float32()
+
+
+@dataclass(frozen=True)
+class Table:
+    """One parquet file: `order` are the columns its rows are sorted by."""
+
+    file: str
+    made_by: str
+    row: str
+    schema: pa.Schema
+    order: tuple[str, ...]
+
+
+def _ranked(file: str, made_by: str, row: str, key: str, item: str) -> Table:
+    """A file of ranked lists: for each `key` the `item`s from rank 1 on, best first."""
+    schema = pa.schema([(key, ID), (item, ID), ("rank", INT), ("score", SCORE)])
+    return Table(file, made_by, row, schema, (key, "rank"))
+
+
+LISTENS = Table(
+    "listens.parquet",
+    "jobs.prepare",
+    "one kept listen",
+    pa.schema([("user_id", ID), ("track_id", ID), ("started_at", TIME), ("track_seq", INT)]),
+    ("user_id", "started_at", "track_seq"),
+)
+
+
+USERS = Table(
+    "users.parquet",
+    "jobs.prepare",
+    "one user with a listen; user_id_enc is the user's row in the model",
+    pa.schema([("user_id", ID), ("user_id_enc", INT), ("listens", INT), ("last_at", TIME)]),
+    ("user_id_enc",),
+)
+
+
+ITEMS = Table(
+    "items.parquet",
+    "jobs.prepare",
+    "one track of tracks.parquet; track_id_enc is its row in the model",
+    pa.schema(
+        [
+            ("track_id", ID),
+            ("track_id_enc", INT),
+            ("track_name", TEXT),  # null where the catalogue has none
+            ("artist_ids", pa.list_(ID)),
+            ("artist_names", pa.list_(TEXT)),  # only those that the catalogue names
+            ("genre_ids", pa.list_(ID)),
+            ("genre_names", pa.list_(TEXT)),
+        ]
+    ),
+    ("track_id_enc",),
+)
+
+
+QUARANTINE = Table(
+    "quarantine.parquet",
+    "jobs.prepare",
+    "one bad input row, as text, with the reason why it was left out",
+    pa.schema([("file", TEXT), ("row", ID), ("reason", TEXT), ("content", TEXT)]),
+    ("file", "row"),
+)
+
+
+EVENTS = Table(
+    "events.parquet",
+    "jobs.export_events",
+    "one listen that the service saw; track_seq is not known",
+    LISTENS.schema,
+    ("started_at",),
+)
+
+
+HOLDOUT = Table(
+    "holdout.parquet",
+    "jobs.windows",
+    "one listen that came after the window's cut: what the window's lists should foresee",
+    LISTENS.schema,
+    LISTENS.order,
+)
+
+
+TOP_POPULAR = Table(
+    "top_popular.parquet",
+    "jobs.top_popular",
+    "one track with a listen, what everyone plays first",
+    pa.schema(
+        [("track_id", ID), ("rank", INT), ("score", SCORE), ("listeners", INT), ("plays", INT)]
+    ),
+    ("rank",),
+)
+
+
+PERSONAL_ALS = _ranked(
+    "personal_als.parquet", "jobs.personal_als", "one track for a user", "user_id", "track_id"
+)
+
+
+SIMILAR = _ranked(
+    "similar.parquet", "jobs.similar", "one neighbour of a track", "track_id", "similar_track_id"
+)
+
+
+NEXT_PLAYED = _ranked(
+    "next_played.parquet",
+    "jobs.next_played",
+    "one track played soon after a track",
+    "track_id",
+    "next_track_id",
+)
+
+
+FOLLOWERS = Table(
+    "followers.parquet",
+    "jobs.next_played",
+    "one track played soon after a track, as in next_played, and how often directly after it",
+    NEXT_PLAYED.schema.append(pa.field("directly", SCORE)),
+    NEXT_PLAYED.order,
+)
+
+
+RECOMMENDATIONS = _ranked(
+    "recommendations.parquet", "jobs.rank", "one track for a user, final", "user_id", "track_id"
+)
+
+
+TABLES = {
+    t.file: t
+    for t in (
+        LISTENS, USERS, ITEMS, QUARANTINE, EVENTS, HOLDOUT, TOP_POPULAR, PERSONAL_ALS, SIMILAR,
+        NEXT_PLAYED, FOLLOWERS, RECOMMENDATIONS,
+    )
+}  # fmt: skip
+
+
+RELEASED = (
+    LISTENS, USERS, ITEMS, TOP_POPULAR, PERSONAL_ALS, SIMILAR, NEXT_PLAYED, RECOMMENDATIONS
+)  # fmt: skip
+
+
+def read(table: Table, folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a file of the contract, or the named columns of it, after checking its schema."""
+    _check(table, folder)
+    names = None if columns is None else list(columns)
+    return pq.read_table(folder / table.file, columns=names, memory_map=True)
+
+
+def batches(
+    table: Table, folder: Path, columns: Sequence[str], rows: int = 1 << 20
+) -> Iterator[pa.RecordBatch]:
+    """Read the named columns in file order, at most `rows` rows at a time."""
+    _check(table, folder)
+    with pq.ParquetFile(folder / table.file, memory_map=True) as file:
+        yield from file.iter_batches(rows, columns=columns)
+
+
+def n_rows(table: Table, folder: Path) -> int:
+    """The number of rows of a file, from its footer."""
+    return int(_check(table, folder).num_rows)
+
+
+def _check(table: Table, folder: Path) -> pq.FileMetaData:
+    path = folder / table.file
+    if not path.is_file():
+        raise JobError(f"{path} is missing: run {_command(table, folder)}")
+    try:
+        metadata = pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise JobError(
+            f"{path} is not a whole parquet file ({error}): run {_command(table, folder)} again"
+        ) from None
+    found = metadata.schema.to_arrow_schema()
+    if not found.equals(table.schema):
+        raise JobError(
+            f"{path} has the columns {_columns(found)}, expected {_columns(table.schema)}: "
+            f"run {_command(table, folder)} again"
+        )
+    return metadata
+
+
+def _command(table: Table, folder: Path) -> str:
+    """What makes the file; some of those in WORK/windows/NAME are made from WORK."""
+    job, work = table.made_by, folder
+    if folder.parent.name == "windows" and job in ("jobs.prepare", "jobs.windows", "jobs.rank"):
+        job, work = job.replace("prepare", "windows"), folder.parent.parent
+    return f"python -m {job} --work {work}"
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in schema)
+
+
+def write(table: Table, folder: Path, data: pa.Table) -> None:
+    """Write a whole file of the contract, atomically; columns are cast to the declared types."""
+    with writer(table, folder) as append:
+        append(data)
+
+
+@contextmanager
+def writer(table: Table, folder: Path) -> Iterator[Any]:
+    """Write a file piece by piece: yields append(pa.Table); the file appears whole at the end."""
+    with (
+        atomic(folder / table.file) as path,
+        pq.ParquetWriter(path, table.schema, compression="zstd") as out,
+    ):
+        yield lambda data: out.write_table(data.select(table.schema.names).cast(table.schema))

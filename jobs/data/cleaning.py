@@ -1,0 +1,163 @@
+"""The rows of the user's three files, each with the reason why it is bad, if it is."""
+
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from jobs.contract.storage import JobError
+from jobs.data import raw_files
+from jobs.data.histories import NO_SEQ, Listens
+from jobs.data.ids import positions
+from jobs.data.tombstones import Tombstones
+
+UNKNOWN_TRACK = "track_id is not in tracks.parquet"
+
+
+UNKNOWN_TYPE = f"type is none of {', '.join(raw_files.NAME_TYPES)}"
+
+
+SAME_TRACK = "track_id stands in an earlier row"
+
+
+OTHER_NAME = "type and id have another name in an earlier row"
+
+
+SAME_ROW = "the row equals an earlier one"
+
+
+NOT_YET = "track_id of an event is not in tracks.parquet yet"
+
+
+REASONS = (  # why a row is bad, by its code; 0 means that it is good
+    "",
+    *(f"{name} {flaw}" for name in ("user_id", "track_id", "id") for flaw in raw_files.ID_FLAWS),
+    *(f"started_at {flaw}" for flaw in raw_files.TIME_FLAWS),
+    UNKNOWN_TRACK, UNKNOWN_TYPE, SAME_TRACK, OTHER_NAME, SAME_ROW, NOT_YET,
+)  # fmt: skip
+
+
+Names = dict[str, tuple[np.ndarray, pa.Array]]  # by type the ids, ascending, and their names
+
+
+def read_names(path: Path) -> tuple[Names, np.ndarray]:
+    """The first name of each type and id, and the codes (n,) of the catalogue's rows."""
+    columns = raw_files.table(path)
+    ids, flaws = raw_files.ids(columns["id"])
+    bad = coded("id", flaws)
+    types = pc.index_in(
+        pc.utf8_lower(raw_files.text(columns["type"])), pa.array(raw_files.NAME_TYPES)
+    )
+    type_code = types.fill_null(-1).to_numpy(zero_copy_only=False)
+    bad[(bad == 0) & (type_code < 0)] = REASONS.index(UNKNOWN_TYPE)
+    names = raw_files.text(columns["name"])
+    has_name = names.is_valid().to_numpy(zero_copy_only=False)
+    result = {}
+    for code, name in enumerate(raw_files.NAME_TYPES):
+        rows = np.flatnonzero((bad == 0) & (type_code == code) & has_name)
+        unique, first, place = np.unique(ids[rows], return_index=True, return_inverse=True)
+        result[name] = unique, names.take(pa.array(rows[first]))
+        other = pc.not_equal(names.take(pa.array(rows)), result[name][1].take(pa.array(place)))
+        bad[rows[other.to_numpy(zero_copy_only=False)]] = REASONS.index(OTHER_NAME)
+    return result, bad
+
+
+def read_tracks(path: Path, names: Names) -> tuple[pa.Table, np.ndarray]:
+    """The items, by track_id, and the codes (n,) of the rows of tracks.parquet."""
+    columns = raw_files.table(path)
+    ids, flaws = raw_files.ids(columns["track_id"])
+    bad = coded("track_id", flaws)
+    rows = np.flatnonzero(bad == 0)
+    track_ids, first = np.unique(ids[rows], return_index=True)
+    bad[np.delete(rows, first)] = REASONS.index(SAME_TRACK)
+    if track_ids.size == 0:
+        raise JobError(f"{path} holds no usable track in {len(ids):,} rows: add the tracks")
+    kept = pa.array(rows[first])
+    artists, artist_names = named(columns["artists"].take(kept), names["artist"])
+    genres, genre_names = named(columns["genres"].take(kept), names["genre"])
+    items = {
+        "track_id": track_ids,
+        "track_id_enc": np.arange(len(track_ids), dtype=np.int32),
+        "track_name": name_of(track_ids, names["track"]),
+        "artist_ids": artists,
+        "artist_names": artist_names,
+        "genre_ids": genres,
+        "genre_names": genre_names,
+    }
+    return pa.table(items), bad
+
+
+def coded(column: str, flaws: np.ndarray) -> np.ndarray:
+    """The codes (n,) of a column's flaws."""
+    first = REASONS.index(f"{column} {raw_files.ID_FLAWS[0]}")
+    return np.where(flaws > 0, first - 1 + flaws, 0).astype(np.uint8)
+
+
+def named(column: pa.Array, names: tuple[np.ndarray, pa.Array]) -> tuple[pa.Array, pa.Array]:
+    """The lists of ids of a column (n,), and beside them the lists of those names that exist."""
+    ids, rows = raw_files.id_lists(column)
+    found = name_of(ids, names)
+    exists = found.is_valid().to_numpy(zero_copy_only=False)
+    return (
+        lists(pa.array(ids), rows, len(column)),
+        lists(found.drop_null(), rows[exists], len(column)),
+    )
+
+
+def lists(values: pa.Array, rows: np.ndarray, n: int) -> pa.Array:
+    """Flat values and the row of each, ascending, as lists (n,)."""
+    starts = np.searchsorted(rows, np.arange(n + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(starts, values)
+
+
+def name_of(ids: np.ndarray, names: tuple[np.ndarray, pa.Array]) -> pa.Array:
+    """The names (n,) of ids, null where there is none."""
+    found = positions(names[0], ids)
+    return names[1].take(pa.array(found, mask=found < 0))
+
+
+def read_listens(
+    paths: list[Path], items: pa.Table, leaving: Tombstones
+) -> tuple[Listens, np.ndarray]:
+    """Every row of the files, one after the other and in file order, and its code (n,).
+
+    Bad rows, and those that are to be forgotten, have the user -1; the latter aren't bad.
+    """
+    n, track_ids = sum(map(raw_files.n_rows, paths)), items["track_id"].to_numpy()
+    listens = Listens(*(np.empty(n, dtype) for dtype in ("int32", "int32", "int64", "int32")))
+    bad = np.empty(n, np.uint8)
+    end = 0
+    with tqdm(total=n, desc="check", unit=" rows", unit_scale=True, disable=None) as bar:
+        for batch in chain.from_iterable(map(raw_files.batches, paths)):
+            start, end = end, end + len(batch)
+            some, bad[start:end] = check(batch, track_ids, leaving)
+            if some.user.max(initial=0) > np.iinfo(listens.user.dtype).max:
+                listens = listens._replace(user=listens.user.astype(np.int64))
+            for column, values in zip(listens, some, strict=True):
+                column[start:end] = values
+            bar.update(len(batch))
+    return listens, bad
+
+
+def check(
+    batch: pa.RecordBatch, track_ids: np.ndarray, leaving: Tombstones
+) -> tuple[Listens, np.ndarray]:
+    """The listens of a batch of interactions, bad ones too, and the rows' codes (n,)."""
+    user, user_flaws = raw_files.ids(batch["user_id"])
+    track, track_flaws = raw_files.ids(batch["track_id"])
+    time, time_flaws = raw_files.times(batch["started_at"])
+    position = positions(track_ids, track)
+    unknown = np.where(position < 0, REASONS.index(UNKNOWN_TRACK), 0).astype(np.uint8)
+    bad = coded("user_id", user_flaws)
+    for other in (coded("track_id", track_flaws), unknown, coded("started_at", time_flaws)):
+        bad = np.where(bad == 0, other, bad)
+    seq = np.full(len(batch), NO_SEQ)
+    if "track_seq" in batch.schema.names:
+        numbers, flaws = raw_files.ids(batch["track_seq"])
+        seq = np.where((flaws == 0) & (numbers < NO_SEQ), numbers, NO_SEQ)
+    gone = (user_flaws == 0) & leaving.covers(user, np.where(time_flaws == 0, time, 0))
+    bad[gone] = 0
+    return Listens(np.where((bad == 0) & ~gone, user, -1), position, time, seq), bad

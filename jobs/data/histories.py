@@ -1,0 +1,81 @@
+"""Listens in memory, put in the order of the users' histories, part by part."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from jobs.contract.names import MAX_ID
+
+PART = 1 << 22  # listens sorted at a time
+
+
+NO_SEQ = np.iinfo(np.int32).max  # stands for no track_seq: such a listen is its instant's last
+
+
+class Listens(NamedTuple):
+    """Listens, column by column, each (n,)."""
+
+    user: np.ndarray  # user_id, -1 where the row is bad
+    track: np.ndarray  # position among the sorted track_ids
+    time: np.ndarray  # microseconds
+    seq: np.ndarray  # track_seq or NO_SEQ
+
+    def take(self, index: np.ndarray) -> "Listens":
+        """The listens at these places."""
+        return Listens(*(column[index] for column in self))
+
+
+def histories(listens: Listens) -> Iterator[tuple[Listens, np.ndarray]]:
+    """The good listens by user_id, time, track_seq and row, in parts of whole users.
+
+    With each part come the rows (m,) that were left out of it, as they equal an earlier one.
+    """
+    with tqdm(
+        total=len(listens.user), desc="sort", unit=" rows", unit_scale=True, disable=None
+    ) as bar:
+        for low, high in pairwise(cuts(listens.user)):
+            rows = np.flatnonzero((listens.user >= low) & (listens.user < high))
+            if rows.size == 0:
+                continue
+            part = listens.take(rows)
+            order = np.lexsort((part.seq, part.time, part.user))  # stable: ties keep file order
+            part = part.take(order)
+            repeated = repeats(part)
+            yield numbered(part.take(~repeated)), rows[order[repeated]]
+            bar.update(len(rows))
+
+
+def cuts(user: np.ndarray) -> np.ndarray:
+    """Bounds of user_id, ascending, that part the listens into shares of about PART."""
+    sample = np.sort(user[:: max(1, len(user) >> 20)])
+    n = -(-len(user) // PART)
+    inner = sample[np.arange(1, n) * len(sample) // n]
+    return np.unique([0, *inner.clip(0), MAX_ID + 1])
+
+
+def repeats(listens: Listens) -> np.ndarray:
+    """Whether each of the sorted listens (n,) equals an earlier one."""
+    user, track, time, seq = listens
+    tied = (user[1:] == user[:-1]) & (time[1:] == time[:-1]) & (seq[1:] == seq[:-1])
+    repeated = np.zeros(len(user), bool)
+    if not tied.any():
+        return repeated
+    group = np.append(0, np.cumsum(~tied))
+    rows = np.flatnonzero(np.append(tied, False) | np.append(False, tied))
+    rows = rows[np.lexsort((track[rows], group[rows]))]
+    same = (np.diff(group[rows]) == 0) & (np.diff(track[rows]) == 0)
+    repeated[rows[1:][same]] = True
+    return repeated
+
+
+def numbered(listens: Listens) -> Listens:
+    """Sorted listens (n,) with every track_seq known."""
+    unknown = listens.seq == NO_SEQ
+    place = np.arange(len(unknown))
+    first = np.append(True, listens.user[1:] != listens.user[:-1])
+    last = np.maximum.accumulate(np.where(first | ~unknown, place, 0))  # known, or the user's first
+    seq = np.where(unknown[last], 1, listens.seq[last]) + place - last
+    return listens._replace(seq=np.minimum(seq, NO_SEQ))

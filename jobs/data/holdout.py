@@ -1,0 +1,74 @@
+"""What was played after a window's cut: the labels to learn from and to be judged by."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from jobs.data import listens
+from jobs.data.listens import Listens
+
+COLD = -1
+
+
+MOST_USERS = 30_000  # of a window's holdout, for whom there are final lists
+
+
+SEED = 20
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Users with a label, ascending by id.
+
+    user_ids (n,); row (n,) the user's row in the past, or COLD; labels (n, items), nonzero where
+    the user played the track after the cut.
+    """
+
+    user_ids: np.ndarray
+    row: np.ndarray
+    labels: csr_matrix
+
+    def take(self, users: np.ndarray) -> "Holdout":
+        """Those of the users at the given places, or where a mask is true."""
+        return Holdout(self.user_ids[users], self.row[users], csr_matrix(self.labels[users]))
+
+    def warm(self) -> "Holdout":
+        """The users who have a past."""
+        return self.take(self.row != COLD)
+
+    def sample(self, most: int) -> "Holdout":
+        """At most so many users, drawn at random."""
+        n = len(self.user_ids)
+        if n <= most:
+            return self
+        return self.take(np.sort(np.random.default_rng(SEED).permutation(n)[:most]))
+
+
+def read(window: Path, past: Listens, heard: str) -> Holdout:
+    """The holdout of a window; where heard is "exclude", tracks already heard are no labels."""
+    later = listens.load_holdout(window, past.track_ids)
+    row = rows_in(past, later.user_ids)
+    labels = later.pairs()
+    if heard == "exclude":
+        labels = csr_matrix(labels - labels.multiply(heard_by(past, row)))
+        labels.eliminate_zeros()
+    return Holdout(later.user_ids, row, labels).take(labels.getnnz(axis=1) > 0)
+
+
+def rows_in(past: Listens, user_ids: np.ndarray) -> np.ndarray:
+    """(n,): the rows of users in the past, or COLD."""
+    row = np.searchsorted(past.user_ids, user_ids)
+    row = np.minimum(row, len(past.user_ids) - 1)
+    return np.where(past.user_ids[row] == user_ids, row, COLD)
+
+
+def heard_by(past: Listens, row: np.ndarray) -> csr_matrix:
+    """(rows, items): what users have heard in the past; nothing in the rows of COLD ones."""
+    warm = np.flatnonzero(row != COLD)
+    pairs = past.of_users(row[warm]).pairs()
+    lengths = np.zeros(len(row), np.int64)
+    lengths[warm] = np.diff(pairs.indptr)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    return csr_matrix((pairs.data, pairs.indices, starts), (len(row), past.shape[1]))

@@ -1,0 +1,169 @@
+"""The listens of a folder as arrays, and the sparse matrices that the models are made from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from scipy.sparse import csr_matrix, vstack
+
+from jobs.contract import tables
+from jobs.data.ids import Encoder, encode
+
+SECONDS_A_DAY = 86_400
+
+
+LISTENS_A_BLOCK = 1 << 22
+
+
+RECENT = 100  # of a user's plays: what relations between tracks are applied to
+
+
+@dataclass(frozen=True)
+class Listens:
+    """All listens in order of user and time, ids as positions in user_ids and track_ids.
+
+    starts (users + 1,) int64: a user's listens are those from starts[u] to starts[u + 1];
+    item (n,) int32; at (n,) uint32, seconds since 1970 (a difference below 0 would wrap around).
+    """
+
+    starts: np.ndarray
+    item: np.ndarray
+    at: np.ndarray  # (0,) if it was not asked for
+    user_ids: np.ndarray  # (users,) int64, ascending
+    track_ids: np.ndarray  # (items,) int64, ascending
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Users and items."""
+        return len(self.user_ids), len(self.track_ids)
+
+    @cached_property
+    def user(self) -> np.ndarray:
+        """(n,) int32: whose listen it is."""
+        return np.repeat(np.arange(self.shape[0], dtype=np.int32), np.diff(self.starts))
+
+    def of_users(self, users: np.ndarray) -> "Listens":
+        """The listens of some users (ascending), renumbered from 0."""
+        counts = self.starts[users + 1] - self.starts[users]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        rows: np.ndarray | slice
+        if len(users) and users[-1] - users[0] + 1 == len(users):
+            rows = slice(self.starts[users[0]], self.starts[users[-1] + 1])
+        else:
+            rows = np.repeat(self.starts[users] - starts[:-1], counts) + np.arange(starts[-1])
+        at = self.at[rows] if len(self.at) else self.at
+        return Listens(starts, self.item[rows], at, self.user_ids[users], self.track_ids)
+
+    def blocks(self) -> Iterator["Listens"]:
+        """All users in blocks of about LISTENS_A_BLOCK listens, each renumbered from 0."""
+        share = self.starts[:-1] // LISTENS_A_BLOCK
+        for users in np.split(np.arange(self.shape[0]), np.flatnonzero(np.diff(share)) + 1):
+            yield self.of_users(users)
+
+    def plays(self) -> np.ndarray:
+        """(items,) int64: how often each track was played."""
+        result = np.zeros(self.shape[1], np.int64)
+        for first in range(0, len(self.item), LISTENS_A_BLOCK):  # numpy copies what it counts
+            some = self.item[first : first + LISTENS_A_BLOCK]
+            result += np.bincount(some, minlength=len(result))
+        return result
+
+    def latest(self, most: int) -> "Listens":
+        """Each user's last plays, at most so many."""
+        counts = np.minimum(np.diff(self.starts), most)
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        rows = np.repeat(self.starts[1:] - starts[1:], counts) + np.arange(starts[-1])
+        at = self.at[rows] if len(self.at) else self.at
+        return Listens(starts, self.item[rows], at, self.user_ids, self.track_ids)
+
+    def pairs(self) -> csr_matrix:
+        """(users, items) float32: 1 where the user has heard the track."""
+        result = self._matrix(np.ones(len(self.item), np.float32))
+        result.data[:] = 1
+        return result
+
+    def profiles(self, half_life: float | None) -> csr_matrix:
+        """(users, items) float32: a listen weighs half as much every half_life later plays.
+
+        Listens of one track add up. With None every listen weighs 1.
+        """
+        if half_life is None:
+            return self._matrix(np.ones(len(self.item), np.float32))
+        plays_since = self.starts[self.user.astype(np.int64) + 1] - 1 - np.arange(len(self.item))
+        return self._matrix(np.exp2(-plays_since / half_life).astype(np.float32))
+
+    def weights(self, repeats: float, plays: float | None, days: float | None = None) -> csr_matrix:
+        """(users, items) float32: how much each pair says of the user's taste.
+
+        The pair's count to the power `repeats`, halved with every `plays` later plays of the user
+        since its last one, and with every `days` from then to the last listen of all.
+        """
+        end = self.at.max() if days is not None else None
+        return vstack(
+            [block._weights(repeats, plays, days, end) for block in self.blocks()],
+            format="csr",
+        )
+
+    def _weights(
+        self, repeats: float, plays: float | None, days: float | None, end: np.uint32 | None
+    ) -> csr_matrix:
+        counts = self.profiles(None)
+        counts.data **= np.float32(repeats)
+        if plays is None and days is None:
+            return counts
+        last = np.arange(len(self.item))
+        if counts.nnz < len(last):
+            last = np.lexsort((last, self.item, self.user))
+            user, item = self.user[last], self.item[last]
+            last = last[np.append((np.diff(user) > 0) | (np.diff(item) > 0), True)]
+        age = np.zeros(len(last), np.float32)
+        if plays is not None:
+            age += (self.starts[self.user[last].astype(np.int64) + 1] - 1 - last) / plays
+        if days is not None:
+            age += (end - self.at[last]) / (days * SECONDS_A_DAY)
+        fading = csr_matrix((np.exp2(-age), (self.user[last], self.item[last])), self.shape)
+        fading.sort_indices()
+        counts.data *= fading.data
+        return counts
+
+    def _matrix(self, weights: np.ndarray) -> csr_matrix:
+        result = csr_matrix((weights, self.item.copy(), self.starts), self.shape)
+        result.sum_duplicates()
+        return result
+
+
+def load(work: Path, timed: bool = True) -> Listens:
+    """Read WORK's listens, users and items; `at` only if timed."""
+    user_ids = tables.read(tables.USERS, work, ["user_id"])["user_id"].to_numpy()
+    track_ids = tables.read(tables.ITEMS, work, ["track_id"])["track_id"].to_numpy()
+    return _load(tables.LISTENS, work, user_ids, track_ids, timed)
+
+
+def load_holdout(work: Path, track_ids: np.ndarray) -> Listens:
+    """Read what came after a window's cut; its users are those of the holdout."""
+    users = tables.read(tables.HOLDOUT, work, ["user_id"])["user_id"].to_numpy()
+    return _load(tables.HOLDOUT, work, np.unique(users), track_ids, timed=True)
+
+
+def _load(
+    table: tables.Table, work: Path, user_ids: np.ndarray, track_ids: np.ndarray, timed: bool
+) -> Listens:
+    n = tables.n_rows(table, work)
+    users, tracks = Encoder.of(user_ids), Encoder.of(track_ids)
+    counts = np.zeros(len(user_ids), np.int64)
+    item, at = np.empty(n, np.int32), np.empty(n if timed else 0, np.uint32)
+    end = 0
+    columns = ["user_id", "track_id", *(["started_at"] if timed else [])]
+    for batch in tables.batches(table, work, columns):
+        start, end = end, end + len(batch)
+        ids = batch["user_id"].to_numpy()
+        first = np.flatnonzero(np.diff(ids, prepend=-1))  # of each user's rows
+        user = encode(ids[first], users, "user_id", table, work)
+        np.add.at(counts, user, np.diff(first, append=len(ids)))
+        item[start:end] = encode(batch["track_id"].to_numpy(), tracks, "track_id", table, work)
+        if timed:
+            at[start:end] = batch["started_at"].cast(pa.int64()).to_numpy() // 1_000_000
+    return Listens(np.concatenate([[0], np.cumsum(counts)]), item, at, user_ids, track_ids)

@@ -1,0 +1,66 @@
+"""What becomes of bad rows: they are kept with the reason, and too many of them stop the job."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.contract.storage import JobError
+from jobs.data import raw_files
+from jobs.data.cleaning import REASONS
+
+
+def stop_if_bad(bad: np.ndarray, options: argparse.Namespace) -> None:
+    """Raise a JobError if no row is usable or more are bad than allowed."""
+    path, n, n_bad = options.data / raw_files.INTERACTIONS, len(bad), np.count_nonzero(bad)
+    if n == 0:
+        raise JobError(f"{path} holds no rows: add the listens")
+    counts = [np.count_nonzero(bad == code) for code in range(len(REASONS) if n_bad else 0)]
+    found = "; ".join(
+        f"{count:,} where {REASONS[code]} (first in row {np.argmax(bad == code)})"
+        for code, count in enumerate(counts)
+        if code and count
+    )
+    if n_bad == n:
+        raise JobError(f"{path} holds no usable listen in {n:,} rows: {found}")
+    if n_bad > options.max_bad_share * n:
+        raise JobError(
+            f"{path}: {n_bad:,} of {n:,} rows ({n_bad / n:.1%}) are bad, {found}. "
+            f"Mend them, or allow more than {options.max_bad_share:g} with --max-bad-share"
+        )
+
+
+def bad_rows(path: Path, codes: np.ndarray) -> Iterator[pa.Table]:
+    """The bad rows of a file, in file order, as rows of the quarantine; codes (n,) tell which."""
+    if not codes.any():
+        return
+    end = 0
+    reasons = pa.array(REASONS)
+    for batch in raw_files.batches(path):
+        start, end = end, end + len(batch)
+        rows = np.flatnonzero(codes[start:end])
+        if rows.size == 0:
+            continue
+        columns = {
+            "file": pa.repeat(path.name, len(rows)),
+            "row": start + rows,
+            "reason": reasons.take(pa.array(codes[start + rows])),
+            "content": json_lines(batch.take(pa.array(rows))),
+        }
+        yield pa.table(columns)
+
+
+def json_lines(batch: pa.RecordBatch) -> list[str]:
+    """Each row (n,) of a batch as a JSON object."""
+    columns = [  # pandas knows neither all zones nor, in any but UTC, all years
+        column.cast(pa.timestamp(column.type.unit, "UTC"))
+        if pa.types.is_timestamp(column.type) and column.type.tz
+        else column
+        for column in batch.columns
+    ]
+    batch = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+    frame = batch.to_pandas(integer_object_nulls=True, date_as_object=False)
+    text = frame.to_json(orient="records", lines=True, force_ascii=False, date_format="iso")
+    return str(text).replace("\\/", "/").removesuffix("\n").split("\n")

@@ -1,0 +1,263 @@
+"""The user's three files: their columns, and how any castable type is read.
+
+Values come as numpy arrays beside flaws (n,) uint8: 0 where a value is good, else 1 + the place
+of what is wrong with it in ID_FLAWS or TIME_FLAWS.
+"""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jobs.contract.names import MAX_ID
+from jobs.contract.storage import JobError
+
+TRACKS, NAMES, INTERACTIONS = "tracks.parquet", "catalog_names.parquet", "interactions.parquet"
+
+
+COLUMNS = {
+    TRACKS: {"track_id": "id", "artists": "ids", "genres": "ids"},
+    NAMES: {"id": "id", "type": "text", "name": "text"},
+    INTERACTIONS: {"user_id": "id", "track_id": "id", "started_at": "time", "track_seq": "id"},
+}
+
+
+OPTIONAL = {"track_seq"}
+
+
+BATCH = 1 << 20  # rows read at a time
+
+
+NAME_TYPES = ("track", "album", "artist", "genre")
+
+
+ID_FLAWS = ("is missing", "is not a whole number", "is negative", "is over 2^53 - 1")
+
+
+TIME_FLAWS = ("is missing", "is not a date", "is not between 1970 and 2099")
+
+
+MISSING, UNREADABLE, NEGATIVE, TOO_LARGE = 1, 2, 3, 4
+
+
+OUT_OF_RANGE = 3  # of a time, for which 1 and 2 are the same
+
+
+EXPECTED = {
+    "id": "whole numbers",
+    "ids": "lists of whole numbers",
+    "text": "text",
+    "time": "dates (numbers are ambiguous: convert them, as in pd.to_datetime(numbers, unit='s'))",
+}
+
+
+TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a timestamp's unit, in a second
+
+
+LAST_SECOND = 4_102_444_800  # 2100-01-01
+
+
+EXACT = {pa.float16(): 2**11, pa.float32(): 2**24}  # a float's whole numbers are exact up to here
+
+
+def check(path: Path) -> list[str]:
+    """The columns of an input file that are to be read, after checking that they can be.
+
+    A file of a name of its own holds interactions.
+    """
+    schema, wanted = _schema(path), COLUMNS.get(path.name, COLUMNS[INTERACTIONS])
+    missing = [name for name in wanted if name not in schema.names and name not in OPTIONAL]
+    if missing:
+        raise JobError(
+            f"{path} has no column {', '.join(missing)}: found "
+            f"{', '.join(schema.names) or 'none'}{_likely(missing, schema.names)}"
+        )
+    columns = [name for name in wanted if name in schema.names]
+    for name in columns:
+        if (count := schema.names.count(name)) > 1:
+            raise JobError(f"{path} has {count} columns {name}: keep one of them")
+        if not _readable(schema.field(name).type, wanted[name]):
+            raise JobError(
+                f"{path}: {name} is {schema.field(name).type}, expected {EXPECTED[wanted[name]]}"
+            )
+    return columns
+
+
+def batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Read the wanted columns of an input file, at most BATCH rows at a time, in file order."""
+    columns = check(path)
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            for batch in file.iter_batches(BATCH, columns=columns):
+                yield _checked(batch)
+    except (pa.ArrowException, OSError) as error:
+        raise _broken(path, error) from None
+
+
+def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with bytes and views of text as text, after checking that all text is UTF-8."""
+    batch = batch.cast(pa.schema([field.with_type(_stored(field.type)) for field in batch.schema]))
+    batch.validate(full=True)
+    return batch
+
+
+def _stored(found: pa.DataType) -> pa.DataType:
+    """The type to hold a column in: text as such, since little works on views and bytes."""
+    if found in (pa.string_view(), pa.binary(), pa.large_binary()):
+        return pa.large_string()
+    if _is_list(found) and _stored(found.value_type) != found.value_type:
+        return pa.large_list(_stored(found.value_type))
+    return found
+
+
+def table(path: Path) -> dict[str, pa.Array]:
+    """Read the wanted columns of an input file, each whole."""
+    columns = check(path)
+    parts = list(batches(path)) or [pa.record_batch([[]] * len(columns), names=columns)]
+    whole = pa.Table.from_batches(parts).unify_dictionaries()
+    return {name: whole[name].combine_chunks() for name in columns}
+
+
+def n_rows(path: Path) -> int:
+    """The number of rows of an input file, from its footer."""
+    return int(pq.read_metadata(path).num_rows)
+
+
+def _schema(path: Path) -> pa.Schema:
+    if not path.parent.is_dir():
+        raise JobError(f"{path.parent} is no folder: --data takes one with {', '.join(COLUMNS)}")
+    if path.is_dir():
+        raise JobError(f"{path} is a folder: join its parts into one parquet file")
+    if not path.is_file():
+        found = ", ".join(sorted(other.name for other in path.parent.iterdir())[:10])
+        raise JobError(f"{path} is no file: the folder needs it, and has {found or 'nothing'}")
+    if path.stat().st_size == 0:
+        raise JobError(f"{path} is empty (0 bytes): write it again as parquet")
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        raise _broken(path, error) from None
+
+
+def _broken(path: Path, error: Exception) -> JobError:
+    reason = str(error).splitlines()[0][:200]
+    return JobError(f"{path} can't be read as parquet ({reason}): copy or write it again")
+
+
+def _likely(missing: list[str], names: list[str]) -> str:
+    """A hint at columns whose names look like the missing ones."""
+    close = {name: difflib.get_close_matches(name, names, 1, 0.5) for name in missing}
+    hints = [f"rename {match[0]} to {name}" for name, match in close.items() if match]
+    return f"; perhaps {', '.join(hints)}" if hints else ""
+
+
+def _readable(found: pa.DataType, kind: str) -> bool:
+    """Whether a column of this type can hold what is expected."""
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    if pa.types.is_null(found):
+        return True
+    if kind == "ids":
+        return _is_list(found) and _readable(found.value_type, "id")
+    if kind == "time":
+        return _is_text(found) or pa.types.is_date(found) or pa.types.is_timestamp(found)
+    number = pa.types.is_integer(found) or pa.types.is_floating(found)
+    return _is_text(found) or number or pa.types.is_decimal(found)
+
+
+def _is_text(found: pa.DataType) -> bool:
+    return _stored(found) in (pa.string(), pa.large_string())
+
+
+def _is_list(found: pa.DataType) -> bool:
+    return any(
+        test(found)
+        for test in (
+            pa.types.is_list,
+            pa.types.is_large_list,
+            pa.types.is_fixed_size_list,
+            pa.types.is_list_view,
+        )
+    )
+
+
+def ids(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Whole numbers 0 … 2^53 - 1 of any number or text type: int64 values and ID_FLAWS, (n,)."""
+    column = _plain(column)
+    limit = EXACT.get(column.type, MAX_ID)
+    if not _is_text(column.type) and not pa.types.is_integer(column.type):
+        column = column.cast(pa.float64())
+        column = pc.if_else(pc.is_nan(column), None, column)
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    if _is_text(column.type):
+        number = r"^-?\d{1,40}(\.\d{1,40})?([eE]-?\d{1,2})?$"
+        column = _matching(column, number).cast(pa.float64()).fill_null(float("nan"))
+    values = column.fill_null(0).to_numpy(zero_copy_only=False)
+    flaws = np.zeros(len(values), np.uint8)
+    flaws[values > limit] = TOO_LARGE
+    flaws[values < 0] = NEGATIVE
+    if values.dtype == np.float64:
+        flaws[~np.isfinite(values) | (values != np.trunc(values))] = UNREADABLE
+    flaws[~present] = MISSING
+    return np.where(flaws == 0, values, 0).astype(np.int64), flaws
+
+
+def times(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Dates and ISO text as int64 microseconds since 1970 in UTC, and TIME_FLAWS, (n,).
+
+    What names no time zone counts as UTC.
+    """
+    column = _plain(column)
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    if _is_text(column.type):
+        column = _parsed(column)
+    if pa.types.is_date(column.type) or pa.types.is_null(column.type):
+        column = column.cast(pa.timestamp("ms"))
+    readable = column.is_valid().to_numpy(zero_copy_only=False)
+    ticks = TICKS[column.type.unit]
+    values = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    flaws = np.zeros(len(values), np.uint8)
+    flaws[(values < 0) | (values >= LAST_SECOND * ticks)] = OUT_OF_RANGE
+    flaws[~readable] = UNREADABLE
+    flaws[~present] = MISSING
+    values = np.where(flaws == 0, values, 0)
+    return (values // 1000 if ticks == 10**9 else values * (10**6 // ticks)), flaws
+
+
+def id_lists(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of ids, flat, and the row of each: two int64 (m,); what is no id is left out."""
+    if pa.types.is_null(column.type):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
+    rows = np.repeat(np.arange(len(column)), lengths)
+    values, flaws = ids(pc.list_flatten(column))
+    return values[flaws == 0], rows[flaws == 0]
+
+
+def text(column: pa.Array) -> pa.Array:
+    """Text without space around it; what is empty becomes null."""
+    trimmed = pc.utf8_trim_whitespace(_plain(column).cast(pa.large_string()))
+    return pc.if_else(pc.equal(trimmed, ""), None, trimmed)
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _matching(column: pa.Array, pattern: str) -> pa.Array:
+    """Text without space around it, null where it doesn't match the pattern."""
+    column = text(column)
+    return pc.if_else(pc.match_substring_regex(column, pattern), column, None)
+
+
+def _parsed(column: pa.Array) -> pa.Array:
+    """ISO text as timestamps, null where it is no date; each text parsed once."""
+    encoded = _matching(column, r"^\d").dictionary_encode()  # pandas would read "now" as well
+    texts = encoded.dictionary.to_pandas()
+    parsed = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True)
+    return pa.array(parsed.astype("datetime64[us, UTC]")).take(encoded.indices)

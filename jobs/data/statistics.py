@@ -1,0 +1,97 @@
+"""One pass over the listens, a block at a time, counting what a description of them needs."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from jobs.contract import tables
+from jobs.contract.tables import LISTENS
+
+DAY = 86_400_000_000  # microseconds
+
+
+GAPS = {  # names of the lengths of time between a user's listens, with their least microseconds
+    "none": 0,
+    "up to 30 minutes": 1,
+    "up to a day": DAY // 48 + 1,
+    "a day": DAY,
+    "up to a week": DAY + 1,
+    "up to 30 days": 7 * DAY + 1,
+    "longer": 30 * DAY + 1,
+}
+
+
+PLAYS = {"once": 1, "twice": 2, "3 to 5 times": 3, "6 to 20 times": 6, "more often": 21}
+
+
+@dataclass
+class Statistics:
+    """What one pass over the listens counts; tracks by their position in items."""
+
+    plays: np.ndarray  # (tracks,) listens
+    listeners: np.ndarray  # (tracks,) users who heard it
+    first_at: list[np.ndarray] = field(default_factory=list)  # of each user, in order of users
+    listens_on: Counter[int] = field(default_factory=Counter)  # by day since 1970
+    users_on: Counter[int] = field(default_factory=Counter)
+    gaps: np.ndarray = field(default_factory=lambda: np.zeros(len(GAPS), np.int64))
+    plays_of_pair: np.ndarray = field(default_factory=lambda: np.zeros(len(PLAYS), np.int64))
+
+    @property
+    def pairs(self) -> int:
+        """Different pairs of a user and a track."""
+        return int(self.plays_of_pair.sum())
+
+
+def count(work: Path, track_ids: np.ndarray) -> Statistics:
+    """Go over the listens once."""
+    plays = np.zeros(len(track_ids), np.int64)
+    result = Statistics(plays, plays.copy())
+    total = tables.n_rows(LISTENS, work)
+    with tqdm(total=total, unit=" listens", unit_scale=True, disable=None) as progress:
+        for user, track_id, at in users_in_blocks(work):
+            count_block(result, user, np.searchsorted(track_ids, track_id), at)
+            progress.update(len(user))
+    return result
+
+
+def users_in_blocks(work: Path) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Blocks of users, track ids and microseconds of listens; a user is never cut in two."""
+    kept = [np.empty(0, np.int64)] * 3
+    for batch in tables.batches(LISTENS, work, ["user_id", "track_id", "started_at"]):
+        new = [column.cast(pa.int64()).to_numpy() for column in batch.columns]
+        block = [np.concatenate(pair) for pair in zip(kept, new, strict=True)]
+        cut = int(np.searchsorted(block[0], block[0][-1]))  # the last user may go on
+        if cut:
+            yield block[0][:cut], block[1][:cut], block[2][:cut]
+        kept = [column[cut:] for column in block]
+    yield kept[0], kept[1], kept[2]
+
+
+def count_block(counts: Statistics, user: np.ndarray, track: np.ndarray, at: np.ndarray) -> None:
+    """Add the listens of some users, by user and time; track is a position in items."""
+    n_tracks = len(counts.plays)
+    new_user = np.ones(len(user), bool)
+    new_user[1:] = user[1:] != user[:-1]
+    row = np.cumsum(new_user) - 1
+    counts.plays += np.bincount(track, minlength=n_tracks)
+    pairs, plays = np.unique(row * n_tracks + track, return_counts=True)
+    counts.listeners += np.bincount(pairs % n_tracks, minlength=n_tracks)
+    add_to_bins(counts.plays_of_pair, PLAYS, plays)
+    counts.first_at.append(at[new_user])
+    add_to_bins(counts.gaps, GAPS, np.diff(at)[~new_user[1:]])
+    day = at // DAY
+    new_day = new_user.copy()
+    new_day[1:] |= day[1:] != day[:-1]
+    for counter, days in ((counts.listens_on, day), (counts.users_on, day[new_day])):
+        counter.update(dict(zip(*(a.tolist() for a in np.unique_counts(days)), strict=True)))
+
+
+def add_to_bins(bins: np.ndarray, least: dict[str, int], values: np.ndarray) -> None:
+    """Count values, each in the last bin whose least value it reaches."""
+    bin_of = np.searchsorted(list(least.values()), values, side="right") - 1
+    bins += np.bincount(bin_of, minlength=len(bins))

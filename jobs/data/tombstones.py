@@ -1,0 +1,56 @@
+"""Leaving out what users did before they asked the service to forget them."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jobs.contract import journal, storage
+from jobs.contract.names import FORGOTTEN_UNTIL
+from jobs.contract.storage import JobError
+
+
+class Tombstones(NamedTuple):
+    """The tombstones, by user_id."""
+
+    user: np.ndarray  # (m,) int64, ascending
+    until: np.ndarray  # (m,) int64, microseconds since 1970
+
+    def covers(self, user: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Whether each listen (n,) of a user at a time is to be left out."""
+        if len(self.user) == 0:
+            return np.zeros(len(user), bool)
+        place = np.searchsorted(self.user, user).clip(max=len(self.user) - 1)
+        return (self.user[place] == user) & (time <= self.until[place])
+
+    @property
+    def last(self) -> int:
+        """The time of the newest tombstone; 0 without any."""
+        return int(self.until.max(initial=0))
+
+
+def read(path: Path) -> Tombstones:
+    """The tombstones that the service keeps in a file; none where there is no file."""
+    stored = sorted(journal.read_forgotten(path).items())
+    user, until = np.array(stored, np.int64).reshape(-1, 2).T
+    return Tombstones(user, until)
+
+
+def note(work: Path, forgotten: Tombstones) -> None:
+    """Write into WORK up to which tombstone its listens are without those who are forgotten."""
+    path = work / FORGOTTEN_UNTIL
+    if forgotten.last:
+        storage.write_json(path, {"until": forgotten.last})
+    else:
+        path.unlink(missing_ok=True)
+
+
+def noted(folder: Path) -> int:
+    """The time of the newest tombstone that the folder's listens obey; 0 without any."""
+    path = folder / FORGOTTEN_UNTIL
+    if not path.exists():
+        return 0
+    until = storage.read_json(path, made_by="jobs.prepare").get("until")
+    if not isinstance(until, int):
+        raise JobError(f"{path} has no time in `until`: run python -m jobs.prepare again")
+    return until

@@ -1,0 +1,43 @@
+"""Labels that were kept back before a run, for scoring its lists."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy.sparse import csr_matrix
+
+from jobs.contract.storage import JobError
+from jobs.data import holdout
+from jobs.data.holdout import COLD
+from jobs.data.listens import Listens
+
+
+def read_labels(path: Path, past: Listens, heard: str) -> tuple[np.ndarray, csr_matrix]:
+    """The labels' users as rows of the past (COLD for new ones), and labels (users, items + 1).
+
+    The last column stands for tracks that the catalogue doesn't know: they can't be hit, but count.
+    """
+    try:
+        table = pq.read_table(path, columns=["user_id", "track_id"])
+        user, track = (table[name].cast(pa.int64()).to_numpy() for name in table.column_names)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise JobError(
+            f"{path}: expected a parquet file with whole numbers user_id, track_id; {error}"
+        ) from None
+    if not len(user):
+        raise JobError(f"{path} has no rows: there is nothing to score")
+    ids, row = np.unique(user, return_inverse=True)
+    n = past.shape[1]
+    item = np.minimum(np.searchsorted(past.track_ids, track), n - 1)
+    item = np.where(past.track_ids[item] == track, item, n)
+    labels = csr_matrix((np.ones(len(row), np.float32), (row, item)), (len(ids), n + 1))
+    place = np.minimum(np.searchsorted(past.user_ids, ids), len(past.user_ids) - 1)
+    known = np.where(past.user_ids[place] == ids, place, COLD)
+    if heard == "exclude":
+        played = holdout.heard_by(past, known)
+        played.resize(labels.shape)
+        labels = csr_matrix(labels - labels.multiply(played))
+        labels.eliminate_zeros()
+    some = labels.getnnz(axis=1) > 0
+    return known[some], csr_matrix(labels[some])

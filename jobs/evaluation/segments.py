@@ -1,0 +1,87 @@
+"""Parts of the users and of the catalogue that a list may serve unequally well."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix, diags_array
+
+from jobs.data.holdout import COLD, Holdout
+from jobs.data.listens import Listens
+
+THIRDS = (1 / 3, 2 / 3)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Some users of the holdout, by place, with those of their labels that count here."""
+
+    name: str
+    what: str
+    users: np.ndarray
+    labels: csr_matrix
+
+
+def segments(past: Listens, later: Holdout, heard: str) -> list[Segment]:
+    """Users by how much they have played, or repeat; labels by how often the track was played.
+
+    Those without a user are left out.
+    """
+    found = [*_by_plays(past, later), *_by_track(past, later)]
+    if heard == "include":
+        found.append(_repeaters(past, later))
+    return [segment for segment in found if len(segment.users)]
+
+
+def _by_plays(past: Listens, later: Holdout) -> Iterator[Segment]:
+    """Users without a past, and the others in thirds."""
+    warm = later.row != COLD
+    plays = np.zeros(len(later.row), np.int64)
+    plays[warm] = np.diff(past.starts)[later.row[warm]]
+    third = np.searchsorted(np.quantile(plays[warm], THIRDS), plays) if warm.any() else plays
+    yield _of_users("cold", "no play before the cut", later, ~warm)
+    for i, name in enumerate(("few plays", "medium plays", "many plays")):
+        users = warm & (third == i)
+        own = plays[users]
+        what = f"{own.min():,} to {own.max():,} plays before the cut" if len(own) else ""
+        yield _of_users(name, what, later, users)
+
+
+def _repeaters(past: Listens, later: Holdout) -> Segment:
+    """The third of the users with a past whose plays repeat a track most."""
+    warm = np.flatnonzero(later.row != COLD)
+    own = past.of_users(later.row[warm])
+    counts = np.diff(own.starts)
+    share = 1 - own.pairs().getnnz(axis=1) / np.maximum(counts, 1)
+    least = np.quantile(share, THIRDS[1]) if len(share) else 0.0
+    users = np.zeros(len(later.row), bool)
+    users[warm] = (share >= least) & (share > 0)
+    return _of_users(
+        "heavy repeaters", f"{least:.0%} or more of the plays are repeats", later, users
+    )
+
+
+def _of_users(name: str, what: str, later: Holdout, users: np.ndarray) -> Segment:
+    return Segment(name, what, np.flatnonzero(users), csr_matrix(later.labels[users]))
+
+
+def _by_track(past: Listens, later: Holdout) -> Iterator[Segment]:
+    """Labels among the most played tracks that have a third of all plays, the next, the rest."""
+    plays = np.bincount(past.item, minlength=past.shape[1])
+    third = thirds_of_plays(plays)
+    shares = ("a third of all plays", "the next third", "the rest of the catalogue")
+    for i, name in enumerate(("head tracks", "mid tracks", "tail tracks")):
+        labels = csr_matrix(later.labels @ diags_array((third == i).astype(np.float32)))
+        labels.eliminate_zeros()
+        users = np.flatnonzero(labels.getnnz(axis=1))
+        what = f"{np.count_nonzero(third == i):,} tracks: {shares[i]}"
+        yield Segment(name, what, users, csr_matrix(labels[users]))
+
+
+def thirds_of_plays(plays: np.ndarray) -> np.ndarray:
+    """(items,) 0, 1, 2: whether the plays of the tracks before it reach a third, or two, of all."""
+    order = np.argsort(-plays, kind="stable")
+    before = np.cumsum(plays[order]) - plays[order]
+    result = np.empty(len(plays), np.int64)
+    result[order] = np.searchsorted(np.array(THIRDS) * plays.sum(), before, side="right")
+    return result

@@ -1,0 +1,157 @@
+"""A new release in a folder of its own: the contract's files, the service's arrays, a manifest."""
+
+import hashlib
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jobs.contract import serving, storage, tables
+from jobs.contract.blending import Blending
+from jobs.contract.names import (
+    ALS_MODEL,
+    COMPARISON,
+    CONTRACT_VERSION,
+    CURRENT,
+    FORGOTTEN_UNTIL,
+    MANIFEST,
+    METRICS,
+    RELEASES,
+    REPLAY,
+    SERVING,
+    SETTINGS,
+)
+from jobs.contract.storage import JobError
+from jobs.data import tombstones
+from jobs.models import hyperparameters
+from jobs.releases import gate, serving_arrays, store
+from jobs.reporting import release_page
+
+OTHERS = {
+    ALS_MODEL: "jobs.train_als",
+    METRICS: "jobs.evaluate",
+    "ranking.json": "jobs.rank",
+}
+
+
+PAGE = Path("report/release.html")
+
+
+# without these the defaults are served
+IF_THERE = (SETTINGS, REPLAY, FORGOTTEN_UNTIL)
+
+
+def check(work: Path) -> None:
+    """JobError if a file is missing or not what the contract says."""
+    for table in tables.RELEASED:
+        tables.read(table, work, [])
+    for name, made_by in OTHERS.items():
+        if not (work / name).is_file():
+            raise JobError(f"{work / name} is missing: run python -m {made_by} --work {work}")
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Hash, size and rows of a file; rows is None where it is no table."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
+    return {"sha256": digest, "bytes": path.stat().st_size, "rows": rows}
+
+
+def blending(folder: Path) -> Blending:
+    """The rule that jobs.replay chose, or the default where nothing was replayed."""
+    path = folder / REPLAY
+    if not path.exists():
+        return Blending()
+    content = storage.read_json(path, made_by="jobs.replay")
+    try:
+        return msgspec.convert(content.get("blending"), Blending)
+    except msgspec.ValidationError as error:
+        raise JobError(
+            f"{path} has a blending that can't be served ({error}): run python -m jobs.replay again"
+        ) from None
+
+
+def description(folder: Path, release: str) -> dict[str, Any]:
+    """What the release's files hold."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        "id": release,
+        "contract": CONTRACT_VERSION,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": {str(path.relative_to(folder)): describe(path) for path in files},
+        "schemas": {
+            table.file: {field.name: str(field.type) for field in table.schema}
+            for table in tables.RELEASED
+        },
+        "serving": {name: str(dtype) for name, dtype in serving.SERVING_ARRAYS.items()},
+    }
+
+
+def manifest(folder: Path, release: str) -> dict[str, Any]:
+    """The files, from which data and settings they are, and how good the lists were."""
+    chosen = hyperparameters.load(folder)
+    times = pc.min_max(tables.read(tables.LISTENS, folder, ["started_at"])["started_at"])
+    first, last = (times[name].as_py() for name in ("min", "max"))
+    return description(folder, release) | {
+        "metrics": storage.read_json(folder / METRICS, made_by="jobs.evaluate"),
+        "settings": vars(chosen) | {"blending": msgspec.to_builtins(blending(folder))},
+        "data": {"first": first.isoformat(), "last": last.isoformat()},
+        "forgotten_until": tombstones.noted(folder),
+    }
+
+
+def make(work: Path) -> tuple[str, list[str], str]:
+    """Make a release of what stands in WORK: its id, what fell too far for it to be served.
+
+    And for the summary, why it was compared with none, where there is a current one.
+    """
+    release = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    with store.new_folder(work / RELEASES, release) as folder:
+        for name in [table.file for table in tables.RELEASED] + list(OTHERS):
+            os.link(work / name, folder / name)
+        for name in IF_THERE:
+            if (work / name).exists():
+                os.link(work / name, folder / name)
+        serving_arrays.pack(folder, hyperparameters.load(folder))
+        check_users(folder)
+        store.share(folder, work / CURRENT)
+        fell, beside = compare(work, folder, release)
+        storage.write_json(folder / MANIFEST, manifest(folder, release))
+    return release, fell, beside
+
+
+def check_users(folder: Path) -> None:
+    """JobError if a list is of someone who is no user, as who was forgotten since it was made."""
+    users = np.load(folder / SERVING / "user_ids.npy", mmap_mode="r")
+    if len(users) > tables.n_rows(tables.USERS, folder):
+        raise JobError(
+            f"{tables.RECOMMENDATIONS.file} has users that {tables.USERS.file} lacks: "
+            f"run all jobs after jobs.prepare again, as run_all.sh does"
+        )
+
+
+def compare(work: Path, folder: Path, release: str) -> tuple[list[str], str]:
+    """Compare a new release with the current one: what fell too far, or why that can't be told.
+
+    Makes comparison.json beside its files, and report/release.html.
+    """
+    current = work / CURRENT
+    (work / PAGE).unlink(missing_ok=True)
+    if not current.is_symlink():
+        return [], ""
+    try:
+        if not gate.comparable(current):
+            raise JobError("it is not whole, or of another version")
+        found = gate.compare(current, folder)
+    except (JobError, OSError, ValueError, TypeError, AttributeError) as error:
+        return [], f", not compared with {current.resolve().name} ({error})"
+    content = {"old": current.resolve().name, "new": release} | found
+    storage.write_json(folder / COMPARISON, content)
+    release_page.page(content).write(work / PAGE)
+    return list(content["falls"]), ""

@@ -1,0 +1,251 @@
+"""The arrays of a release that the service maps into memory: serving/<name>.npy.
+
+`pack(folder, settings)` is called by jobs.publish once the parquet files of a release stand in
+`folder`. It reads them block by block; what it holds at a time is the ids, the offsets and a block.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from jobs.contract import serving, storage, tables
+from jobs.contract.fold_in import FoldInModel
+from jobs.contract.names import ALS_MODEL, SERVING
+from jobs.contract.storage import JobError
+from jobs.contract.tables import Table
+from jobs.models import als_model
+from jobs.models.hyperparameters import Hyperparameters
+
+
+def pack(folder: Path, chosen: Hyperparameters) -> None:
+    """Write every array of contract.SERVING_ARRAYS; JobError where the tables disagree.
+
+    Where the settings exclude heard tracks, a user's final list is packed without them, so that
+    the service need not look.
+    """
+    tracks = np.sort(_column(tables.ITEMS, folder, "track_id"))
+    listeners = _distinct(tables.LISTENS, folder, "user_id")
+    users = np.union1d(listeners, _distinct(tables.RECOMMENDATIONS, folder, "user_id"))
+    top = tables.read(tables.TOP_POPULAR, folder, ["track_id", "rank"]).sort_by("rank")
+    write(folder, "track_ids", tracks)
+    write(folder, "track_texts", texts(tracks))
+    write_names(folder)
+    write(folder, "user_ids", users)
+    top_items = _positions(tracks, top["track_id"].to_numpy(), tables.TOP_POPULAR)
+    write(folder, "top_items", top_items)
+    _write_history(folder, users, tracks)
+    unheard = _unheard(folder, len(tracks)) if chosen.heard == "exclude" else None
+    _write_lists(folder, tables.RECOMMENDATIONS, "recommendations", users, tracks, unheard)
+    _write_lists(folder, tables.SIMILAR, "similar", tracks, tracks)
+    _write_lists(folder, tables.NEXT_PLAYED, "next_played", tracks, tracks)
+    write_model(folder, als_model.load_model(folder, chosen), len(tracks))
+
+
+def write_model(folder: Path, model: FoldInModel, n: int) -> None:
+    """The ALS vectors of n tracks, in the order in which they are searched."""
+    order = model.order
+    if len(order.position) != n:
+        raise JobError(
+            f"{ALS_MODEL} is of {len(order.position):,} tracks, {tables.ITEMS.file} "
+            f"of {n:,}: run python -m jobs.train_als again"
+        )
+    write(folder, "als_items", order.items)
+    write(folder, "als_places", order.position)
+    write(folder, "als_norms", order.norms)
+    write(folder, "als_vectors", order.vectors.ravel())
+    write(folder, "als_gram", model.gram.ravel())
+
+
+def write_names(folder: Path) -> None:
+    """The tracks' names, in the order of their ids."""
+    items = tables.read(tables.ITEMS, folder, ["track_id", "track_name"]).sort_by("track_id")
+    names = pc.cast(items["track_name"], pa.large_binary()).fill_null(b"").combine_chunks()
+    lengths = pc.binary_length(names).to_numpy()
+    write(folder, "names_offsets", np.append(0, np.cumsum(lengths)))
+    write(folder, "names_items", np.frombuffer(b"".join(names.to_pylist()), np.uint8))
+
+
+def texts(ids: np.ndarray) -> np.ndarray:
+    """(n * width,) uint8: each id with a comma after it, in front of it blanks up to one width.
+
+    So a JSON list is put together by copying pieces of one size; JSON doesn't mind the blanks.
+    """
+    digits = len(str(ids.max(initial=0)))
+    result = np.full((len(ids), digits + 1), ord(","), np.uint8)
+    rest = ids.copy()
+    for place in range(digits - 1, -1, -1):
+        blank = (rest == 0) & (place < digits - 1)
+        result[:, place] = np.where(blank, ord(" "), ord("0") + rest % 10)
+        rest //= 10
+    return result.ravel()
+
+
+def _column(table: Table, folder: Path, name: str) -> np.ndarray:
+    values: np.ndarray = tables.read(table, folder, [name])[name].to_numpy()
+    return values
+
+
+def _distinct(table: Table, folder: Path, name: str) -> np.ndarray:
+    """The distinct values of a column by which the file is sorted, ascending."""
+    blocks = [_unique(b[name].to_numpy()) for b in tables.batches(table, folder, [name])]
+    return _unique(np.concatenate([np.empty(0, np.int64), *blocks]))
+
+
+def _unique(values: np.ndarray) -> np.ndarray:
+    """The distinct values, ascending: np.unique hashes, which takes ten times as long here."""
+    values = np.sort(values)
+    first = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    return values[first]
+
+
+def _positions(ids: np.ndarray, keys: np.ndarray, table: Table) -> np.ndarray:
+    """Where each key stands in the sorted ids."""
+    found = np.searchsorted(ids, keys)
+    found[found == len(ids)] = 0  # compared below, and so refused
+    known = ids[found] == keys if len(ids) else np.zeros(len(keys), bool)
+    if not known.all():
+        raise JobError(
+            f"{table.file} has the id {keys[~known][0]}, which {tables.ITEMS.file} lacks: "
+            f"run python -m {table.made_by} again"
+        )
+    return found
+
+
+def _write_history(folder: Path, users: np.ndarray, tracks: np.ndarray) -> None:
+    """Each user's listens, oldest first."""
+    counts = np.zeros(len(users), np.int64)
+    last = np.empty(0, np.int64)
+    with array(folder, "history_items") as append:
+        for batch in _blocks(tables.LISTENS, folder, ["user_id", "track_id"]):
+            user = np.searchsorted(users, batch["user_id"])
+            _check_sorted(np.append(last, user), tables.LISTENS)
+            last = user[-1:]
+            counts += _count(user, len(users))
+            append(_positions(tracks, batch["track_id"], tables.LISTENS))
+    write(folder, "history_offsets", offsets(counts))
+
+
+Kept = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def _unheard(folder: Path, n: int) -> Kept:
+    """Whether users, ascending, have not heard the tracks beside them: positions (m,) each."""
+    begins, items = (
+        np.load(folder / SERVING / f"{name}.npy", mmap_mode="r")
+        for name in ("history_offsets", "history_items")
+    )
+
+    def kept(user: np.ndarray, track: np.ndarray) -> np.ndarray:
+        first, last = user[0], user[-1] + 1
+        owner = np.repeat(np.arange(first, last), np.diff(begins[first : last + 1]))
+        heard = np.sort(owner * n + items[begins[first] : begins[last]])
+        pairs = user * n + track
+        at = np.minimum(np.searchsorted(heard, pairs), len(heard) - 1)
+        return heard[at] != pairs if len(heard) else np.ones(len(pairs), bool)
+
+    return kept
+
+
+def _write_lists(
+    folder: Path,
+    table: Table,
+    name: str,
+    keys: np.ndarray,
+    tracks: np.ndarray,
+    kept: Kept | None = None,
+) -> None:
+    """The ranked lists of `table`, one for each of the sorted `keys` (empty where it has none)."""
+    key, item, *_ = table.schema.names
+    counts = np.zeros(len(keys), np.int64)
+    scored = f"{name}_scores" in serving.SERVING_ARRAYS
+    last = np.empty(0, np.int64)
+    with array(folder, f"{name}_items") as append, _scores(folder, name, scored) as append_scores:
+        for batch in _blocks(table, folder, [key, item, "rank", "score"]):
+            position = _positions(keys, batch[key], table)
+            order = np.append(last, (position << 32) + batch["rank"])
+            _check_sorted(order, table, strictly=True)
+            last = order[-1:]
+            items = _positions(tracks, batch[item], table)
+            rows = slice(None) if kept is None else kept(position, items)
+            counts += _count(position[rows], len(keys))
+            append(items[rows])
+            append_scores(batch["score"][rows])
+    write(folder, f"{name}_offsets", offsets(counts))
+
+
+def _blocks(table: Table, folder: Path, columns: list[str]) -> Iterator[dict[str, np.ndarray]]:
+    """The columns of a file as arrays, a block of rows at a time, with a progress bar."""
+    rows = tables.n_rows(table, folder)
+    with tqdm(
+        total=rows, desc=f"pack {table.file}", unit=" rows", unit_scale=True, disable=None
+    ) as bar:
+        for batch in tables.batches(table, folder, columns):
+            if batch.num_rows:
+                yield {name: batch[name].to_numpy() for name in columns}
+                bar.update(batch.num_rows)
+
+
+def _check_sorted(values: np.ndarray, table: Table, strictly: bool = False) -> None:
+    steps = np.diff(values)
+    if (steps < (1 if strictly else 0)).any():
+        raise JobError(
+            f"{table.file} is not sorted by {', '.join(table.order)}: "
+            f"run python -m {table.made_by} again"
+        )
+
+
+def _count(positions: np.ndarray, length: int) -> np.ndarray:
+    return np.bincount(positions, minlength=length)
+
+
+def offsets(counts: np.ndarray) -> np.ndarray:
+    """Where each list begins, and the last ends, from the lists' lengths."""
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def write(folder: Path, name: str, values: np.ndarray) -> None:
+    """Write serving/<name>.npy."""
+    with array(folder, name) as append:
+        append(values)
+
+
+@contextmanager
+def _scores(folder: Path, name: str, scored: bool) -> Iterator[Callable[[np.ndarray], None]]:
+    """The append of the list's scores, or one that drops them where the service needs none."""
+    if not scored:
+        yield lambda values: None
+        return
+    with array(folder, f"{name}_scores") as append:
+        yield append
+
+
+@contextmanager
+def array(folder: Path, name: str) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write serving/<name>.npy piece by piece: yields append(values); it appears whole at the end.
+
+    The length is known only then, so the header is written again; NumPy pads it for growth.
+    """
+    dtype = serving.SERVING_ARRAYS[name]
+    path = folder / SERVING / f"{name}.npy"
+    with storage.atomic(path) as temporary, temporary.open("wb") as file:
+        length = 0
+
+        def write_header() -> None:
+            header = {"descr": dtype.str, "fortran_order": False, "shape": (length,)}
+            np.lib.format.write_array_header_1_0(file, header)
+
+        def append(values: np.ndarray) -> None:
+            nonlocal length
+            file.write(np.ascontiguousarray(values, dtype).data)
+            length += len(values)
+
+        write_header()
+        yield append
+        file.seek(0)
+        write_header()

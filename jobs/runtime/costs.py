@@ -1,0 +1,32 @@
+"""What the jobs of a run cost, from the records that jobs.run keeps."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from jobs.contract import storage
+from jobs.runtime import up_to_date
+
+
+def costs(work: Path) -> pd.DataFrame:
+    """A row a job, in the order of the run: what it cost in all folders together.
+
+    seconds, cpu_seconds, written_mb: sums; peak_mb: the most memory of any of its processes.
+    """
+    folders = (work / "sample", *sorted((work / "windows").glob("*")), work)
+    records = [
+        (path, storage.read_json(path, made_by="jobs.run"))
+        for folder in folders
+        for path in (folder / up_to_date.DONE).glob("*.json")
+    ]
+    rows: list[dict[str, Any]] = []
+    seen: set[int] = set()
+    for path, record in sorted(records, key=lambda pair: pair[1]["start"]):
+        made = {inode: size for size, _, inode in record["made"].values()}
+        written = sum(made[inode] for inode in made.keys() - seen)  # a link is no new file
+        seen |= made.keys()
+        rows.append({"job": path.stem, "written_mb": written / 1e6} | record)
+    columns = ["job", "seconds", "cpu_seconds", "peak_mb", "written_mb"]
+    how = {name: "max" if name == "peak_mb" else "sum" for name in columns[1:]}
+    return pd.DataFrame(rows, columns=columns).groupby("job", sort=False).agg(how)

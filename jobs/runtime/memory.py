@@ -1,0 +1,176 @@
+"""How much memory a job may take and will need: it says so before it starts, not by dying.
+
+A need is estimated from the rows of the input files (see NEEDS). Results do not depend on the
+limit: where there is less memory, fewer blocks are worked on at a time.
+"""
+
+import argparse
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.contract import tables
+from jobs.contract.storage import JobError
+
+GROUPS = Path("/sys/fs/cgroup")
+
+
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+MB = 1 << 20
+
+
+REPORT_ABOVE_BYTES = 4e9  # bytes from which on a job says beforehand what it needs
+
+
+threads = os.cpu_count() or 1  # that this process may use: check() leaves as many as fit
+
+
+MOST_DRAWN = 12_000
+
+
+@dataclass(frozen=True)
+class Need:
+    """Memory of a job: MB whatever the data, MB a thread, and bytes a listen, user and track.
+
+    And bytes a user that is drawn where a job learns from a sample of the users.
+    """
+
+    base: int
+    thread: int = 0
+    listen: float = 0
+    user: float = 0
+    track: float = 0
+    drawn: float = 0
+
+    def fixed(self, listens: int, users: int, tracks: int) -> int:
+        """Bytes without the threads."""
+        rows = self.listen * listens + self.user * users + self.track * tracks
+        rows += self.drawn * min(users, MOST_DRAWN)
+        return self.base * MB + int(rows)
+
+
+# Measured with jobs.benchmark, rounded up. Jobs that are not here need little, whatever the data.
+NEEDS = {
+    "prepare": Need(base=800, listen=28),
+    "explore": Need(base=350, listen=4, user=200, track=400),
+    "windows": Need(base=1000, listen=16),
+    "tune": Need(base=700, listen=5, user=100, track=1500, drawn=40_000),
+    "top_popular": Need(base=850, listen=14, track=100),
+    "train_als": Need(base=700, listen=28, user=1100, track=1500),
+    "personal_als": Need(base=650, thread=120, listen=5, user=700, track=1000),
+    "similar": Need(base=350, thread=50, user=600, track=2500),
+    "next_played": Need(base=600, thread=250, listen=25, track=100),
+    "rank": Need(base=600, thread=400, listen=8, user=1500, track=2600, drawn=125_000),
+    "evaluate": Need(base=800, thread=200, listen=5, user=500, track=2600, drawn=30_000),
+    "replay": Need(base=800, listen=5, user=500, track=3000, drawn=50_000),
+    "publish": Need(base=500, listen=5, user=500, track=700),
+}
+
+
+def check(job: str, options: argparse.Namespace) -> None:
+    """Set how many threads the job may use to keep within its limit; JobError if not even one.
+
+    options: work, memory_limit in bytes or None for what is available, and data and events of
+    jobs.prepare. What is much is told on the console.
+    """
+    global threads
+    limit = options.memory_limit or available()
+    threads = os.cpu_count() or 1
+    need = NEEDS.get(job)
+    if need is None:
+        return
+    counts = sizes(options.work, getattr(options, "data", None), getattr(options, "events", None))
+    least = need.fixed(*counts) + need.thread * MB
+    if least > limit:
+        listens, users, tracks = counts
+        given = "are available" if options.memory_limit is None else "is the --memory-limit"
+        raise JobError(
+            f"it needs about {least / 1e9:.1f} GB of memory for {listens:,} listens of {users:,} "
+            f"users and {tracks:,} tracks, and {limit / 1e9:.1f} GB {given}: "
+            f"give it more, or fewer listens"
+        )
+    if least > REPORT_ABOVE_BYTES:
+        print(f"{job}: needs {least / 1e9:.1f} GB of memory of {limit / 1e9:.1f} GB", flush=True)
+    if need.thread:
+        threads = min(threads, 1 + (limit - least) // (need.thread * MB))
+
+
+def sizes(work: Path, data: Path | None, events: Path | None = None) -> tuple[int, int, int]:
+    """Listens, users and tracks of the prepared data, or listens and tracks of the input."""
+    if data is not None:
+        played = [rows(path) for path in (data / "interactions.parquet", events) if path]
+        return sum(played), 0, rows(data / "tracks.parquet")
+    listens, users, tracks = (
+        rows(work / table.file) for table in (tables.LISTENS, tables.USERS, tables.ITEMS)
+    )
+    return listens, users, tracks
+
+
+def rows(path: Path) -> int:
+    """The rows of a parquet file; 0 if it can't be read, which the job itself will say."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException):
+        return 0
+
+
+def size(text: str) -> int:
+    """Bytes of a size as the command line has it: 8G, 800M, 1.5G, or plain bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    found = float(match[1]) * UNITS[match[2].upper()] if match else 0
+    if not 1 <= found < 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: expected one as 8G or 800M")
+    return int(found)
+
+
+def available() -> int:
+    """Bytes that can still be taken, on the machine and in every control group of this process."""
+    return min([_free_of_machine(), *_free_of_groups()])
+
+
+def _free_of_machine() -> int:
+    try:
+        line = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        line = None
+    if line is None:  # no Linux: all there is
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(line[1]) * 1024
+
+
+def _free_of_groups(root: Path = GROUPS, own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """What each group's limit leaves, of cgroups v2 and v1, from the process's own group up."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top, limit, used = root, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            top, limit, used = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(top):
+                yield from _left(folder, limit, used)
+
+
+def _left(folder: Path, limit: str, used: str) -> Iterator[int]:
+    """The group's limit less what it uses; cached files count as free. Nothing without a limit."""
+    try:
+        most, taken = (int((folder / name).read_text()) for name in (limit, used))
+        stat = (folder / "memory.stat").read_text()
+    except (OSError, ValueError):  # no such group, or "max"
+        return
+    cached = re.search(r"^(?:total_)?inactive_file (\d+)$", stat, re.MULTILINE)
+    yield most - taken + (int(cached[1]) if cached else 0)

@@ -1,0 +1,368 @@
+"""What is acknowledged is in the journal, in order and once, whatever happens to the process."""
+
+import asyncio
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import count
+from unittest.mock import Mock
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from api.events.journal import Busy, Journal, JournalError
+from api.events.store import JournaledStore
+from api.events.user_filter import UserFilter
+from jobs.contract.names import JOURNAL, MAX_ID, STATE
+from tests.support import releases
+from tests.support.server import limit_files, litestar_run
+
+PUT = "/put_user_event"
+
+
+def rows(path):
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute("SELECT at, user_id, track_id FROM events ORDER BY at").fetchall()
+
+
+def test_a_user_s_last_events_come_back_in_order(tmp_path):
+    path = tmp_path / "events.db"
+    journal = Journal(path)
+    journal.append([(7, 1), (8, 1), (7, 2)])
+    journal.append([(7, 2), (7, 3)])
+    for reader in (journal, Journal(path)):
+        assert [reader.last(7, n) for n in (3, 100)] == [[2, 2, 3], [1, 2, 2, 3]]
+        assert reader.last(9, 5) == []
+        assert reader.users().tolist() == [7, 8]
+
+
+def test_time_never_goes_back_even_if_the_clock_does(tmp_path, monkeypatch):
+    for clock in (5_000_000, 9_000_000, 1_000_000):
+        monkeypatch.setattr(time, "time_ns", lambda: clock * 1000)  # noqa: B023
+        Journal(tmp_path / "events.db").append([(1, 1), (1, 2)])
+    times = [at for at, _, _ in rows(tmp_path / "events.db")]
+    assert times == [5_000_000, 5_000_001, 9_000_000, 9_000_001, 9_000_002, 9_000_003]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_several_writers_of_one_journal_lose_and_double_nothing(tmp_path, full):
+    path = tmp_path / "events.db"
+
+    def write(user):
+        journal = Journal(path, full)
+        for item in range(0, 300, 3):
+            journal.append([(user, item), (user, item + 1), (user, item + 2)], patience=20)
+            journal.checkpoint()
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write, range(3)))
+    for user in range(3):
+        assert Journal(path).last(user, 1000) == [*range(300)]
+        assert [item for _, u, item in rows(path) if u == user] == [*range(300)]
+
+
+def test_a_journal_of_another_version_or_kind_is_refused_and_named(tmp_path):
+    other = tmp_path / "other.db"
+    with closing(sqlite3.connect(other)) as db:
+        db.execute("PRAGMA user_version = 99")
+    (tmp_path / "text.db").write_text("these are no events, though they are long enough " * 100)
+    for name, reason in (("other.db", "version 99, expected 1"), ("text.db", "not a database")):
+        for call in (lambda j: j.append([(1, 1)]), lambda j: j.last(1, 1), Journal.users):
+            with pytest.raises(JournalError, match=rf"{name} can't be .*{reason}"):
+                call(Journal(tmp_path / name))
+
+
+def test_a_journal_that_was_taken_away_is_missed_at_the_next_event(tmp_path):
+    journal = Journal(tmp_path / "events.db")
+    journal.append([(1, 1)])
+    journal.last(1, 1)
+    for name in ("events.db", "events.db-wal", "events.db-shm"):
+        (tmp_path / name).unlink()
+    with pytest.raises(JournalError, match="can't be written"):
+        journal.append([(1, 2)])
+    journal.append([(1, 3)])
+    assert journal.last(1, 9) == Journal(tmp_path / "events.db").last(1, 9) == [3]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.integers(0, MAX_ID), max_size=50),
+    st.lists(st.integers(0, MAX_ID), max_size=50),
+)
+def test_who_was_added_is_known_and_hardly_anyone_else(one_by_one, at_once):
+    known = UserFilter()
+    known.add_all(np.array(at_once, np.int64))
+    for user in one_by_one:
+        known.add(user)
+    assert all(user in known for user in one_by_one + at_once)
+    others = {*range(1000)}.difference(one_by_one, at_once)
+    assert sum(user in known for user in others) <= 1
+
+
+def test_of_a_million_known_users_few_others_are_taken_for_known():
+    known = UserFilter()
+    rng = np.random.default_rng(0)
+    known.add_all(rng.integers(0, MAX_ID, 1_000_000))
+    others = rng.integers(0, MAX_ID, 20_000).tolist()
+    assert sum(user in known for user in others) < 20
+
+
+class RecorderMachine(RuleBasedStateMachine):
+    """A recorder beside a plain list of (user, item), newest last, that forgets nothing."""
+
+    folder = None
+    numbers = count()
+    users = st.integers(0, 5)
+
+    @initialize(per_user=st.integers(1, 4), max_users=st.integers(1, 4), in_thread=st.booleans())
+    def start(self, per_user, max_users, in_thread):
+        self.path = self.folder / f"{next(self.numbers)}.db"
+        self.options = per_user, max_users, in_thread
+        self.runner = asyncio.Runner()
+        self.puts = []
+        self.recorder = None
+        self.restart()
+
+    @rule()
+    def restart(self):
+        """End without any farewell, as by kill -9, and start again."""
+        per_user, max_users, in_thread = self.options
+        if self.recorder:
+            self.recorder._rounds.cancel()
+        self.recorder = JournaledStore(
+            Journal(self.path, in_thread), per_user, max_users, in_thread
+        )
+        self.runner.run(self.recorder.start())
+
+    def expected(self, user, more=()):
+        own = [item for u, item in (*self.puts, *more) if u == user]
+        return own[::-1][: self.options[0]]
+
+    @rule(
+        events=st.lists(st.tuples(users, st.integers(0, 9)), min_size=1, max_size=8),
+        between=st.lists(users, max_size=3),
+    )
+    def put_together(self, events, between):
+        async def put_and_read():
+            waiting = [self.recorder.put(*event) for event in events]
+            for user in between:  # some of them while the commit goes on in a thread
+                await asyncio.sleep(0)
+                found = self.recorder.events.of(user)
+                assert found in (self.expected(user), self.expected(user, events))
+            await asyncio.gather(*waiting)
+
+        self.runner.run(put_and_read())
+        self.puts += events
+
+    @rule(user=users)
+    def read(self, user):
+        assert self.recorder.events.of(user) == self.expected(user)
+
+    @rule()
+    def checkpoint(self):
+        self.recorder._journal.checkpoint()
+
+    def teardown(self):
+        if not hasattr(self, "runner"):
+            return
+        for user in range(6):
+            self.read(user)
+        stored = [(user, item) for _, user, item in rows(self.path)] if self.puts else []
+        self.runner.run(self.recorder.stop())
+        self.runner.close()
+        assert stored == self.puts
+        assert self.recorder.events.users <= self.options[1]
+
+
+def test_a_recorder_is_like_a_plain_list(tmp_path):
+    machine = type("Machine", (RecorderMachine,), {"folder": tmp_path})
+    machine.TestCase.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
+    machine.TestCase().runTest()
+
+
+def test_a_user_without_events_costs_no_file_access(tmp_path, monkeypatch):
+    async def ask():
+        Journal(tmp_path / "events.db").append([(1, 5)])
+        recorder = JournaledStore(Journal(tmp_path / "events.db"), 10, 10)
+        await recorder.start()
+        assert recorder.events.of(1) == [5]
+        monkeypatch.setattr(Journal, "last", None)
+        assert recorder.events.of(1) == [5]
+        assert recorder.events.of(2) == []
+        await recorder.put(3, 7)
+        assert recorder.events.of(3) == [7]
+        await recorder.stop()
+
+    asyncio.run(ask())
+
+
+def test_while_another_process_writes_puts_wait_and_reading_goes_on(tmp_path):
+    async def ask():
+        recorder = JournaledStore(Journal(tmp_path / "events.db"), 10, 10)
+        await recorder.start()
+        await recorder.put(1, 5)
+        with closing(sqlite3.connect(tmp_path / "events.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            waiting = [recorder.put(1, 6), recorder.put(2, 7)]
+            await asyncio.sleep(0.1)
+            assert not any(put.done() for put in waiting)
+            assert recorder.events.of(1) == [5]
+            waiting.append(recorder.put(1, 8))
+            other.rollback()
+        await asyncio.gather(*waiting)
+        assert [recorder.events.of(user) for user in (1, 2)] == [[8, 6, 5], [7]]
+        await recorder.stop()
+
+    asyncio.run(ask())
+
+
+def test_what_another_process_stores_is_seen_soon(tmp_path, monkeypatch):
+    monkeypatch.setattr("api.events.store.REST", 0.02)
+
+    async def ask():
+        both = [JournaledStore(Journal(tmp_path / "events.db"), 10, 10) for _ in range(2)]
+        for recorder in both:
+            await recorder.start()
+        for i in range(6):  # users 0 and 1, taken in by turns
+            await both[i % 2].put(i // 3, i)
+            await asyncio.sleep(0.1)
+            for recorder in both:
+                assert recorder.events.of(0) == [*range(min(i, 2), -1, -1)]
+                assert recorder.events.of(1) == [*range(i, 2, -1)]
+        for recorder in both:
+            await recorder.stop()
+
+    asyncio.run(ask())
+
+
+def test_only_users_of_other_writers_are_news(tmp_path):
+    own, other = Journal(tmp_path / "events.db"), Journal(tmp_path / "events.db")
+    other.append([(1, 5)])
+    assert own.users().tolist() == [1]
+    own.append([(2, 5)])
+    assert own.news() == set()
+    other.append([(3, 5)])
+    own.append([(2, 6)])
+    other.append([(4, 5)])
+    assert [own.news(), own.news()] == [{3, 4}, set()]
+
+
+def test_news_that_could_not_be_read_come_later(tmp_path, monkeypatch):
+    own, other = Journal(tmp_path / "events.db"), Journal(tmp_path / "events.db")
+    own.append([(1, 5)])
+    other.append([(3, 5)])
+    monkeypatch.setattr(
+        "api.events.journal._last", failing := Mock(side_effect=sqlite3.Error("no"))
+    )
+    with pytest.raises(JournalError, match="can't be read: no"):
+        own.news()
+    assert failing.called
+    monkeypatch.undo()
+    assert own.news() == {3}
+
+
+def test_who_only_reads_follows_a_journal_that_was_replaced(tmp_path):
+    path, reader = tmp_path / "events.db", Journal(tmp_path / "events.db")
+    Journal(path).append([(7, 1)])
+    assert reader.last(7, 9) == [1]
+    for file in tmp_path.iterdir():
+        file.unlink()
+    Journal(path).append([(7, 9)])
+    assert reader.news() == {7}
+    assert reader.last(7, 9) == [9]
+
+
+def test_where_others_read_for_long_a_long_log_waits_and_puts_do_not(tmp_path, monkeypatch):
+    monkeypatch.setattr("api.events.journal.LONG", 1)
+    journal = Journal(tmp_path / "events.db")
+    journal.append([(1, 5)])
+    with closing(sqlite3.connect(tmp_path / "events.db", isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM events").fetchall()
+        journal.append([(1, 6)])
+        start = time.monotonic()
+        journal.checkpoint()
+        assert time.monotonic() - start < 2
+    journal.checkpoint()
+    assert not (tmp_path / "events.db-wal").stat().st_size
+
+
+def test_a_lock_that_stays_is_given_up_on(tmp_path):
+    journal = Journal(tmp_path / "events.db")
+    journal.append([(1, 5)])
+    with closing(sqlite3.connect(tmp_path / "events.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for patience in (0, 0.05):
+            with pytest.raises(Busy, match="locked by another process"):
+                journal.append([(1, 6)], patience)
+    journal.append([(1, 7)])
+    assert journal.last(1, 9) == [5, 7]
+
+
+@pytest.fixture
+def work(tmp_path):
+    releases.make(tmp_path)
+    return tmp_path
+
+
+def test_on_a_full_disk_puts_say_why_and_reading_goes_on(work):
+    def put(user, item):
+        return httpx.post(f"{service.url}{PUT}", params={"user_id": user, "item_id": item})
+
+    def get(path, **params):
+        return httpx.get(f"{service.url}{path}", params=params).raise_for_status().json()
+
+    with litestar_run(work, LOG_LEVEL="WARNING") as service:
+        assert put(47, 200).status_code == 200
+        assert get("/health/ready")["journal"] == "ok"
+        limit_files(service.process, 4096)
+        for _ in range(3):
+            refused = put(47, 199)
+            assert refused.status_code == 503
+            assert "events.db can't be written" in refused.json()["detail"]
+        assert get("/get_user_events", user_id=47) == {"events": [200]}
+        assert get("/recommendations", user_id=47, k=3)["recs"] == [201, 199, 202]
+        assert "events.db can't be written" in get("/health/ready")["journal"]
+        limit_files(service.process, None)
+        assert put(47, 198).status_code == 200
+        assert get("/health/ready")["journal"] == "ok"
+        assert get("/get_user_events", user_id=47) == {"events": [198, 200]}
+    with litestar_run(work) as service:
+        assert get("/get_user_events", user_id=47) == {"events": [198, 200]}
+
+
+def test_a_service_with_a_broken_journal_starts_and_reads(work):
+    path = work / STATE / JOURNAL
+    path.parent.mkdir()
+    path.write_text("no events " * 1000)
+    with litestar_run(work) as service:
+        url = f"{service.url}/recommendations?user_id=47&k=2"
+        assert httpx.get(url).json() == {"recs": [200, 199]}
+        assert "not a database" in httpx.get(f"{service.url}/health/ready").json()["journal"]
+        event = {"user_id": 47, "item_id": 200}
+        refused = httpx.post(f"{service.url}{PUT}", params=event)
+        assert (refused.status_code, "not a database" in refused.text) == (503, True)
+        refused = httpx.get(f"{service.url}/get_user_events?user_id=47")
+        assert (refused.status_code, "not a database" in refused.text) == (503, True)
+        path.unlink()
+        assert httpx.post(f"{service.url}{PUT}", params=event).status_code == 200
+        assert httpx.get(url).json() == {"recs": [201, 199]}
+    log = service.log.read_text()
+    assert "Events may not be stored" in log and "The journal works again" in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("mode", ["off", "normal", "full"])
+def test_a_restart_forgets_events_only_where_the_journal_is_off(work, mode):
+    with litestar_run(work, JOURNAL=mode) as service:
+        for item in (7, 8):
+            httpx.post(f"{service.url}{PUT}?user_id=9&item_id={item}").raise_for_status()
+    with litestar_run(work, JOURNAL=mode) as service:
+        found = httpx.get(f"{service.url}/get_user_events?user_id=9").json()["events"]
+        assert found == ([] if mode == "off" else [8, 7])
+    assert (work / "state").exists() == (mode != "off")

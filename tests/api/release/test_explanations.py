@@ -1,0 +1,202 @@
+"""What `explain=true` says of a track is true."""
+
+from dataclasses import replace
+from random import Random
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api.release.catalog import Catalog
+from api.release.recommender import Recommender
+from jobs.contract.blending import RECENT_EVENTS, WEIGHED, Source, near
+from jobs.contract.top_k import NormOrder
+from tests.api.release.test_answers import UNKNOWN, client_of
+from tests.support import releases
+
+TRACKS = range(26)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    work = tmp_path_factory.mktemp("work")
+    releases.make(work)
+    return work
+
+
+def test_each_track_has_its_name_and_where_it_comes_from(work):
+    with client_of(work) as client:
+        client.put(47, 5, UNKNOWN, 7)
+        plain = client.answer("/recommendations", user_id=47, k=4)
+        assert plain == {"recs": [8, 200, 6, 199]}
+        before = client.answer("/get_statistics")
+        answer = client.answer("/recommendations", user_id=47, k=4, explain="true")
+        assert answer["recs"] == plain["recs"]
+        found = [tuple(reason.values()) for reason in answer["reasons"]]
+        assert found == [
+            (8, "track 8", None, 8, ["similar"], [7, 5]),
+            (200, "track 200", 1, None, [], []),
+            (6, "track 6", None, 6, ["similar"], [5]),
+            (199, "track 199", 2, None, [], []),
+        ]
+        assert client.answer("/recommendations", user_id=47, explain="false")["recs"][:1] == [8]
+        after = client.answer("/get_statistics")
+        counted = after["request_personal_count"] - before["request_personal_count"]
+        assert counted == 2
+        refused = client.get("/recommendations?user_id=47&explain=why").json()["detail"]
+        assert refused == "explain: expected true or false, found 'why'"
+
+
+@pytest.fixture(scope="module", params=range(4))
+def world(request, tmp_path_factory):
+    """A release of random lists; the neighbours and their scores; its blending."""
+    random = Random(request.param)
+    some = lambda most: random.sample(TRACKS, random.randint(0, most))  # noqa: E731
+    neighbours = {
+        source: {
+            track: {near: random.choice([0.25, 0.5, 1.0]) / (rank + 1)
+                    for rank, near in enumerate(some(8)) if near != track}
+            for track in random.sample(TRACKS, 20)
+        }
+        for source in ("similar", "next_played")
+    }  # fmt: skip
+    blending = {
+        "rule": random.choice(["alternate", "weighted"]),
+        "source": ["similar", "both"][request.param % 2],
+        "half_life": [None, 2.0][request.param // 2],
+        "next_played_weight": 0.5,
+        "events": 4,
+        "neighbours": 5,
+    }
+    folder = releases.make(
+        tmp_path_factory.mktemp("work"),
+        tracks=TRACKS,
+        top=some(26),
+        final={user: some(12) for user in range(5)},
+        heard={user: some(6) for user in range(5)},
+        blending=blending,
+        **neighbours,
+    )
+    return Recommender(Catalog(folder, {}), RECENT_EVENTS), neighbours, blending
+
+
+def online_scores(neighbours, blending, events):
+    """A plain reading: by track the sum of what the last events give."""
+    result = {}
+    sources = {"similar": 1.0} | ({"next_played": 0.5} if blending["source"] == "both" else {})
+    for age, event in enumerate(events[: blending["events"]]):
+        fading = 2 ** -(age / blending["half_life"]) if blending["half_life"] else 1
+        for source, weight in sources.items():
+            near = [*neighbours[source].get(event, {}).items()][: blending["neighbours"]]
+            for track, score in near:
+                stored = float(np.float32(score))
+                result[track] = result.get(track, 0) + stored * weight * fading
+    return result
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    user=st.integers(0, 5), events=st.lists(st.integers(0, 28), max_size=8), k=st.integers(1, 30)
+)
+def test_without_an_event_that_is_named_the_online_score_is_lower_or_gone(world, user, events, k):
+    recommender, neighbours, blending = world
+    row = recommender.catalog.row(user)
+    _, reasons = recommender.explained(row, k, tuple(events))
+    recs = recommender.catalog.ids(recommender.recommended(row, k, tuple(events)))
+    assert [reason.track_id for reason in reasons] == recs
+    scores = online_scores(neighbours, blending, events)
+    for reason in reasons:
+        track = reason.track_id
+        assert reason.name == f"track {track}"
+        assert reason.final_rank or reason.top_rank or reason.sources
+        assert bool(reason.sources) == (track in scores)
+        losses = {}
+        for event in {*events[: blending["events"]]}:
+            others = online_scores(neighbours, blending, [e for e in events if e != event])
+            losses[event] = scores.get(track, 0) - others.get(track, 0)
+            assert (event in reason.events) == (losses[event] > 1e-9)
+        named = [losses[event] for event in reason.events]
+        assert named == pytest.approx(sorted(named, reverse=True))
+        assert {*reason.events} <= {*events}
+
+
+def test_a_track_that_fits_the_taste_is_there_because_of_the_events(work):
+    with client_of(work, online_source="fold_in") as client:
+        before = client.recs(16)
+        client.put(16, UNKNOWN)
+        assert client.recs(16) == before
+        client.put(16, 5, 7)
+        reasons = client.answer("/recommendations", user_id=16, explain="true")["reasons"]
+        online = [reason for reason in reasons if reason["sources"]]
+        assert {tuple(reason["sources"]) for reason in online} == {("fold_in",)}
+        assert any(reason["events"] for reason in online)
+        assert all({*reason["events"]} <= {5, 7} for reason in reasons)
+
+
+def test_places_are_those_in_the_final_and_in_the_top_list(world):
+    recommender, *_ = world
+    for user in range(5):
+        row = recommender.catalog.row(user)
+        final = recommender.catalog.ids(recommender.catalog.final(row))
+        top = recommender.catalog.ids(recommender.catalog.top(100))
+        for reason in recommender.explained(row, 30, ())[1]:
+            track = reason.track_id
+            if track in final:
+                assert (reason.final_rank, reason.top_rank) == (final.index(track) + 1, None)
+            else:
+                assert (reason.final_rank, reason.top_rank) == (None, top.index(track) + 1)
+
+
+def test_events_are_not_the_reason_of_what_only_continues_the_offline_list(work):
+    chosen = {"rule": "weighted", "source": "all"}
+    recommender = Recommender(Catalog(work / "releases" / "first", chosen), RECENT_EVENTS)
+    row, events = recommender.catalog.row(47), (50, 7)
+    _, reasons = recommender.explained(row, 250, events)
+    offline = recommender.recommended(row, 250, ())
+    later = {*recommender.catalog.ids(offline[WEIGHED + len(events) :])}
+    catalog = recommender.catalog
+    brought = near(catalog.neighbours, catalog.positions(events), catalog.blending).tracks
+    later -= {*catalog.ids(brought)}
+    assert len(later) > 50
+    assert not any(reason.events for reason in reasons if reason.track_id in later)
+
+
+@pytest.mark.parametrize("rule", ["alternate", "weighted"])
+def test_a_taste_of_which_nothing_is_known_brings_nothing(work, rule):
+    recommenders = [
+        Recommender(Catalog(work / "releases" / "first", {"rule": rule, "source": source}), 5)
+        for source in ("fold_in", "all", "both")
+    ]
+    for recommender in recommenders[:2]:
+        model = recommender.catalog.model
+        vectors = np.zeros((len(model.order.position), len(model.gram)), np.float32)
+        vectors[model.order.items] = model.order.vectors
+        vectors[4] = 0
+        recommender.catalog.model = replace(model, order=NormOrder.of(vectors))
+    answers = [recommender.answer(-1, 20, (5,)).text for recommender in recommenders]
+    only_top, *others = [[int(track) for track in answer[1:-1].split(b",")] for answer in answers]
+    assert only_top == [track for track in range(1, 22) if track != 5]
+    assert others[0] == others[1]
+    for recommender in recommenders[:2]:
+        reasons = recommender.explained(-1, 20, (5,))[1]
+        assert not any("fold_in" in reason.sources for reason in reasons)
+
+
+@pytest.mark.parametrize("source", get_args(Source))
+@pytest.mark.parametrize("rule", ["alternate", "weighted"])
+def test_each_source_explains_what_it_brings(work, rule, source):
+    chosen = {"rule": rule, "source": source}
+    recommender = Recommender(Catalog(work / "releases" / "first", chosen), RECENT_EVENTS)
+    catalog, events = recommender.catalog, (50, 7, 50, UNKNOWN)
+    for user in (47, 9):
+        row = catalog.row(user)
+        text, reasons = recommender.explained(row, 20, events)
+        assert text == recommender.answer(row, 20, events).text
+        brought = [reason for reason in reasons if reason.sources]
+        assert brought and any(reason.events for reason in brought)
+        for reason in reasons:
+            assert reason.final_rank or reason.top_rank or reason.sources
+            assert {*reason.sources} <= catalog.blending.weights().keys()
+            assert {*reason.events} <= {*events} - {UNKNOWN}

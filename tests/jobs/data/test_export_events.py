@@ -1,0 +1,175 @@
+"""What the service saw becomes interactions, and the next run learns from it."""
+
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from api.events.journal import Journal
+from jobs.contract import tables
+from jobs.contract.journal import JOURNAL_KEEPS
+from jobs.contract.names import JOURNAL, STATE
+from jobs.contract.storage import JobError
+from tests.support.server import litestar_run
+from tests.support.workspace import lists, rows, run, run_line, save_input
+
+TRACKS = range(10, 20)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return Journal(tmp_path / STATE / JOURNAL)
+
+
+def exported(work):
+    return [(user, track) for user, track, _, _ in rows(tables.EVENTS, work)]
+
+
+def stored(work):
+    with closing(sqlite3.connect(work / STATE / JOURNAL)) as db:
+        return db.execute("SELECT user_id, track_id FROM events ORDER BY at").fetchall()
+
+
+def test_events_come_in_order_with_their_times_and_each_export_adds_the_new_ones(tmp_path, journal):
+    before = datetime.now(UTC).replace(tzinfo=None)
+    journal.append([(7, 10), (3, 11), (7, 10)])
+    assert run("export_events", tmp_path).startswith("3 new events, 3 in ")
+    assert exported(tmp_path) == [(7, 10), (3, 11), (7, 10)]
+    times = [row[2] for row in rows(tables.EVENTS, tmp_path)]
+    assert before <= times[0] < times[1] < times[2] <= datetime.now(UTC).replace(tzinfo=None)
+    assert run("export_events", tmp_path).startswith("0 new events, 3 in ")
+    journal.append([(3, 12)])
+    assert run("export_events", tmp_path).startswith("1 new events, 4 in ")
+    assert exported(tmp_path) == [(7, 10), (3, 11), (7, 10), (3, 12)]
+    assert stored(tmp_path) == exported(tmp_path)  # few as they are, the service keeps them all
+
+
+def test_only_what_is_exported_and_no_longer_among_a_user_s_last_is_dropped(tmp_path, journal):
+    keeps = JOURNAL_KEEPS
+    journal.append([(1, item) for item in range(keeps + 5)] + [(2, 1)])
+    assert len(stored(tmp_path)) == keeps + 6  # an unexported event is never dropped
+    assert "; 5 old ones dropped" in run("export_events", tmp_path)
+    assert stored(tmp_path) == [(1, item) for item in range(5, keeps + 5)] + [(2, 1)]
+    assert len(exported(tmp_path)) == keeps + 6
+    assert journal.last(1, 2) == [keeps + 3, keeps + 4]
+    journal.append([(1, keeps + 5)])  # the service has it open all the while
+    assert journal.last(1, keeps + 9) == [*range(5, keeps + 6)]
+
+
+def test_a_folder_of_another_name_is_read_and_a_missing_journal_is_named(tmp_path):
+    with pytest.raises(JobError, match=r"events\.db is missing: put events into the service"):
+        run("export_events", tmp_path)
+    Journal(tmp_path / "elsewhere" / JOURNAL).append([(1, 10)])
+    run("export_events", tmp_path, "--state", tmp_path / "elsewhere")
+    assert exported(tmp_path) == [(1, 10)]
+
+
+@pytest.mark.parametrize("content", [b"", b"no journal" * 1000])
+def test_what_is_no_journal_is_refused(tmp_path, content):
+    path = tmp_path / STATE / JOURNAL
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(JobError, match=r"events\.db (can't be used|is a journal of version 0)"):
+        run("export_events", tmp_path)
+    assert not (tmp_path / tables.EVENTS.file).exists()
+
+
+def test_prepare_takes_events_in_and_puts_aside_those_of_tracks_to_come(tmp_path, journal):
+    data = save_input(tmp_path / "in", [(1, 10, 0), (1, 11, 1)], TRACKS)
+    journal.append([(1, 12), (2, 10), (2, 999), (2, 11)])
+    run("export_events", tmp_path)
+    events = tmp_path / tables.EVENTS.file
+    summary = run("prepare", tmp_path, "--data", data, "--max-bad-share", 0, "--events", events)
+    assert "5 listens of 2 users and 3 tracks; 1 rows quarantined; of 4 events 3 were" in summary
+    assert summary.endswith("0 were there already and 1 wait for tracks that tracks.parquet "
+                            "doesn't know")  # fmt: skip
+    found = [(user, track, seq) for user, track, _, seq in rows(tables.LISTENS, tmp_path)]
+    assert found == [(1, 10, 0), (1, 11, 1), (1, 12, 2), (2, 10, 1), (2, 11, 2)]
+    assert [row[:3] for row in rows(tables.QUARANTINE, tmp_path)] == [
+        ("events.parquet", 2, "track_id of an event is not in tracks.parquet yet")
+    ]
+    save_input(tmp_path / "in", [(1, 10, 0), (1, 11, 1)], [*TRACKS, 999])
+    summary = run("prepare", tmp_path, "--data", data, "--events", events)
+    assert "of 4 events 4 were taken in" in summary
+
+
+def test_events_that_are_among_the_interactions_vanish_and_are_not_bad(tmp_path, journal):
+    data = save_input(tmp_path / "in", [(1, 10, 0)], TRACKS)
+    journal.append([(1, 12), (2, 10)])
+    run("export_events", tmp_path)
+    events = tmp_path / tables.EVENTS.file
+    pq.write_table(pa.concat_tables([pq.read_table(events)] * 2), data / "interactions.parquet")
+    summary = run("prepare", tmp_path, "--data", data, "--max-bad-share", 0.5, "--events", events)
+    assert "2 listens of 2 users" in summary
+    assert "of 2 events 0 were taken in, 2 were there already" in summary
+
+
+def test_events_that_are_not_there_are_named(tmp_path):
+    data = save_input(tmp_path / "in", [(1, 10, 0)], TRACKS)
+    with pytest.raises(JobError, match=r"nothing is no file: run python -m jobs\.export_events"):
+        run("prepare", tmp_path, "--data", data, "--events", tmp_path / "nothing")
+
+
+def two_tastes():
+    """Half of the users play tracks 100 … 139, among them user 7; the others 200 … 239."""
+    rng = np.random.default_rng(1)
+    users = [7, *range(100, 140)]
+    return [
+        (user, int(track) + (100 if i % 2 == 0 else 200), i + day / 20)
+        for i, user in enumerate(users)
+        for day, track in enumerate(rng.permutation(40)[:20])
+    ]
+
+
+def test_what_a_listener_plays_through_the_service_changes_their_next_offline_list(tmp_path):
+    data = save_input(tmp_path / "in", two_tastes(), [*range(100, 140), *range(200, 240)], False)
+    run_line(data, tmp_path, ["--tune", "off"], ["--split", "user"])
+    before = lists(tables.RECOMMENDATIONS, tmp_path)
+    played = [201, 205, 210, 215, 220]
+
+    with litestar_run(tmp_path) as service:
+        for user in (7, 999):
+            for item in played:
+                url = f"{service.url}/put_user_event?user_id={user}&item_id={item}"
+                httpx.post(url).raise_for_status()
+        run("export_events", tmp_path)
+        events = tmp_path / tables.EVENTS.file
+        run_line(data, tmp_path, ["--tune", "off"], ["--split", "user"], ["--events", events])
+        httpx.get(f"{service.url}/load_recommendations").raise_for_status()
+        served = httpx.get(f"{service.url}/recommendations?user_id=999").json()["recs"]
+
+    after = lists(tables.RECOMMENDATIONS, tmp_path)
+    of_second_taste = [sum(t >= 200 for t in table[7][:10]) for table in (before, after)]
+    assert of_second_taste[0] < of_second_taste[1]
+    assert 999 not in before
+    assert sum(track >= 200 for track in after[999][:10]) > 5
+    assert not {*played}.intersection(after[7] + after[999] + served)
+
+
+def test_a_second_journal_is_not_mixed_with_the_first_and_loses_nothing(tmp_path, journal):
+    other = Journal(tmp_path / "other" / JOURNAL)
+    other.append([(1, item) for item in range(JOURNAL_KEEPS + 5)])
+    journal.append([(7, 10)])
+    run("export_events", tmp_path)
+    with pytest.raises(JobError, match="holds events of another journal, the last from 20"):
+        run("export_events", tmp_path, "--state", tmp_path / "other")
+    assert exported(tmp_path) == [(7, 10)]
+    with closing(sqlite3.connect(other.path)) as db:
+        assert db.execute("SELECT count(*) FROM events").fetchone() == (JOURNAL_KEEPS + 5,)
+    journal.append([(7, 11)])
+    assert run("export_events", tmp_path).startswith("1 new events, 2 in ")
+
+
+def test_an_export_without_events_is_nothing_to_take_in(tmp_path, journal):
+    data = save_input(tmp_path / "in", [(1, 10, 0)], TRACKS)
+    journal.append([(1, 12)])
+    journal.forget(1, lambda last: last)
+    run("export_events", tmp_path)
+    events = tmp_path / tables.EVENTS.file
+    summary = run("prepare", tmp_path, "--data", data, "--events", events)
+    assert "of 0 events 0 were taken in" in summary

@@ -1,0 +1,287 @@
+"""The replay: what counts as a hit, that it is what the service answers, and what is chosen by."""
+
+import json
+import shutil
+from dataclasses import replace
+from random import Random
+from typing import get_args
+
+import msgspec
+import numpy as np
+import pytest
+
+from api.release.catalog import Catalog
+from api.release.recommender import Recommender
+from api.service import Service
+from api.settings import Settings
+from jobs.contract import storage, tables
+from jobs.contract.blending import LISTED, RECENT_EVENTS, Blending, Source
+from jobs.contract.names import MANIFEST, REPLAY
+from jobs.contract.storage import JobError
+from jobs.selection import blending_search, replay_sessions
+from jobs.selection.replay_sessions import K
+from jobs.selection.rule_scorer import RuleScorer
+from tests.support import releases
+from tests.support.workspace import rows, run
+
+ALTERNATE = Blending()
+
+
+FOLD_IN = Blending(source="fold_in", neighbours=20)
+
+
+WEIGHTED = Blending(
+    rule="weighted",
+    source="all",
+    events=3,
+    neighbours=4,
+    half_life=2,
+    similar_weight=0.5,
+    next_played_weight=0.75,
+    fold_in_weight=2,
+    offline_half_life=3,
+    offline_half_place=5,
+)
+
+
+def window(folder, played):
+    """A release's folder as a window, with what users played after its cut."""
+    later = [(user, track) for user in sorted(played) for track in played[user]]
+    columns = {
+        "user_id": [user for user, _ in later],
+        "track_id": [track for _, track in later],
+        "started_at": range(len(later)),
+        "track_seq": range(len(later)),
+    }
+    schema = tables.HOLDOUT.schema
+    arrays = [releases.pa.array(columns[field.name], field.type) for field in schema]
+    tables.write(tables.HOLDOUT, folder, releases.pa.table(arrays, schema=schema))
+    return folder
+
+
+@pytest.fixture(scope="module", params=["exclude", "include"])
+def random_world(request, tmp_path_factory):
+    """A folder that is a window and a release at once: 30 users, 90 tracks, random lists."""
+    random = Random(7)
+    some = lambda low, high: random.sample(range(90), random.randint(low, high))  # noqa: E731
+    near = lambda: {t: {n: random.randint(1, 8) / 8 for n in some(0, 9)} for t in range(80)}  # noqa: E731
+    ordered = lambda lists: {  # noqa: E731
+        t: dict(sorted(scores.items(), key=lambda pair: -pair[1])) for t, scores in lists.items()
+    }
+    folder = releases.make(
+        tmp_path_factory.mktemp("work"),
+        tracks=range(90),
+        top=some(90, 90),
+        final={user: some(1, 12) for user in range(25)},
+        heard={user: some(1, 8) for user in range(25)},
+        similar=ordered(near()),
+        next_played=ordered(near()),
+        heard_rule=request.param,
+    )
+    played = {user: random.choices(range(90), k=random.randint(1, 9)) for user in range(5, 30)}
+    return window(folder, played), request.param, played
+
+
+@pytest.mark.parametrize("rule", [ALTERNATE, FOLD_IN, WEIGHTED])
+def test_a_hit_is_a_play_that_the_service_would_have_recommended(random_world, rule):
+    folder, heard, played = random_world
+    found = replay_sessions.read(folder, heard, 10**6)
+    hits = iter(found.hits(rule).tolist())
+    offline = iter((found.offline_place < K).tolist())
+    service = Service(Settings(journal="off"))
+    service.recommender = Recommender(Catalog(folder, msgspec.structs.asdict(rule)), RECENT_EVENTS)
+    without = Service(Settings(journal="off"))
+    without.recommender = Recommender(Catalog(folder, {"rule": "offline"}), RECENT_EVENTS)
+    history = {user: set() for user in played}
+    for user, track in rows(tables.LISTENS, folder, "user_id", "track_id"):
+        history.setdefault(user, set()).add(track)
+    for user in sorted(played):
+        for track in played[user]:
+            if heard == "include" or track not in history[user]:
+                assert next(hits) == (track in json.loads(service.recommend(user, K)))
+                assert next(offline) == (track in json.loads(without.recommend(user, K)))
+            history[user].add(track)
+            for each in (service, without):
+                each.events.put(user, track)
+    assert [*hits, *offline] == []
+    assert found.hits(rule).any()
+
+
+def test_many_rules_tried_at_once_hit_what_each_of_them_hits(random_world):
+    folder, heard, _ = random_world
+    found = replay_sessions.read(folder, heard, 10**6)
+    random = Random(1)
+    contest = RuleScorer.of(found, WEIGHTED)
+    for _ in range(40):
+        rule = msgspec.structs.replace(
+            WEIGHTED,
+            source=random.choice([name for name in get_args(Source) if name != "fold_in"]),
+            half_life=random.choice([None, 0.5, 3.0]),
+            similar_weight=random.choice([0.1, 0.5, 4.0]),
+            next_played_weight=random.choice([0.1, 0.5, 4.0]),
+            fold_in_weight=random.choice([0.1, 0.5, 4.0]),
+            score_exponent=random.choice([0.5, 1.0]),
+            offline_half_life=random.choice([None, 0.5, 3.0]),
+            offline_half_place=random.choice([1.0, 8.0, 50.0]),
+        )
+        hit = np.zeros(len(found), bool)
+        hit[contest.plays] = contest.hits(rule)
+        assert hit[found.at > 0].tolist() == found.hits(rule)[found.at > 0].tolist()
+
+
+@pytest.fixture
+def small(tmp_path):
+    """User 1 has heard 10 and plays 20, 30, 10, 40; user 2 is new and plays 20, 40."""
+    folder = releases.make(
+        tmp_path,
+        tracks=[*range(100, 130), 10, 20, 30, 40],
+        top=[*range(100, 130), 10, 20, 30, 40],
+        final={1: [*range(100, 112)]},
+        heard={1: [10]},
+        similar={},
+        next_played={20: {30: 1.0}, 10: {40: 1.0}},
+    )
+    return window(folder, {1: [20, 30, 10, 40], 2: [20, 40]})
+
+
+def test_a_play_is_foreseen_before_it_is_an_event_and_a_heard_one_is_an_event_only(small):
+    found = replay_sessions.read(small, "exclude", 10**6)
+    ids = np.array(sorted([*range(100, 130), 10, 20, 30, 40]))
+    seen = [(int(ids[found.target[i]]), ids[found.events(i)].tolist()) for i in range(len(found))]
+    assert seen == [
+        (20, []), (30, [20]), (40, [10, 30, 20]), (20, []), (40, [20]),
+    ]  # fmt: skip
+    rule = Blending(source="next_played")
+    # 30 follows 20, and 40 follows the heard 10; nothing says that 40 follows 20
+    assert found.hits(rule).tolist() == [False, True, True, False, False]
+    assert found.hits(rule, alone=True).tolist() == [False, True, True, False, False]
+    assert not (found.offline_place < K).any()
+
+
+def test_exchanged_events_are_another_users_and_as_many_where_there_are(small):
+    found = replay_sessions.read(small, "exclude", 10**6)
+    other = found.exchanged()
+    assert other.events_of.tolist() == [1, 0]
+    assert [len(other.events(i)) for i in range(len(other))] == [0, 1, 2, 0, 1]
+    assert other.out(1).tolist() == found.out(1).tolist()  # the user's own plays stay out
+    rule = Blending(source="next_played")
+    # the others' first plays are 20 too, and 30 is played next by user 1 only
+    assert other.hits(rule).tolist() == [False, True, False, False, False]
+
+
+def test_users_are_drawn_until_they_have_the_plays_that_are_asked_for(random_world):
+    folder, heard, played = random_world
+    every = replay_sessions.read(folder, heard, 10**6)
+    few = replay_sessions.read(folder, heard, 20)
+    sizes = [len(tracks) for tracks in few.tracks]
+    assert len(every.tracks) == len(played)
+    assert sum(sizes) >= 20 > sum(sizes) - max(sizes)
+    again = replay_sessions.read(folder, heard, 20)
+    assert [t.tolist() for t in few.tracks] == [t.tolist() for t in again.tracks]
+
+
+def test_the_climb_finds_the_top_of_a_smooth_hill():
+    top = {
+        name: steps[i % len(steps)]
+        for i, (name, steps) in enumerate(blending_search.STEPS.items(), start=1)
+    }
+
+    def height(*numbers):
+        return -sum(
+            abs(steps.index(n) - steps.index(top[name]))
+            for n, (name, steps) in zip(numbers, blending_search.STEPS.items(), strict=True)
+        )
+
+    assert blending_search.climb(height, blending_search.START) == (0, top)
+
+
+def test_long_sessions_do_not_decide():
+    at = np.array([0, 1, 2] + [3] * 90 + [9] * 10)
+    hit = np.zeros(len(at), bool)
+    hit[1] = True
+    assert blending_search.goodness(hit, at) == pytest.approx(1 / 3)
+    assert blending_search.by_seen(hit, at) == {"0": 0.0, "1": 1.0, "2": 0.0, "3+": 0.0}
+
+
+def test_a_chosen_rule_is_one_that_the_service_takes_and_can_afford(random_world):
+    folder, heard, _ = random_world
+    rule, tried = blending_search.choose(replay_sessions.read(folder, heard, 10**6))
+    assert msgspec.convert(msgspec.to_builtins(rule), Blending) == rule
+    assert (
+        rule.events * rule.neighbours * len(rule.weights().keys() & {*LISTED})
+        <= blending_search.MOST_PAIRS
+    )
+    assert tried["hit@10"].is_monotonic_decreasing
+    assert rule.rule in ("offline", tried.iloc[0]["rule"])
+
+
+@pytest.mark.parametrize(("gain", "chosen"), [(0, False), (0.1, True)])
+def test_events_are_left_out_unless_they_surely_help(random_world, gain, chosen):
+    folder, heard, _ = random_world
+    found = replay_sessions.read(folder, heard, 10**6)
+    rng = np.random.default_rng(0)
+    found = replace(
+        found,
+        tracks=[np.arange(2)] * 2000,
+        session=np.arange(2000).repeat(2),
+        at=np.tile([0, 1], 2000),
+    )
+    other, hit = rng.random((2, 4000)) < [[0.2], [0.2 + gain]]
+    assert blending_search.surely_better(hit, other, found) == chosen
+
+
+def test_without_a_second_play_in_a_session_the_default_serves(small):
+    found = replay_sessions.read(small, "exclude", 10**6)
+    first = found.at == 0
+    rule, tried = blending_search.choose(found.of(first))
+    assert (rule, len(tried)) == (Blending(), 0)
+
+
+@pytest.fixture
+def work(finished, tmp_path):
+    """A finished folder to change."""
+    return shutil.copytree(finished, tmp_path / "work", symlinks=True)
+
+
+def test_the_rule_of_the_release_is_the_one_chosen_and_knows_nothing_of_the_report(work):
+    before = storage.read_json(work / REPLAY, "jobs.replay")
+    manifest = storage.read_json(work / "current" / MANIFEST, "jobs.publish")
+    assert manifest["settings"]["blending"] == before["blending"]
+    assert Catalog((work / "current").resolve(), {}).blending.rule == before["blending"]["rule"]
+    held = tables.read(tables.HOLDOUT, work / "windows" / "report")
+    tracks = np.random.default_rng(0).permutation(held["track_id"].to_numpy())
+    place = held.schema.names.index("track_id")
+    tables.write(
+        tables.HOLDOUT, work / "windows" / "report", held.set_column(place, "track_id", [tracks])
+    )
+    run("replay", work)
+    after = storage.read_json(work / REPLAY, "jobs.replay")
+    assert (after["blending"], after["choose"]) == (before["blending"], before["choose"])
+    assert after["report"] != before["report"]
+
+
+def test_on_the_sample_events_help_and_another_users_events_do_not(finished):
+    content = storage.read_json(finished / REPLAY, "jobs.replay")
+    by_seen = {row["events seen"]: row for row in content["report"]}
+    assert by_seen["0"]["blend"] == by_seen["0"]["offline"]
+    assert by_seen["3+"]["blend"] > 1.5 * by_seen["3+"]["offline"]
+    assert by_seen["3+"]["exchanged"] < 0.5 * by_seen["3+"]["blend"]
+    html = (finished / "report" / "replay.html").read_text()
+    assert "<svg" in html and "exchanged" in html
+
+
+def test_without_a_replay_the_default_is_published_and_nonsense_is_refused(work):
+    (work / REPLAY).unlink()
+    run("publish", work)
+    manifest = storage.read_json(work / "current" / MANIFEST, "jobs.publish")
+    assert manifest["settings"]["blending"] == msgspec.to_builtins(Blending())
+    storage.write_json(work / REPLAY, {"blending": {"rule": "best"}})
+    current = (work / "current").readlink()
+    with pytest.raises(JobError, match=r"replay\.json has a blending that can't be served"):
+        run("publish", work)
+    assert (work / "current").readlink() == current
+
+
+def test_the_number_of_plays_must_be_one_at_least(work):
+    with pytest.raises(JobError, match="--plays is 0: expected at least 1"):
+        run("replay", work, "--plays", 0)

@@ -1,0 +1,75 @@
+"""The settings that a run chooses for itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jobs.models import hyperparameters
+from jobs.models.hyperparameters import Hyperparameters
+from jobs.selection import hyperparameter_search
+from tests.support.workspace import run, save_listens
+
+
+def test_a_half_life_is_found_beyond_others_that_change_nothing():
+    def score(tried: Hyperparameters) -> float:
+        half_life = tried.popular_half_life
+        return 0.2 if half_life is not None and half_life < 1 / 24 else 0.1
+
+    log: list[str] = []
+    chosen = hyperparameter_search.climb(Hyperparameters(), ("popular_half_life",), score, log)
+    assert chosen.popular_half_life in (1 / 144, 1 / 48)
+    assert log == [f"popular_half_life {chosen.popular_half_life}: NDCG@10 0.2000"]
+
+
+def test_what_gains_next_to_nothing_is_left_as_it_was():
+    def score(tried: Hyperparameters) -> float:
+        return 0.1 if tried == Hyperparameters() else 0.1001
+
+    names = tuple(hyperparameter_search.LADDERS)
+    assert hyperparameter_search.climb(Hyperparameters(), names, score, []) == Hyperparameters()
+
+
+def test_every_ladder_has_the_default_on_it():
+    for name, ladder in hyperparameter_search.LADDERS.items():
+        assert getattr(Hyperparameters(), name) in ladder, name
+        assert all(replace(Hyperparameters(), **{name: value}) for value in ladder)
+
+
+def tuned(work, plays, *options: str) -> Hyperparameters:
+    save_listens(work, plays)
+    run("windows", work, "--split", "time")
+    run("tune", work, *options)
+    assert hyperparameters.load(work / "windows" / "report") == hyperparameters.load(work)
+    return hyperparameters.load(work)
+
+
+def test_where_tracks_live_for_a_day_all_that_can_fade_fades(tmp_path):
+    rng = np.random.default_rng(0)
+    chosen = tuned(
+        tmp_path,
+        [
+            (int(user), 100 * day + int(track), day + turn / 60 + i / 1000)
+            for day in range(20)
+            for turn, user in enumerate(rng.permutation(150)[:60])
+            for i, track in enumerate(rng.permutation(15)[:6])
+        ],
+    )
+    assert chosen.popular_half_life is not None and chosen.popular_half_life <= 1
+    assert chosen.als_recency is not None and chosen.als_recency <= 7
+
+
+@pytest.mark.parametrize("heard", ["include", "exclude"])
+def test_where_favourites_come_back_plays_count_if_they_may_be_recommended(heard, tmp_path):
+    rng = np.random.default_rng(0)
+    plays = []
+    for user in range(120):
+        favourites = rng.permutation(200)[:4]
+        for day in range(60):
+            track = rng.choice(favourites) if rng.random() < 0.7 else rng.integers(200)
+            plays.append((user, int(track), day + user / 1000))
+    chosen = tuned(tmp_path, plays, "--heard", heard)
+    assert chosen.heard == heard
+    if heard == "include":
+        assert chosen.als_repeats > 0
+        assert chosen.own_half_life is None or chosen.own_half_life >= 16

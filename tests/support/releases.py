@@ -1,0 +1,149 @@
+"""Tiny releases made of hand-written lists, in the form that jobs.publish gives them."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.contract import serving, storage, tables
+from jobs.contract.names import ALS_MODEL, CONTRACT_VERSION, CURRENT, MANIFEST, RELEASES
+from jobs.models import hyperparameters
+from jobs.models.hyperparameters import Hyperparameters
+from jobs.releases import serving_arrays
+
+# a user's tracks or a track's neighbours, best first; with scores, or scored 1 / rank
+Lists = Mapping[int, Sequence[int] | Mapping[int, float]]
+
+
+# A world whose answers can be seen: tracks 1 ... 300, the top list counts upwards. User 47 has
+# heard 1, 2, 3 and is recommended 200, 199, ..., 101; user 16 has heard nothing and is
+# recommended 101 ... 200; everyone else is cold. The neighbours of track t are t + 1, t + 2, ...
+TRACKS = range(1, 301)
+
+
+TOP = [*TRACKS]
+
+
+FINAL = {47: range(200, 100, -1), 16: range(101, 201)}
+
+
+HEARD = {47: [1, 2, 3]}
+
+
+SIMILAR = {track: [n for n in range(track + 1, track + 101) if n in TRACKS] for track in TRACKS}
+
+
+NEXT = {track: [track - 1] for track in TRACKS if track > 1}
+
+
+def make(
+    work: Path,
+    release_id: str = "first",
+    *,
+    tracks: Sequence[int] = TRACKS,
+    top: Sequence[int] = TOP,
+    final: Lists = FINAL,
+    heard: Lists = HEARD,
+    similar: Lists = SIMILAR,
+    next_played: Lists = NEXT,
+    heard_rule: str = "exclude",
+    blending: Mapping[str, Any] | None = None,
+    activate: bool = True,
+) -> Path:
+    """Write WORK/releases/<id> and let `current` point to it; neighbours are of `tracks` only."""
+    folder = work / RELEASES / release_id
+    listens = [(user, track) for user in sorted(heard) for track in heard[user]]
+    users = sorted(heard)
+    empty = [[] for _ in tracks]
+    columns = {
+        tables.LISTENS: {
+            "user_id": [user for user, _ in listens],
+            "track_id": [track for _, track in listens],
+            "started_at": range(len(listens)),
+            "track_seq": range(len(listens)),
+        },
+        tables.USERS: {
+            "user_id": users,
+            "user_id_enc": range(len(users)),
+            "listens": [len(heard[user]) for user in users],
+            "last_at": range(len(users)),
+        },
+        tables.ITEMS: {
+            "track_id": sorted(tracks),
+            "track_id_enc": range(len(tracks)),
+            "track_name": [f"track {track}" for track in sorted(tracks)],
+            **dict.fromkeys(["artist_ids", "artist_names", "genre_ids", "genre_names"], empty),
+        },
+        tables.TOP_POPULAR: {
+            "track_id": top,
+            "rank": range(1, len(top) + 1),
+            "score": [1 / rank for rank in range(1, len(top) + 1)],
+            "listeners": [1] * len(top),
+            "plays": [1] * len(top),
+        },
+        tables.PERSONAL_ALS: _ranked(tables.PERSONAL_ALS, final),
+        tables.SIMILAR: _ranked(tables.SIMILAR, _of(similar, tracks)),
+        tables.NEXT_PLAYED: _ranked(tables.NEXT_PLAYED, _of(next_played, tracks)),
+        tables.RECOMMENDATIONS: _ranked(tables.RECOMMENDATIONS, final),
+    }
+    for table, content in columns.items():
+        arrays = [pa.array(content[field.name], field.type) for field in table.schema]
+        tables.write(table, folder, pa.table(arrays, schema=table.schema))
+    vectors = np.random.default_rng(0).normal(size=(len(tracks), 4)).astype(np.float32)
+    np.savez(folder / ALS_MODEL, item_factors=vectors)
+    chosen = Hyperparameters(heard=heard_rule, als_half_life=4, als_repeats=0.5)
+    hyperparameters.save(folder, chosen)
+    serving_arrays.pack(folder, chosen)
+    write_manifest(folder, chosen, blending or {"rule": "alternate"})
+    if activate:
+        point_current(work, Path(RELEASES) / release_id)
+    return folder
+
+
+def _of(lists: Lists, tracks: Sequence[int]) -> Lists:
+    return {t: lists[t] for t in tracks if t in lists and set(tracks).issuperset(lists[t])}
+
+
+def _ranked(table: tables.Table, lists: Lists) -> dict[str, list[Any]]:
+    key, item, *_ = table.schema.names
+    rows = []
+    for k in sorted(lists):
+        tracks = lists[k]
+        scores = tracks.values() if isinstance(tracks, Mapping) else (1 / r for r in count(1))
+        rows += [(k, *row) for row in zip(tracks, count(1), scores, strict=False)]
+    names = (key, item, "rank", "score")
+    return {name: [row[i] for row in rows] for i, name in enumerate(names)}
+
+
+def write_manifest(folder: Path, chosen: Hyperparameters, blending: Mapping[str, Any]) -> None:
+    files = [f for f in folder.rglob("*") if f.is_file() and f.name != MANIFEST]
+    content = {
+        "id": folder.name,
+        "contract": CONTRACT_VERSION,
+        "created_at": "2023-01-01T00:00:00",
+        "files": {
+            str(file.relative_to(folder)): {
+                "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+                "bytes": file.stat().st_size,
+                "rows": pq.read_metadata(file).num_rows if file.suffix == ".parquet" else None,
+            }
+            for file in files
+        },
+        "schemas": {t.file: {f.name: str(f.type) for f in t.schema} for t in tables.RELEASED},
+        "serving": {name: str(dtype) for name, dtype in serving.SERVING_ARRAYS.items()},
+        "metrics": {},
+        "settings": vars(chosen) | {"blending": dict(blending)},
+        "data": {"first": "2022-01-01", "last": "2022-12-31"},
+    }
+    storage.write_json(folder / MANIFEST, content)
+
+
+def point_current(work: Path, target: Path) -> None:
+    link = work / CURRENT
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
