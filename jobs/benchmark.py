@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def compare(folder: Path, found: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Run every size, then write the page and the plot."""
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -141,7 +142,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=float, nargs="+", default=[1, 3, 10], help="percent")
     parser.add_argument("--memory-limit", help="of each job, as 12G (default: what is available)")
     parser.add_argument("--tune", choices=["off", "quick", "full"], default="quick")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     options = ["--tune", args.tune]
     if args.memory_limit:
         options += ["--memory-limit", args.memory_limit]
@@ -166,4 +167,4 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -11,7 +11,9 @@ there are no more) and then makes them as jobs.personal_als does, with the same 
 import argparse
 import json
 import os
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +85,7 @@ def recommend(work: Path, users: int, threads: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Do one of the two and print what it took."""
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -95,7 +97,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("data"))
     parser.add_argument("--users", type=int, default=50_000)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     with threadpool_limits(limits=1, user_api="blas"):
         if args.what == "notebook":
             result = notebook(args.data)
@@ -105,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

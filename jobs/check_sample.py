@@ -7,6 +7,8 @@ have. Counts of the real data are scaled to the size of the synthetic ones.
 """
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +134,7 @@ def compare(data: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -140,8 +142,8 @@ def main() -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--data", type=Path, default=Path("data/sample"))
-    print(compare(parser.parse_args().data).to_string())
+    print(compare(parser.parse_args(argv).data).to_string())
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -10,6 +10,7 @@ to the same window; --ablation lets the ranker learn without each generator and 
 its epochs. Makes metrics.json and report/evaluation.html.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from jobs.models.ranked_lists import read_lists
 from jobs.ranking.candidates import GENERATORS
 from jobs.reporting import evaluation_page
 from jobs.reporting.evaluation_text import BEST, FINAL, PERSONAL
-from jobs.runtime import cli
+from jobs.runtime import cli, memory, parallel
 
 TOP = "top popular"
 
@@ -131,14 +132,15 @@ def measure(
     return content | ({"peers": judge.scores(others), "peer_settings": told} if with_peers else {})
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Make metrics.json and report/evaluation.html."""
     parser = cli.parser(__doc__)
     most = holdout.MOST_USERS
     parser.add_argument("--users", type=int, default=most, help="most users to score")
     parser.add_argument("--peers", action="store_true", help="compare with other models")
     parser.add_argument("--ablation", action="store_true", help="learn without each generator")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    parallel.set_threads(memory.check("evaluate", args))
     if not 1 <= args.users <= most:
         raise JobError(f"--users is {args.users}: expected 1 to {most:,}")
     windows = args.work / "windows"

@@ -6,6 +6,8 @@ Reads the listens a block at a time: who listens how much, what is played, when,
 of user and track repeats, where the gaps are, what the catalogue lacks and what was left out.
 """
 
+from collections.abc import Sequence
+
 from jobs.contract import tables
 from jobs.contract.storage import JobError
 from jobs.contract.tables import ITEMS, USERS
@@ -21,12 +23,13 @@ from jobs.reporting.data_page import (
     repeats,
 )
 from jobs.reporting.page import Page
-from jobs.runtime import cli
+from jobs.runtime import cli, memory, parallel
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Count, then write the page."""
-    args = cli.parser(__doc__).parse_args()
+    args = cli.parser(__doc__).parse_args(argv)
+    parallel.set_threads(memory.check("explore", args))
     users, items = tables.read(USERS, args.work), tables.read(ITEMS, args.work)
     counts = count(args.work, items["track_id"].to_numpy())
     if not counts.plays.any():

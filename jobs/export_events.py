@@ -12,7 +12,7 @@ there. The service may run meanwhile.
 
 import argparse
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -32,9 +32,9 @@ from jobs.runtime import cli
 BLOCK = 1 << 18  # events read at a time
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Write WORK/events.parquet; the summary counts what is new in it."""
-    options = arguments()
+    options = arguments(argv)
     path = options.state or options.work / STATE
     try:
         with closing(open_journal(path / JOURNAL)) as journal:
@@ -49,13 +49,13 @@ def main() -> str:
     )
 
 
-def arguments() -> argparse.Namespace:
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = cli.parser(__doc__)
     parser.add_argument(
         "--state", type=Path, help="folder of the journal, the service's RECO_STATE (WORK/state)"
     )
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def open_journal(path: Path) -> sqlite3.Connection:

@@ -9,6 +9,8 @@ how often the two tracks are played, so that what is merely popular doesn't stan
 the settings say so, a listen counts less the longer ago it is.
 """
 
+from collections.abc import Sequence
+
 import pyarrow.compute as pc
 
 from jobs.contract.names import LIST_LENGTH
@@ -16,12 +18,13 @@ from jobs.contract.tables import FOLLOWERS, NEXT_PLAYED, writer
 from jobs.data import listens
 from jobs.models import hyperparameters
 from jobs.models.next_played import follower_tables
-from jobs.runtime import cli
+from jobs.runtime import cli, memory, parallel
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Make followers.parquet and next_played.parquet."""
-    args = cli.parser(__doc__).parse_args()
+    args = cli.parser(__doc__).parse_args(argv)
+    parallel.set_threads(memory.check("next_played", args))
     work = args.work
     chosen = hyperparameters.load(work)
     data = listens.load(work, timed=chosen.next_recency is not None)

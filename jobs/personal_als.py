@@ -7,6 +7,8 @@ a half-life, users are folded in anew with their latest plays weighing most. A u
 zero gets no tracks: any list would be the same for everyone.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -16,15 +18,16 @@ from jobs.contract.top_k import NormOrder, top_k
 from jobs.data import listens
 from jobs.models import als_model, hyperparameters
 from jobs.models.ranked_lists import rows_of
-from jobs.runtime import cli
+from jobs.runtime import cli, memory, parallel
 from jobs.runtime.parallel import in_blocks
 
 USERS_A_BLOCK = 1024
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Make personal_als.parquet."""
-    args = cli.parser(__doc__).parse_args()
+    args = cli.parser(__doc__).parse_args(argv)
+    parallel.set_threads(memory.check("personal_als", args))
     work, data = args.work, listens.load(args.work, timed=False)
     users, items = als_model.load(work, data.shape)
     chosen = hyperparameters.load(work)

@@ -17,6 +17,7 @@ history, 1 if it is the first; without the column that is the position in the hi
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +39,13 @@ from jobs.data.cleaning import (
 )
 from jobs.data.histories import Listens, histories
 from jobs.data.quarantine import bad_rows, stop_if_bad
-from jobs.runtime import cli
+from jobs.runtime import cli, memory, parallel
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Make the four files; the summary counts what was kept and what was left out."""
-    options = arguments()
+    options = arguments(argv)
+    parallel.set_threads(memory.check("prepare", options))
     tracks, catalogue, *played = (options.data / file for file in raw_files.COLUMNS)
     if options.events:
         played.append(options.events)
@@ -118,7 +120,7 @@ def write(
     return pa.concat_tables(users), int(heard.sum())
 
 
-def arguments() -> argparse.Namespace:
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the three files")
@@ -132,7 +134,7 @@ def arguments() -> argparse.Namespace:
         default=0.1,
         help="stop when more of the interactions than this are bad, 0 to 1 (default: 0.1)",
     )
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if not 0 <= options.max_bad_share <= 1:
         parser.error(f"--max-bad-share is {options.max_bad_share}, expected 0 to 1")
     if options.events and not options.events.is_file():

@@ -12,6 +12,7 @@ the releases the last --keep stay, and those two. --list shows them; --activate 
 the links, and the service follows at /load_recommendations.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from jobs.contract import storage
 from jobs.contract.names import CURRENT, MANIFEST, PREVIOUS, RELEASES
 from jobs.contract.storage import JobError
 from jobs.releases import store
-from jobs.runtime import cli
+from jobs.runtime import cli, memory, parallel
 
 KEEP = 5  # releases
 
@@ -56,7 +57,7 @@ def _told(manifest: dict[str, Any]) -> list[str]:
     return [manifest["created_at"], until, shown, f"{size / 1e6:,.1f}"]
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Make a release and let current point to it, or move current, or show what there is."""
     parser = cli.parser(__doc__)
     what = parser.add_mutually_exclusive_group()
@@ -65,7 +66,8 @@ def main() -> str:
     what.add_argument("--rollback", action="store_true", help="exchange current and previous")
     parser.add_argument("--keep", type=int, default=KEEP, help=f"last releases that stay ({KEEP})")
     parser.add_argument("--force", action="store_true", help="activate it however far it fell")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    parallel.set_threads(memory.check("publish", args))
     work = args.work
     if args.keep < 1:
         raise JobError(f"--keep is {args.keep}: expected at least 1")

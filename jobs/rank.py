@@ -9,6 +9,8 @@ make the lists of "report", and from all three to make those for tomorrow: recom
 here and in windows/choose and windows/report. ranking.json says what was chosen and by how much.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from jobs.contract import storage
@@ -23,12 +25,14 @@ from jobs.ranking.ranker import (
     recommend,
 )
 from jobs.ranking.snapshot import Snapshot
-from jobs.runtime import cli
+from jobs.runtime import cli, memory, parallel
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Make recommendations.parquet here and in the windows choose and report."""
-    work = cli.parser(__doc__).parse_args().work
+    args = cli.parser(__doc__).parse_args(argv)
+    parallel.set_threads(memory.check("rank", args))
+    work = args.work
     train, choose, report = (work / "windows" / name for name in WINDOWS)
     past = Snapshot.read(train)
     names = features.feature_names(past)

@@ -14,6 +14,8 @@ for another user's, the blend should know nothing of the session. Makes replay.j
 drawn (with 30,000 to choose by), and of each the first 30 plays are foreseen.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
@@ -23,7 +25,7 @@ from jobs.contract.names import REPLAY
 from jobs.contract.storage import JobError
 from jobs.models import hyperparameters
 from jobs.reporting.replay_page import page, table_of
-from jobs.runtime import cli
+from jobs.runtime import cli, memory, parallel
 from jobs.selection import replay_sessions
 from jobs.selection.blending_search import choose
 from jobs.selection.replay_sessions import K, Sessions
@@ -43,11 +45,12 @@ def compare(played: Sessions, rule: Blending) -> dict[str, np.ndarray]:
     return found
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Make replay.json and report/replay.html."""
     parser = cli.parser(__doc__)
     parser.add_argument("--plays", type=int, default=40_000, help="most plays to replay")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    parallel.set_threads(memory.check("replay", args))
     if args.plays < 1:
         raise JobError(f"--plays is {args.plays}: expected at least 1")
     windows = args.work / "windows"

@@ -11,6 +11,7 @@ number of listens.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.contract import storage
@@ -18,9 +19,9 @@ from jobs.runtime import cli
 from jobs.synthetic.input_files import check, generate
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Generate the files into --out."""
-    args = parse_args()
+    args = parse_args(argv)
     check(args.users, args.tracks, args.listens, args.seed)
     try:
         generate(args)
@@ -34,7 +35,7 @@ def main() -> str:
     )
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     """The job's options; there is no --work, since what it makes is input."""
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -48,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--tracks", type=int, default=4_000, help="tracks (4000)")
     parser.add_argument("--listens", type=int, default=100_000, help="listens in all (100000)")
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers (0)")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

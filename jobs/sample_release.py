@@ -7,6 +7,7 @@ and 100 next tracks a track, histories as long as those of a real service. The a
 service maps are whole; the tables beside them are empty, as the service doesn't read them.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -94,14 +95,14 @@ def manifest(folder: Path, name: str) -> dict[str, object]:
     return build.description(folder, name) | {"settings": chosen}
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Make the release."""
     parser = cli.parser(__doc__)
     parser.add_argument("--users", type=int, default=1_373_221)
     parser.add_argument("--tracks", type=int, default=1_000_000)
     parser.add_argument("--name", default="sample", help="the release's id (sample)")
     parser.add_argument("--first", type=int, default=26, help="the lowest track id (26)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     for name in ("users", "tracks"):
         if getattr(args, name) < 1:
             raise JobError(f"--{name} is {getattr(args, name)}: expected at least 1")

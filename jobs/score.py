@@ -8,6 +8,7 @@ list (for a user without one the top list, as from the service). Tracks that the
 no labels, unless the run's settings include heard tracks.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,11 @@ K = 10
 USERS_A_BLOCK = 512
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Print a row of metrics a list."""
     parser = cli.parser(__doc__)
     parser.add_argument("--labels", type=Path, required=True, help="parquet: user_id, track_id")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     past, heard = listens.load(args.work), hyperparameters.load(args.work).heard
     known, labels = read_labels(args.labels, past, heard)
     if not len(known):

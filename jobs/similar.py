@@ -10,6 +10,8 @@ drawn at random; what that gives for 1,000 others is printed. In a window that i
 users 85 % are enough: few listens say little of most tracks there, and nobody is served.
 """
 
+from collections.abc import Sequence
+
 import faiss
 import numpy as np
 
@@ -17,12 +19,13 @@ from jobs.contract import tables
 from jobs.data import splitting
 from jobs.models import als_model, neighbours
 from jobs.models.ranked_lists import rows_of
-from jobs.runtime import cli, memory
+from jobs.runtime import cli, memory, parallel
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Make similar.parquet."""
-    args = cli.parser(__doc__).parse_args()
+    args = cli.parser(__doc__).parse_args(argv)
+    parallel.set_threads(memory.check("similar", args))
     work = args.work
     n_users = tables.n_rows(tables.USERS, work)
     track_ids = tables.read(tables.ITEMS, work, ["track_id"])["track_id"].to_numpy()
@@ -31,7 +34,7 @@ def main() -> str:
     unit = items[known] / np.linalg.norm(items[known], axis=1, keepdims=True)
     ids, how, lists = track_ids[known], "exact", neighbours.exact_lists(unit)
     if len(known) > neighbours.MOST_EXACT:
-        faiss.omp_set_num_threads(memory.threads)
+        faiss.omp_set_num_threads(parallel.threads())
         index = neighbours.make_index(unit)
         sampled = splitting.users_share(work) < 1
         found = neighbours.choose_cells(

@@ -4,6 +4,7 @@ python -m jobs.summary --work data
 """
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -41,9 +42,9 @@ def cost_table(work: Path) -> pd.DataFrame:
     return result.round(1).T
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Print the tables."""
-    work = cli.parser(__doc__).parse_args().work
+    work = cli.parser(__doc__).parse_args(argv).work
     for table in (metrics_table(work), files_table(work), cost_table(work)):
         print(f"\n{table.to_string()}")
     print("\nReports: " + ", ".join(map(str, sorted((work / "report").glob("*.html")))))

@@ -11,6 +11,8 @@ trained on all the data starts from the tracks' vectors of the window "report", 
 and needs fewer epochs.
 """
 
+from collections.abc import Sequence
+
 from implicit.cpu.als import AlternatingLeastSquares
 
 from jobs.contract import storage
@@ -18,12 +20,13 @@ from jobs.contract.names import ALS_MODEL
 from jobs.data import listens
 from jobs.models import hyperparameters
 from jobs.models.als_training import SEED, factorise, penalties, start_of, training_weights
-from jobs.runtime import cli
+from jobs.runtime import cli, memory, parallel
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Make als_model.npz."""
-    args = cli.parser(__doc__).parse_args()
+    args = cli.parser(__doc__).parse_args(argv)
+    parallel.set_threads(memory.check("train_als", args))
     work, chosen = args.work, hyperparameters.load(args.work)
     data = listens.load(work, timed=chosen.als_recency is not None)
     weights = training_weights(data, chosen)

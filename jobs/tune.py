@@ -10,19 +10,22 @@ track if that is more, drawn at random, "full" at ten times as many; "off" write
 fades is tried along the whole ladder, since short histories can't tell the long half-lives apart.
 """
 
+from collections.abc import Sequence
+
 from jobs.contract.names import WINDOWS
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
-from jobs.runtime import cli
+from jobs.runtime import cli, memory, parallel
 from jobs.selection.hyperparameter_search import TuningWindow, by_size, tune
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Make settings.json."""
     parser = cli.parser(__doc__)
     parser.add_argument("--tune", choices=["off", "quick", "full"], default="quick")
     parser.add_argument("--heard", choices=["exclude", "include"], default="exclude")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    parallel.set_threads(memory.check("tune", args))
     chosen = by_size(args.work, Hyperparameters(heard=args.heard))
     windows = [args.work / "windows" / name for name in WINDOWS]
     log: list[str] = []

@@ -14,6 +14,7 @@ of a track, or it would ask for tracks that nobody could know.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from jobs.contract.storage import JobError
 from jobs.data import listens
 from jobs.data.listens import Listens
 from jobs.data.splitting import SHARE, Window, by_time, by_user, choose_share, choose_split, sample
-from jobs.runtime import cli
+from jobs.runtime import cli, memory, parallel
 
 MOST_DAYS = 36_500  # of a gap
 
@@ -82,13 +83,14 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, temporary)
 
 
-def main() -> str:
+def main(argv: Sequence[str]) -> str:
     """Make windows/train, windows/choose and windows/report."""
     parser = cli.parser(__doc__)
     parser.add_argument("--split", choices=["auto", "time", "user"], default="auto")
     parser.add_argument("--share", type=float, help="share of the listens held out")
     parser.add_argument("--gap", type=float, default=0, help="days between past and holdout")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    parallel.set_threads(memory.check("windows", args))
     if args.share is not None and not 0 < args.share <= 0.25:
         raise JobError(f"--share is {args.share}: expected more than 0 and at most 0.25")
     if not 0 <= args.gap <= MOST_DAYS:

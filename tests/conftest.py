@@ -1,6 +1,5 @@
 """What several test files share: a made sample, and one run of the whole line on it."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The three input files of a small synthetic sample."""
     folder = tmp_path_factory.mktemp("sample")
     sizes = ["--users", "300", "--tracks", "400", "--listens", "9000"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["sample_data", "--out", str(folder), *sizes])
-        sample_data.main()
+    sample_data.main(["--out", str(folder), *sizes])
     return folder
 
 

@@ -13,7 +13,7 @@ from jobs.contract.names import ALS_MODEL
 from jobs.data.listens import Listens
 from jobs.models import als_model
 from jobs.models.hyperparameters import Hyperparameters
-from jobs.runtime import memory
+from jobs.runtime import parallel
 
 SEED = 20
 
@@ -94,7 +94,7 @@ def _solve(
     """Improve the factors of one side in place, those of the other held fixed."""
     for rows, confidence, penalty in groups:
         part = factors[rows]
-        n = memory.threads if confidence.nnz > WORTH_THREADS else 1
+        n = parallel.threads() if confidence.nnz > WORTH_THREADS else 1
         least_squares_cg(confidence, part, others, penalty, num_threads=n)
         factors[rows] = part
 

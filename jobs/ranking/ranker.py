@@ -22,7 +22,7 @@ from jobs.ranking import candidates, fusion
 from jobs.ranking.candidates import GENERATORS, Candidates
 from jobs.ranking.features import featured_candidates
 from jobs.ranking.snapshot import Snapshot
-from jobs.runtime import memory
+from jobs.runtime import parallel
 from jobs.runtime.parallel import in_blocks
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ def fit_ranker(windows: list[list[TrainingExamples]], names: list[str]) -> CatBo
     features = np.concatenate([part.features for _, part in parts])
     group = np.concatenate([part.user.astype(np.int64) * len(windows) + i for i, part in parts])
     data = Groups(features, played.astype(np.float32), group_id=group, feature_names=names)
-    return CatBoost(PARAMETERS | {"thread_count": memory.threads}).fit(data)
+    return CatBoost(PARAMETERS | {"thread_count": parallel.threads()}).fit(data)
 
 
 def predict(ranker: CatBoost, pool: Candidates) -> np.ndarray:

@@ -3,9 +3,8 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -13,19 +12,9 @@ from jobs.contract.storage import JobError
 from jobs.runtime import memory
 
 
-class Parser(argparse.ArgumentParser):
-    """Parses a job's options, and stops where the job would need more memory than it may take."""
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """The options; as many threads may be used as the job's memory allows."""
-        options = super().parse_args(args, namespace)
-        memory.check(job(), options)
-        return options
-
-
-def parser(doc: str | None) -> Parser:
-    """A parser whose help is the module's docstring; it knows --work and --memory-limit."""
-    result = Parser(
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """Return a parser with --work and --memory-limit, whose help is the script's docstring."""
+    result = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     result.add_argument(
@@ -39,25 +28,22 @@ def parser(doc: str | None) -> Parser:
     return result
 
 
-def job() -> str:
-    """The name of the job that runs."""
-    return Path(sys.argv[0]).stem
+def run(main: Callable[[Sequence[str]], str]) -> None:
+    """Run a job's main with the command line's arguments and print its summary line.
 
-
-def run(main: Callable[[], str]) -> None:
-    """Run a job's main and print its summary line; a JobError becomes one line and exit code 1.
-
-    So does a file that can't be read or written, as on a full disk: what was there is still whole.
-    BLAS is held to one thread, since with more of them sums, and so lists, differ between runs.
+    A JobError, and a file that can't be read or written (as on a full disk), become one line and
+    exit code 1; files that were there before are still whole. BLAS is held to one thread, because
+    sums, and so lists, would differ between runs with more of them.
     """
-    start = time.monotonic()
+    job, start = Path(sys.argv[0]).stem, time.monotonic()
     try:
         with threadpool_limits(limits=1, user_api="blas"):
-            summary = main()
+            summary = main(sys.argv[1:])
     except JobError as error:
-        sys.exit(f"{job()}: {error}")
+        sys.exit(f"{job}: {error}")
     except OSError as error:
         sys.exit(
-            f"{job()}: a file can't be read or written ({error}): free it or name another --work"
+            f"{job}: a file can't be read or written ({error}): check disk space and permissions, "
+            "or pass another --work"
         )
-    print(f"{job()}: {summary} ({time.monotonic() - start:.1f} s)", flush=True)
+    print(f"{job}: {summary} ({time.monotonic() - start:.1f} s)", flush=True)

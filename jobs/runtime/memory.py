@@ -29,9 +29,6 @@ MB = 1 << 20
 REPORT_ABOVE_BYTES = 4e9  # bytes from which on a job says beforehand what it needs
 
 
-threads = os.cpu_count() or 1  # that this process may use: check() leaves as many as fit
-
-
 MOST_DRAWN = 12_000
 
 
@@ -74,18 +71,17 @@ NEEDS = {
 }
 
 
-def check(job: str, options: argparse.Namespace) -> None:
-    """Set how many threads the job may use to keep within its limit; JobError if not even one.
+def check(job: str, options: argparse.Namespace) -> int:
+    """Return how many threads the job may use within its memory limit.
 
-    options: work, memory_limit in bytes or None for what is available, and data and events of
-    jobs.prepare. What is much is told on the console.
+    options has work, memory_limit (bytes, or None for what is available), and for jobs.prepare data
+    and events. Raises JobError if not even one thread fits. Prints the estimate above 4 GB.
     """
-    global threads
     limit = options.memory_limit or available()
     threads = os.cpu_count() or 1
     need = NEEDS.get(job)
     if need is None:
-        return
+        return threads
     counts = sizes(options.work, getattr(options, "data", None), getattr(options, "events", None))
     least = need.fixed(*counts) + need.thread * MB
     if least > limit:
@@ -100,6 +96,7 @@ def check(job: str, options: argparse.Namespace) -> None:
         print(f"{job}: needs {least / 1e9:.1f} GB of memory of {limit / 1e9:.1f} GB", flush=True)
     if need.thread:
         threads = min(threads, 1 + (limit - least) // (need.thread * MB))
+    return threads
 
 
 def sizes(work: Path, data: Path | None, events: Path | None = None) -> tuple[int, int, int]:

@@ -1,5 +1,10 @@
-"""Work on blocks of rows in several threads, in order, with a progress bar."""
+"""Work on blocks of rows in several threads, in order, with a progress bar.
 
+The number of threads belongs to the process: a job's main sets it once, from what its memory allows
+(see memory.check), and everything that the job calls reads it here. Results never depend on it.
+"""
+
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,24 +13,37 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from jobs.runtime import memory
-
 T = TypeVar("T")
+_threads = os.cpu_count() or 1
+
+
+def set_threads(n: int) -> None:
+    """Let this process work with n threads from now on."""
+    global _threads
+    _threads = n
+
+
+def threads() -> int:
+    """Return the number of threads that this process may use."""
+    return _threads
 
 
 def in_blocks(
-    work: Callable[[int, int], T], n: int, size: int, name: str, threads: int | None = None
+    work: Callable[[int, int], T], n: int, size: int, name: str, n_threads: int | None = None
 ) -> Iterator[T]:
-    """Yield work(first, last) for every block of n rows, in order, computed by several threads."""
+    """Yield work(first, last) for every block of n rows, in order, computed by several threads.
+
+    At most one block more than there are threads is in memory or being computed at a time.
+    """
     ranges = iter([(first, min(first + size, n)) for first in range(0, n, size)])
-    threads = threads or memory.threads
+    n_threads = n_threads or threads()
     with (
-        ThreadPoolExecutor(threads) as pool,
+        ThreadPoolExecutor(n_threads) as pool,
         tqdm(total=n, desc=name, unit_scale=True, leave=False, disable=None) as progress,
     ):
         running = deque(
             (last - first, pool.submit(work, first, last))
-            for first, last in islice(ranges, threads + 1)
+            for first, last in islice(ranges, n_threads + 1)
         )
         while running:
             rows, task = running.popleft()

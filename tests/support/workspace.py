@@ -2,7 +2,6 @@
 
 import importlib
 import shutil
-import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from threadpoolctl import threadpool_limits
 
 from jobs.contract import tables
@@ -28,9 +26,8 @@ Row = tuple[int, int, float]  # user, track, days since START
 def run(job: str, work: Path, *options: object) -> str:
     """What `python -m jobs.<job> --work <work> <options>` does, in this process; its summary."""
     module = importlib.import_module(f"jobs.{job}")
-    with pytest.MonkeyPatch.context() as patch, threadpool_limits(limits=1, user_api="blas"):
-        patch.setattr(sys, "argv", [job, "--work", str(work), *map(str, options)])
-        return module.main()
+    with threadpool_limits(limits=1, user_api="blas"):
+        return module.main(["--work", str(work), *map(str, options)])
 
 
 def make_lists(work: Path) -> None:

@@ -14,7 +14,7 @@ from jobs.contract.top_k import NOTHING, NormOrder, top_k
 from jobs.data.listens import Listens
 from jobs.models import als_training
 from jobs.models.hyperparameters import Hyperparameters
-from jobs.runtime import memory
+from jobs.runtime import parallel
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
     chosen = Hyperparameters(als_factors=16, als_epochs=3)
     trained = []
     for n in (1, 2, 3):
-        monkeypatch.setattr(memory, "threads", n)
+        monkeypatch.setattr(parallel, "_threads", n)
         trained.append(np.concatenate(als_training.factorise(weights, chosen)))
     for one, *others in (folded, trained):
         assert all(np.array_equal(one, other) for other in others)

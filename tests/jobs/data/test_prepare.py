@@ -66,9 +66,7 @@ def save(folder: Path, **tables) -> Path:
 
 def run(data: Path, work: Path, *options: str) -> str:
     """The job's main with this command line; its summary."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["prepare", "--data", str(data), "--work", str(work), *options])
-        return prepare.main()
+    return prepare.main(["--data", str(data), "--work", str(work), *options])
 
 
 def rows(table: Table, work: Path) -> list[tuple]:

@@ -1,7 +1,6 @@
 """The description of the prepared data, counted on tables whose answer can be seen."""
 
 import re
-import sys
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -72,12 +71,7 @@ def write(
 
 
 def run(work: Path) -> str:
-    argv = sys.argv
-    sys.argv = ["explore", "--work", str(work)]
-    try:
-        explore.main()
-    finally:
-        sys.argv = argv
+    explore.main(["--work", str(work)])
     return (work / "report" / "explore.html").read_text()
 
 

@@ -91,8 +91,7 @@ def test_less_memory_means_fewer_threads_and_the_same_bytes(tmp_path, monkeypatc
     seen = []
     for limit, threads in ((None, 3), (1500 * MB, 4), (700 * MB, 2), (400 * MB, 1)):
         options = argparse.Namespace(work=tmp_path, memory_limit=limit)
-        memory.check("personal_als", options)
-        assert memory.threads == threads
+        assert memory.check("personal_als", options) == threads
         run("personal_als", tmp_path, *(["--memory-limit", limit] if limit else []))
         seen.append((tmp_path / tables.PERSONAL_ALS.file).read_bytes())
     assert len(set(seen)) == 1

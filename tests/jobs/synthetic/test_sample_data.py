@@ -1,6 +1,5 @@
 """The synthetic sample: its format, shape, dirt and determinism."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +23,8 @@ FILES = ("tracks.parquet", "catalog_names.parquet", "interactions.parquet")
 
 
 def make(folder: Path, *options: str, seed: int = 0) -> Path:
-    argv = sys.argv
     sizes = ["--users", str(USERS), "--tracks", str(TRACKS), "--listens", str(LISTENS)]
-    sys.argv = ["sample_data", "--out", str(folder), *sizes, "--seed", str(seed), *options]
-    try:
-        sample_data.main()
-    finally:
-        sys.argv = argv
+    sample_data.main(["--out", str(folder), *sizes, "--seed", str(seed), *options])
     return folder
 
 
