@@ -23,6 +23,7 @@ from jobs.releases import store
 from jobs.runtime import cli, memory, parallel
 
 KEEP = 5  # releases
+PAGE = Path("report/release.html")
 
 
 def check_link(work: Path) -> None:
@@ -85,26 +86,33 @@ def main(argv: Sequence[str]) -> str:
 
 def publish(work: Path, keep: int, force: bool) -> str:
     """Make a release, activate it unless it fell too far, and remove old ones; the summary."""
-    from jobs.releases import build  # loads for a second, and to move a link needs none of it
+    # These load for a second, and moving a link needs none of them.
+    from jobs.releases import build
+    from jobs.reporting import release_page
 
     build.check(work)
-    release, fell, beside = build.make(work)
-    if force or not fell:
+    (work / PAGE).unlink(missing_ok=True)  # it describes the release before
+    made = build.make(work)
+    if made.comparison is not None:
+        release_page.page(made.comparison).write(work / PAGE)
+    if force or not made.falls:
+        release = made.id
         store.activate(work, release)
     else:
-        release = store.known_as(work, release)
+        release = store.known_as(work, made.id)
     gone = store.prune(work, keep, release)
-    if fell and not force:
+    if made.falls and not force:
         raise JobError(
-            f"release {release} is kept but not activated: {'; '.join(fell)}. See "
-            f"{work / build.PAGE}; "
+            f"release {release} is kept but not activated: {'; '.join(made.falls)}. See "
+            f"{work / PAGE}; "
             f"python -m jobs.publish --work {work} --activate {release} activates it, and so does "
             "--force at once"
         )
     folder = work / RELEASES / release
     size = sum(path.stat().st_size for path in folder.rglob("*"))
+    compared = f", {made.not_compared}" if made.not_compared else ""
     return (
-        f"release {release} of {size / 1e6:,.1f} MB is current{beside}; "
+        f"release {release} of {size / 1e6:,.1f} MB is current{compared}; "
         f"{len(gone)} old ones removed"
     )
 

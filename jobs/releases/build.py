@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,16 +31,12 @@ from jobs.contract.storage import JobError
 from jobs.data import tombstones
 from jobs.models import hyperparameters
 from jobs.releases import gate, serving_arrays, store
-from jobs.reporting import release_page
 
 OTHERS = {
     ALS_MODEL: "jobs.train_als",
     METRICS: "jobs.evaluate",
     "ranking.json": "jobs.rank",
 }
-
-
-PAGE = Path("report/release.html")
 
 
 # without these the defaults are served
@@ -106,11 +103,26 @@ def manifest(folder: Path, release: str) -> dict[str, Any]:
     }
 
 
-def make(work: Path) -> tuple[str, list[str], str]:
-    """Make a release of what stands in WORK: its id, what fell too far for it to be served.
+@dataclass(frozen=True)
+class NewRelease:
+    """A release that was just made, and how it compares with the current one.
 
-    And for the summary, why it was compared with none, where there is a current one.
+    comparison is None where there is nothing to compare with; where a current release exists all
+    the same, not_compared says why it could not be read.
     """
+
+    id: str
+    comparison: gate.Content | None
+    not_compared: str = ""
+
+    @property
+    def falls(self) -> list[str]:
+        """The values that fell further than the gate allows, each in words."""
+        return [] if self.comparison is None else list(self.comparison["falls"])
+
+
+def make(work: Path) -> NewRelease:
+    """Make a release of the files in WORK and compare it with the current one."""
     release = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     with store.new_folder(work / RELEASES, release) as folder:
         for name in [table.file for table in tables.RELEASED] + list(OTHERS):
@@ -121,9 +133,11 @@ def make(work: Path) -> tuple[str, list[str], str]:
         serving_arrays.pack(folder, hyperparameters.load(folder))
         check_users(folder)
         store.share(folder, work / CURRENT)
-        fell, beside = compare(work, folder, release)
+        made = compare(work / CURRENT, folder, release)
+        if made.comparison is not None:
+            storage.write_json(folder / COMPARISON, made.comparison)
         storage.write_json(folder / MANIFEST, manifest(folder, release))
-    return release, fell, beside
+    return made
 
 
 def check_users(folder: Path) -> None:
@@ -136,22 +150,15 @@ def check_users(folder: Path) -> None:
         )
 
 
-def compare(work: Path, folder: Path, release: str) -> tuple[list[str], str]:
-    """Compare a new release with the current one: what fell too far, or why that can't be told.
-
-    Makes comparison.json beside its files, and report/release.html.
-    """
-    current = work / CURRENT
-    (work / PAGE).unlink(missing_ok=True)
+def compare(current: Path, folder: Path, release: str) -> NewRelease:
+    """Compare the files of a new release in `folder` with the current release, if there is one."""
     if not current.is_symlink():
-        return [], ""
+        return NewRelease(release, None)
+    old = current.resolve().name
     try:
         if not gate.comparable(current):
             raise JobError("it is not whole, or of another version")
         found = gate.compare(current, folder)
     except (JobError, OSError, ValueError, TypeError, AttributeError) as error:
-        return [], f", not compared with {current.resolve().name} ({error})"
-    content = {"old": current.resolve().name, "new": release} | found
-    storage.write_json(folder / COMPARISON, content)
-    release_page.page(content).write(work / PAGE)
-    return list(content["falls"]), ""
+        return NewRelease(release, None, f"not compared with {old} ({error})")
+    return NewRelease(release, {"old": old, "new": release} | found)
