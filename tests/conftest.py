@@ -6,12 +6,19 @@ import pytest
 from hypothesis import settings
 
 from jobs import sample_data
+from tests.support.kernels import check_kernels
 from tests.support.workspace import run_line
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
-
-
 settings.load_profile("untimed")
+
+
+def pytest_configure() -> None:
+    """End the run where it would not use the kernels that its environment asks for."""
+    try:
+        check_kernels()
+    except RuntimeError as error:
+        pytest.exit(str(error), returncode=4)
 
 
 @pytest.fixture(scope="session")

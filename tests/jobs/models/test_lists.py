@@ -18,6 +18,7 @@ from jobs.data import listens
 from jobs.data.ids import MISSING, Encoder
 from jobs.models import als_model, hyperparameters, neighbours
 from jobs.models.hyperparameters import Hyperparameters
+from tests.support.rankings import assert_same_ranking
 from tests.support.workspace import lists, make_lists, rows, run, save_listens
 
 COLOURS = 2
@@ -86,9 +87,12 @@ def test_implicit_loads_the_model_and_recommends_the_same(board):
         model = AlternatingLeastSquares.load(str(board / ALS_MODEL))
     pairs = listens.load(board).pairs()
     items, scores = model.recommend(np.arange(N), pairs, N=11, filter_already_liked_items=True)
-    ours = rows(tables.PERSONAL_ALS, board)
-    assert [row[:2] for row in ours] == [(u, i) for u in range(N) for i in items[u].tolist()]
-    np.testing.assert_allclose([row[3] for row in ours], scores.ravel(), rtol=1e-4, atol=1e-5)
+    ours: dict[int, dict[int, float]] = {user: {} for user in range(N)}
+    for user, item, _, score in rows(tables.PERSONAL_ALS, board):
+        ours[user][item] = score
+    for user in range(N):
+        theirs = dict(zip(items[user].tolist(), scores[user].tolist(), strict=True))
+        assert_same_ranking(ours[user], theirs, tolerance=1e-5)
 
 
 def test_implicit_recalculates_a_user_as_it_is_folded_in(board):
