@@ -84,6 +84,8 @@ if command -v flock > /dev/null && ! flock -n 9; then
 fi
 # What a killed run was writing:
 rm -rf "$work"/{,sample/,report/,releases/,windows/*/}.*.tmp "$work"/{,windows/*/}.done/*.tmp
+# The windows "validation" and "test" had other names in earlier versions:
+rm -rf "$work"/windows/{choose,report}
 
 # Every job is a script of its own. One that has run on the same input, with the same options and
 # code, is not run again: a run that was stopped goes on where it was.
@@ -102,7 +104,7 @@ job windows --work "$work" "${windows[@]}"
 job tune --work "$work" "${tune[@]}"
 
 # The lists of every kind: in each window on its own past, then on all the data for tomorrow.
-for folder in "$work"/windows/{train,choose,report} "$work"; do
+for folder in "$work"/windows/{train,validation,test} "$work"; do
   for name in top_popular train_als personal_als similar next_played; do
     job "$name" --work "$folder"
   done

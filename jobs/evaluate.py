@@ -2,7 +2,7 @@
 
     python -m jobs.evaluate --work data [--users N] [--peers] [--ablation]
 
-Scores the lists of windows/report, made without knowing its holdout, over the whole catalogue and
+Scores the lists of windows/test, made without knowing its holdout, over the whole catalogue and
 all users of the holdout (a sample where there are more than --users, which is 30,000 at most). A
 user without a past ("cold") gets the top list for a final one, as from the service, and no list
 from the model; where lists are compared, each goes on with the top list. --peers fits other models
@@ -52,7 +52,7 @@ def facts_of(judge: Evaluator, window: Path) -> dict[str, Any]:
 
 
 def best_single(judged: dict[str, float]) -> str:
-    """The generator that was best on the window choose, whatever it is on report."""
+    """The generator that was best on the window validation, whatever it is on test."""
     return max(GENERATORS, key=lambda name: judged.get(name, 0.0))
 
 
@@ -87,7 +87,7 @@ def read_peers(judge: Evaluator, windows: Path) -> tuple[Lists, dict[str, Any]]:
     past, heard = judge.past.data, judge.past.chosen.heard
     lists, told = {}, {}
     for peer in baselines.baselines(past):
-        setting, about = baselines.best_setting(peer, windows / "choose", heard)
+        setting, about = baselines.best_setting(peer, windows / "validation", heard)
         found = baselines.lists_of(peer, setting, past, judge.later.row[judge.warm], heard)
         lists[peer.name] = continued(judge.of_warm(found), judge.top)
         told[peer.name] = {"setting": setting} | about
@@ -111,14 +111,14 @@ def measure(
     judge: Evaluator, ranking: dict[str, Any], windows: Path, with_peers: bool
 ) -> dict[str, Any]:
     """What metrics.json holds, but for the ablation."""
-    past, row, report = judge.past, judge.later.row[judge.warm], windows / "report"
+    past, row, report = judge.past, judge.later.row[judge.warm], windows / "test"
     ids = past.data.user_ids, past.data.track_ids
     found = own_lists(past, row, judge.top[judge.warm])
     found_by_all = {FINAL: read_lists(tables.RECOMMENDATIONS, report, *ids)[row], **found}
     served = {name: continued(judge.of_warm(own), judge.top) for name, own in found_by_all.items()}
     others, told = read_peers(judge, windows) if with_peers else ({}, {})
     lists = {TOP: judge.top, PERSONAL: judge.of_warm(found["als"]), FINAL: served[FINAL]}
-    single = best_single(ranking["ndcg@10_on_choose"])
+    single = best_single(ranking["ndcg@10_on_validation"])
     ndcg = judge.ndcg(served | others)
     content = {
         "window": facts_of(judge, report),
@@ -145,7 +145,7 @@ def main(argv: Sequence[str]) -> str:
         raise JobError(f"--users is {args.users}: expected 1 to {most:,}")
     windows = args.work / "windows"
     ranking = storage.read_json(args.work / "ranking.json", made_by="jobs.rank")
-    judge = Evaluator.read(windows / "report", args.users)
+    judge = Evaluator.read(windows / "test", args.users)
     content = measure(judge, ranking, windows, args.peers)
     if args.ablation:
         bring = content["candidates"]["generators"]

@@ -7,8 +7,8 @@ user's offline list (without what was played since), by what the events so far b
 blend of both, just as the service would answer; only then it becomes an event. A hit is a play
 among the first 10. Where heard tracks are excluded, a play of one is an event, but isn't foreseen.
 
-The rule and its numbers are chosen on windows/choose, by the mean of hit@10 after 1, 2 and 3 or
-more events, and reported on windows/report, beside a control: with each session's events exchanged
+The rule and its numbers are chosen on windows/validation, by the mean of hit@10 after 1, 2 and 3 or
+more events, and reported on windows/test, beside a control: with each session's events exchanged
 for another user's, the blend should know nothing of the session. Makes replay.json, whose
 "blending" goes into the release, and report/replay.html. Users with --plays plays together are
 drawn (with 30,000 to choose by), and of each the first 30 plays are foreseen.
@@ -54,25 +54,25 @@ def main(argv: Sequence[str]) -> str:
     if args.plays < 1:
         raise JobError(f"--plays is {args.plays}: expected at least 1")
     windows = args.work / "windows"
-    heard = hyperparameters.load(windows / "choose").heard
+    heard = hyperparameters.load(windows / "validation").heard
     rule, tried = choose(
-        replay_sessions.read(windows / "choose", heard, min(args.plays, MOST_CHOOSING))
+        replay_sessions.read(windows / "validation", heard, min(args.plays, MOST_CHOOSING))
     )
-    played = replay_sessions.read(windows / "report", heard, args.plays)
+    played = replay_sessions.read(windows / "test", heard, args.plays)
     hits = compare(played, rule)
     table = table_of(hits, played.at)
     content = {
         "blending": msgspec.to_builtins(rule),
         "users": len(played.tracks),
-        "report": table.astype(object).where(table.notna(), None).to_dict("records"),
-        "choose": tried.astype(object).where(tried.notna(), None).to_dict("records"),
+        "test": table.astype(object).where(table.notna(), None).to_dict("records"),
+        "validation": tried.astype(object).where(tried.notna(), None).to_dict("records"),
     }
     storage.write_json(args.work / REPLAY, content)
     path = args.work / "report" / "replay.html"
     page(rule, tried, hits, played).write(path)
     shown = ", ".join(
         f"{row['events seen']}: {row['offline']:.3f} -> {row['blend']:.3f}"
-        for row in content["report"]
+        for row in content["test"]
     )
     return f"hit@10 by events seen, offline -> {rule.rule} ({rule.source}): {shown}; see {path}"
 

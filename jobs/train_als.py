@@ -7,7 +7,7 @@ Makes als_model.npz, by implicit's solver and in implicit's own format:
 with its weights (Rendle et al. 2021, see retrieval.row_penalties); implicit knows one for all rows,
 so the file has the mean of the users'. A pair weighs its plays to a power, and less the longer ago
 the last of them is, where the settings say so. Tracks without a listen keep a zero vector. What is
-trained on all the data starts from the tracks' vectors of the window "report", if there are any,
+trained on all the data starts from the tracks' vectors of the window "test", if there are any,
 and needs fewer epochs.
 """
 

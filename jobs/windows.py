@@ -4,7 +4,7 @@
 
 Each window is a folder WORK/windows/NAME in which the other jobs run as they do in WORK: its
 listens end at a cut, and holdout.parquet has what came next, up to the next window's cut. So
-"report" foresees the last tenth of the data, "choose" the tenth before, "train" the one before it.
+"test" foresees the last tenth of the data, "validation" the tenth before, "train" the one before.
 
 A cut is a moment ("time") or a place in each user's own history ("user"). The first is right where
 users share a clock and come back. Where most come once and stay away, it judges by the few who
@@ -84,7 +84,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def main(argv: Sequence[str]) -> str:
-    """Make windows/train, windows/choose and windows/report."""
+    """Make windows/train, windows/validation and windows/test."""
     parser = cli.parser(__doc__)
     parser.add_argument("--split", choices=["auto", "time", "user"], default="auto")
     parser.add_argument("--share", type=float, help="share of the listens held out")

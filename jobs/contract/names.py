@@ -12,7 +12,7 @@ MAX_ID = 2**53 - 1  # the largest integer that JSON clients keep exact
 LIST_LENGTH = 100  # rows a user or track in the offline lists
 
 
-WINDOWS = ("train", "choose", "report")  # folders of windows/: train the ranker, choose by, report
+WINDOWS = ("train", "validation", "test")  # folders of windows/: train the ranker, choose, report
 
 
 ALS_MODEL = "als_model.npz"

@@ -1,8 +1,8 @@
 """What the parts are worth: the ranker without each generator, and ALS after each epoch.
 
 A generator is left out as if it had never been written: the candidates that it alone brings, its
-score and place of the others. The ranker learns anew from the windows "train" and "choose" and
-orders the candidates of "report": with all generators, without each, and again with all but its
+score and place of the others. The ranker learns anew from the windows "train" and "validation" and
+orders the candidates of "test": with all generators, without each, and again with all but its
 features in another order, which shows how much is chance.
 """
 
@@ -39,7 +39,7 @@ MOST_USERS = 5_000  # of a window that the rankers learn from
 WHOLE, AGAIN = "nothing", "nothing, learnt again"
 
 
-FOLLOWING = ("next", "last")  # two generators with one source, what follows a play
+FOLLOWING = ("next_played", "after_last")  # two generators with one source, what follows a play
 
 
 def variants(pool: Candidates, generators: Iterable[str]) -> dict[str, Candidates]:
@@ -96,7 +96,7 @@ def leave_one_out(
 
     The users must have a past. Empty where the windows leave nothing to learn from.
     """
-    learnt = [examples(windows / name, generators) for name in ("train", "choose")]
+    learnt = [examples(windows / name, generators) for name in ("train", "validation")]
     rankers = {
         out: ranker.fit_ranker([window.get(out, []) for window in learnt], list(of.features))
         for out, of in variants(featured_candidates(past, later.row[:1]), generators).items()

@@ -1,8 +1,8 @@
 """What others would recommend: well-known models on the same past, for the same users.
 
 implicit's ALS at its defaults and tuned, implicit's item kNN, and EASE (Steck 2019) in closed form.
-Where there is a choice of settings, each is fitted in full size to the window "choose", and the one
-with the best NDCG@10 there is fitted to "report".
+Where there is a choice of settings, each is fitted in full size to the window "validation",
+and the one with the best NDCG@10 there is fitted to "test".
 """
 
 import warnings
@@ -42,7 +42,7 @@ SEED = 20
 K = 10
 
 
-MOST_USERS = 10_000  # of the window "choose", by whom a setting is judged
+MOST_USERS = 10_000  # of the window "validation", by whom a setting is judged
 
 
 USERS_A_BLOCK, TRACKS_A_BLOCK = 256, 8192
@@ -180,6 +180,6 @@ def best_setting(peer: Baseline, window: Path, heard: str) -> tuple[Setting, dic
     best = int(np.argmax(scores))
     told = {
         "settings_tried": len(scores),
-        "ndcg@10_on_choose": scores[best] / max(len(later.row), 1),
+        "ndcg@10_on_validation": scores[best] / max(len(later.row), 1),
     }
     return peer.settings[best], told

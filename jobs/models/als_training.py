@@ -100,8 +100,8 @@ def _solve(
 
 
 def start_of(work: Path, shape: tuple[int, int]) -> np.ndarray | None:
-    """The item factors that the window "report" ended with, if it has any of that shape."""
-    window = work / "windows" / "report"
+    """The item factors that the window "test" ended with, if it has any of that shape."""
+    window = work / "windows" / "test"
     if not (window / ALS_MODEL).exists():
         return None
     items = als_model.item_factors(window)

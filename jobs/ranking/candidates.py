@@ -17,13 +17,15 @@ from jobs.models.ranked_lists import best_of_rows
 from jobs.models.sparse import Entries
 from jobs.ranking.snapshot import Snapshot
 
-GENERATORS = ("popular", "als", "next", "last", "similar", "artist", "own")
+GENERATORS = ("popular", "als", "next_played", "after_last", "similar", "artist", "replayed")
 
 
 EACH = 50  # candidates of a generator: more of them cost time and gain nothing
 
 
-LAST_SCORED = 16  # plays that the generator "last" is made from: earlier ones weigh next to nothing
+LAST_SCORED = (
+    16  # plays that the generator "after_last" is made from: earlier ones weigh next to nothing
+)
 
 
 @dataclass
@@ -64,11 +66,11 @@ def _sparse_scores(past: Snapshot, block: Listens) -> dict[str, csr_matrix]:
     similar = recent.profiles(chosen.similar_half_life)
     following = recent.profiles(chosen.next_half_life)
     return {
-        "next": csr_matrix(following @ past.followers),
-        "last": csr_matrix(block.latest(LAST_SCORED).profiles(1.0) @ past.followers),
+        "next_played": csr_matrix(following @ past.followers),
+        "after_last": csr_matrix(block.latest(LAST_SCORED).profiles(1.0) @ past.followers),
         "similar": csr_matrix(similar @ past.similar),
         "artist": csr_matrix(similar @ past.artists @ past.artist_tracks),
-        "own": block.profiles(chosen.own_half_life),
+        "replayed": block.profiles(chosen.own_half_life),
     }
 
 

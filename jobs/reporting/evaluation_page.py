@@ -23,11 +23,11 @@ from jobs.reporting.page import Page, bars, dots
 MEANINGS = {
     "popular": "the top list",
     "als": "personal ALS, the nearest tracks by the factorisation",
-    "next": "what is played after the user's plays",
-    "last": "what is played after the very last plays",
+    "next_played": "what is played after the user's plays",
+    "after_last": "what is played after the very last plays",
     "similar": "neighbours of the user's plays by the factorisation",
     "artist": "other tracks of the artists played",
-    "own": "the user's own plays again",
+    "replayed": "the user's own plays again",
 }
 
 
@@ -148,7 +148,7 @@ def frame(metrics: dict[str, dict[str, float]], names: tuple[str, ...]) -> pd.Da
 
 def generators(page: Page, content: Content, ranking: Content) -> None:
     """What each generator brings."""
-    found, judged = content["candidates"], ranking["ndcg@10_on_choose"]
+    found, judged = content["candidates"], ranking["ndcg@10_on_validation"]
     report = content["generators"]
     page.heading("Where the tracks come from")
     names = sorted(with_lists(content), key=lambda name: -found["generators"][name]["recall"])
@@ -164,8 +164,8 @@ def generators(page: Page, content: Content, ranking: Content) -> None:
             "candidates": MEANINGS.get(name, ""),
             "recall": f"{found['generators'][name]['recall']:.1%}",
             "found by it alone": f"{found['generators'][name]['alone']:.1%}",
-            "NDCG@10 on choose": number(judged.get(name)),
-            "NDCG@10 on report": number(report[name]["all"]["@10"]["ndcg"]),
+            "NDCG@10 on validation": number(judged.get(name)),
+            "NDCG@10 on test": number(report[name]["all"]["@10"]["ndcg"]),
         }
         for name in names
     ]
@@ -176,8 +176,8 @@ def generators(page: Page, content: Content, ranking: Content) -> None:
     weighed = ", ".join(f"{name} {value:g}" for name, value in weights.items())
     page.text(
         f"What is in no list can't be ranked: {found['union']:.1%} is the most that any order of "
-        f"these candidates could reach. Beside the generators the window choose judged: {shown}. "
-        f"What serves is: {ranking['rule']}. The fusion weighs {weighed}."
+        f"these candidates could reach. Beside the generators the window validation judged: "
+        f"{shown}. What serves is: {ranking['rule']}. The fusion weighs {weighed}."
     )
 
 
@@ -192,8 +192,8 @@ def other_models(page: Page, content: Content) -> None:
                 "model": name,
                 "settings tried": told["settings_tried"],
                 "chosen": ", ".join(f"{key} {value}" for key, value in told["setting"].items()),
-                "on choose": number(told.get("ndcg@10_on_choose")),
-                "on report": number(content["peers"][name]["all"]["@10"]["ndcg"]),
+                "on validation": number(told.get("ndcg@10_on_validation")),
+                "on test": number(content["peers"][name]["all"]["@10"]["ndcg"]),
                 "final list over it": times(over["ratio"]),
                 "95 % interval": interval(over),
             }
@@ -201,7 +201,7 @@ def other_models(page: Page, content: Content) -> None:
     page.table(pd.DataFrame(rows), "NDCG@10")
     page.text(
         "Same past, same users, same rule for heard tracks, the whole catalogue. Every setting of "
-        "the grid was fitted in full size to the window choose, the best of them to this one."
+        "the grid was fitted in full size to the window validation, the best of them to this one."
     )
 
 

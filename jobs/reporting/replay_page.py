@@ -51,7 +51,7 @@ def page(
     """The report to read."""
     result = Page("Replay of live sessions")
     result.text(
-        f"The plays of {len(played.tracks):,} users after the cut of the window 'report' are gone "
+        f"The plays of {len(played.tracks):,} users after the cut of the window 'test' are gone "
         f"through in order, and {len(played):,} of them foreseen from what was known just before: "
         "offline, by the user's final list, continued by the top list, without what was played "
         "since; online, by what the events so far bring, alone; blend, by what the service would "
@@ -61,12 +61,12 @@ def page(
     result.table(table_of(hits, played.at), "hit@10 by the number of events seen")
     if not tried.empty:
         result.text(
-            "The rule was chosen on the earlier window 'choose', by the mean of hit@10 after 1, 2 "
-            "and 3 or more events; of the weighted rule the best numbers are shown. Weights are of "
-            "a neighbour's score, half-lives count events."
+            "The rule was chosen on the earlier window 'validation', by the mean of hit@10 after "
+            "1, 2 and 3 or more events; of the weighted rule the best numbers are shown. Weights "
+            "are of a neighbour's score, half-lives count events."
         )
         shown = ["hit@10", "rule", "source", "events", "neighbours"]
-        result.table(tried[shown], "the rules on 'choose'")
+        result.table(tried[shown], "the rules on 'validation'")
     numbers = pd.Series(msgspec.to_builtins(rule))
     result.table(numbers.rename_axis("chosen").reset_index(name="value"), "the release's blending")
     return result

@@ -28,7 +28,7 @@ def _in(windows: tuple[str, ...], *files: str) -> tuple[str, ...]:
     return tuple(f"windows/{window}/{file}" for window in windows for file in files)
 
 
-WINDOWS = ("train", "choose", "report")
+WINDOWS = ("train", "validation", "test")
 
 
 DATA = "{data}/"
@@ -64,12 +64,12 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "tune": (
         (
             *("listens.parquet", "items.parquet"),
-            *_in(("train", "choose"), *LISTENS, "holdout.parquet"),
+            *_in(("train", "validation"), *LISTENS, "holdout.parquet"),
         ),
         ("settings.json", *_in(WINDOWS, "settings.json")),
     ),
     "top_popular": (CHOSEN, ("top_popular.parquet",)),
-    "train_als": ((*CHOSEN, *_in(("report",), "als_model.npz")), ("als_model.npz",)),
+    "train_als": ((*CHOSEN, *_in(("test",), "als_model.npz")), ("als_model.npz",)),
     "personal_als": ((*CHOSEN, "als_model.npz"), ("personal_als.parquet",)),
     "similar": (
         ("users.parquet", "items.parquet", "als_model.npz", "split.json"),
@@ -80,19 +80,19 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (*PAST, *_in(WINDOWS, *PAST, "holdout.parquet", "split.json")),
         (
             *("recommendations.parquet", "ranking.json"),
-            *_in(("choose", "report"), "recommendations.parquet"),
+            *_in(("validation", "test"), "recommendations.parquet"),
         ),
     ),
     "evaluate": (
         (
-            *_in(("choose", "report"), *PAST, "holdout.parquet", "split.json"),
-            *_in(("report",), "recommendations.parquet"),
+            *_in(("validation", "test"), *PAST, "holdout.parquet", "split.json"),
+            *_in(("test",), "recommendations.parquet"),
             "ranking.json",
         ),
         ("metrics.json", "report/evaluation.html"),
     ),
     "replay": (
-        _in(("choose", "report"), *LISTS, "holdout.parquet"),
+        _in(("validation", "test"), *LISTS, "holdout.parquet"),
         ("replay.json", "report/replay.html"),
     ),
     "publish": (

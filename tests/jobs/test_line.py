@@ -121,7 +121,7 @@ def with_another_future(played: pa.Table, cut: datetime) -> pa.Table:
 
 
 def test_nothing_made_for_a_window_knows_what_came_after_its_cut(finished, sample, tmp_path):
-    split = storage.read_json(finished / "windows" / "report" / "split.json", "jobs.windows")
+    split = storage.read_json(finished / "windows" / "test" / "split.json", "jobs.windows")
     assert split["split"] == "time"
     cut = datetime.fromisoformat(split["cut"]).replace(tzinfo=None)
     data = shutil.copytree(sample, tmp_path / "in")
@@ -129,7 +129,7 @@ def test_nothing_made_for_a_window_knows_what_came_after_its_cut(finished, sampl
     pq.write_table(with_another_future(played, cut), data / "interactions.parquet")
     run_line(data, tmp_path)
     before, after = files(finished, "windows/*/*"), files(tmp_path, "windows/*/*")
-    report = "windows/report"
+    report = "windows/test"
     for name in ("recommendations.parquet", "als_model.npz", "settings.json"):
         assert f"{report}/{name}" in before
     may_differ = {f"{report}/holdout.parquet", f"{report}/recommendations.parquet"} | {

@@ -90,13 +90,13 @@ def test_a_missing_file_names_the_job_that_makes_it(table, tmp_path):
     [
         (tables.LISTENS, "jobs.windows --work work"),
         (tables.HOLDOUT, "jobs.windows --work work"),
-        (tables.SIMILAR, "jobs.similar --work work/windows/choose"),
+        (tables.SIMILAR, "jobs.similar --work work/windows/validation"),
         (tables.RECOMMENDATIONS, "jobs.rank --work work"),
     ],
 )
 def test_a_missing_file_of_a_window_names_the_job_and_the_folder_to_run_it_in(table, command):
     with pytest.raises(JobError, match=rf"is missing: run python -m {command}$"):
-        tables.read(table, Path("work/windows/choose"))
+        tables.read(table, Path("work/windows/validation"))
 
 
 @each_table

@@ -44,17 +44,17 @@ def days(table: tables.Table, work, name: str) -> dict[int, list[float]]:
 
 
 def split_of(work) -> dict:
-    return storage.read_json(work / "windows" / "report" / "split.json", "jobs.windows")
+    return storage.read_json(work / "windows" / "test" / "split.json", "jobs.windows")
 
 
 def test_a_time_split_holds_out_the_last_tenth_the_tenth_before_and_the_one_before_that(tmp_path):
     save_listens(tmp_path, [(1 + day % 2, 7, day) for day in range(20)])
     run("windows", tmp_path, "--split", "time")
     held = {name: days(tables.HOLDOUT, tmp_path, name) for name in WINDOWS}
-    assert held["report"] == {1: [18], 2: [19]}
-    assert held["choose"] == {1: [16], 2: [17]}
+    assert held["test"] == {1: [18], 2: [19]}
+    assert held["validation"] == {1: [16], 2: [17]}
     assert held["train"] == {1: [14], 2: [15]}
-    for name, end in (("report", 18), ("choose", 16), ("train", 14)):
+    for name, end in (("test", 18), ("validation", 16), ("train", 14)):
         past = days(tables.LISTENS, tmp_path, name)
         assert past == {1: [*range(0, end, 2)], 2: [*range(1, end, 2)]}
         users = rows(tables.USERS, tmp_path / "windows" / name)
@@ -67,8 +67,8 @@ def test_a_gap_is_left_out_of_the_holdout_but_not_of_later_pasts(tmp_path):
     save_listens(tmp_path, [(1, 7, day) for day in range(20)])
     run("windows", tmp_path, "--split", "time", "--gap", 1)
     held = {name: days(tables.HOLDOUT, tmp_path, name)[1] for name in WINDOWS}
-    assert held == {"train": [15], "choose": [17], "report": [19]}
-    assert days(tables.LISTENS, tmp_path, "report")[1] == list(range(18))
+    assert held == {"train": [15], "validation": [17], "test": [19]}
+    assert days(tables.LISTENS, tmp_path, "test")[1] == list(range(18))
 
 
 def test_a_moment_is_never_cut_in_two(tmp_path):
@@ -77,8 +77,8 @@ def test_a_moment_is_never_cut_in_two(tmp_path):
     run("windows", tmp_path, "--split", "time")
     held = {name: days(tables.HOLDOUT, tmp_path, name).values() for name in WINDOWS}
     assert list(held["train"]) == [[12]] * 3
-    assert list(held["choose"]) == [[13]] * 3
-    assert list(held["report"]) == [[14]] * 2
+    assert list(held["validation"]) == [[13]] * 3
+    assert list(held["test"]) == [[14]] * 2
 
 
 def test_a_user_split_holds_out_the_end_of_each_history_and_leaves_short_ones_whole(tmp_path):
@@ -93,11 +93,11 @@ def test_a_user_split_holds_out_the_end_of_each_history_and_leaves_short_ones_wh
         for name in WINDOWS
     }
     assert counts == {
-        "report": [{1: 18, 2: 1, 3: 2, 4: 2}, {1: 2, 4: 1}],
-        "choose": [{1: 16, 2: 1, 3: 2, 4: 2}, {1: 2}],
+        "test": [{1: 18, 2: 1, 3: 2, 4: 2}, {1: 2, 4: 1}],
+        "validation": [{1: 16, 2: 1, 3: 2, 4: 2}, {1: 2}],
         "train": [{1: 14, 2: 1, 3: 2, 4: 2}, {1: 2}],
     }
-    held = days(tables.HOLDOUT, tmp_path, "choose")[1]
+    held = days(tables.HOLDOUT, tmp_path, "validation")[1]
     assert held == pytest.approx([1 + 16 * HOUR, 1 + 17 * HOUR])
 
 

@@ -131,7 +131,7 @@ def test_candidate_recall_by_hand():
 
 @pytest.fixture(scope="module")
 def report(finished: Path) -> Evaluator:
-    return Evaluator.read(finished / "windows" / "report", 10**6)
+    return Evaluator.read(finished / "windows" / "test", 10**6)
 
 
 def test_a_generator_alone_is_what_the_ranker_judged_it_by(report):
@@ -251,8 +251,8 @@ def test_peers_and_ablation_change_nothing_of_the_rest(finished, everything):
     assert len(after["peers"]) == 4
 
 
-def test_the_best_single_generator_is_that_of_the_window_choose(finished):
-    judged = storage.read_json(finished / "ranking.json", "jobs.rank")["ndcg@10_on_choose"]
+def test_the_best_single_generator_is_that_of_the_window_validation(finished):
+    judged = storage.read_json(finished / "ranking.json", "jobs.rank")["ndcg@10_on_validation"]
     of_generators = {name: judged[name] for name in GENERATORS}
     found = measured(finished)
     over = found["comparisons"]["best single generator"]
@@ -274,7 +274,7 @@ def test_the_curve_of_als_passes_through_the_model_that_serves(everything):
 
 def test_no_peer_is_chosen_by_what_the_report_window_holds_back(everything, tmp_path):
     work = shutil.copytree(everything, tmp_path / "work")
-    window = work / "windows" / "report"
+    window = work / "windows" / "test"
     held = tables.read(tables.HOLDOUT, window)
     tables.write(tables.HOLDOUT, window, held.slice(0, len(held) // 3))
     run("evaluate", work, "--peers")

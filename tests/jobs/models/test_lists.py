@@ -108,7 +108,7 @@ def test_implicit_recalculates_a_user_as_it_is_folded_in(board):
 def test_training_on_all_the_data_goes_on_where_the_report_window_ended(board, tmp_path):
     save_listens(tmp_path, CHECKERBOARD)
     hyperparameters.save(tmp_path, Hyperparameters(als_factors=8))
-    window = tmp_path / "windows" / "report"
+    window = tmp_path / "windows" / "test"
     window.mkdir(parents=True)
     factors = [als_model.item_factors(board)]
     for _ in range(3):

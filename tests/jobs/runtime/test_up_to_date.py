@@ -111,7 +111,10 @@ AFTER_LISTS = {"rank", "evaluate", "replay", "publish"}
         ("quarantine.parquet", {job for job, _ in LINE}),
         ("report/explore.html", {"explore"}),
         ("settings.json", {"tune", *LISTS, *AFTER_LISTS}),
-        ("windows/choose/als_model.npz", {"train_als", "personal_als", "similar", *AFTER_LISTS}),
+        (
+            "windows/validation/als_model.npz",
+            {"train_als", "personal_als", "similar", *AFTER_LISTS},
+        ),
         ("windows/train/similar.parquet", {"similar", "rank", "evaluate", "replay", "publish"}),
         ("next_played.parquet", {"next_played", *AFTER_LISTS}),
         ("metrics.json", {"evaluate", "publish"}),

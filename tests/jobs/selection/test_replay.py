@@ -248,21 +248,21 @@ def test_the_rule_of_the_release_is_the_one_chosen_and_knows_nothing_of_the_repo
     manifest = storage.read_json(work / "current" / MANIFEST, "jobs.publish")
     assert manifest["settings"]["blending"] == before["blending"]
     assert Catalog((work / "current").resolve(), {}).blending.rule == before["blending"]["rule"]
-    held = tables.read(tables.HOLDOUT, work / "windows" / "report")
+    held = tables.read(tables.HOLDOUT, work / "windows" / "test")
     tracks = np.random.default_rng(0).permutation(held["track_id"].to_numpy())
     place = held.schema.names.index("track_id")
     tables.write(
-        tables.HOLDOUT, work / "windows" / "report", held.set_column(place, "track_id", [tracks])
+        tables.HOLDOUT, work / "windows" / "test", held.set_column(place, "track_id", [tracks])
     )
     run("replay", work)
     after = storage.read_json(work / REPLAY, "jobs.replay")
-    assert (after["blending"], after["choose"]) == (before["blending"], before["choose"])
-    assert after["report"] != before["report"]
+    assert (after["blending"], after["validation"]) == (before["blending"], before["validation"])
+    assert after["test"] != before["test"]
 
 
 def test_on_the_sample_events_help_and_another_users_events_do_not(finished):
     content = storage.read_json(finished / REPLAY, "jobs.replay")
-    by_seen = {row["events seen"]: row for row in content["report"]}
+    by_seen = {row["events seen"]: row for row in content["test"]}
     assert by_seen["0"]["blend"] == by_seen["0"]["offline"]
     assert by_seen["3+"]["blend"] > 1.5 * by_seen["3+"]["offline"]
     assert by_seen["3+"]["exchanged"] < 0.5 * by_seen["3+"]["blend"]

@@ -40,7 +40,7 @@ def tuned(work, plays, *options: str) -> Hyperparameters:
     save_listens(work, plays)
     run("windows", work, "--split", "time")
     run("tune", work, *options)
-    assert hyperparameters.load(work / "windows" / "report") == hyperparameters.load(work)
+    assert hyperparameters.load(work / "windows" / "test") == hyperparameters.load(work)
     return hyperparameters.load(work)
 
 
