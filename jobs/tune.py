@@ -7,7 +7,8 @@ Makes settings.json here and in every window. Each generator is tried on the win
 window "test" stays unseen. One setting after another moves to its best neighbour on a ladder of
 values until none is clearly better. "quick" looks at users with at most 200,000 listens in all, or
 two a track if that is more, drawn at random, "full" at ten times as many; "off" writes the
-defaults. What fades is tried along the whole ladder, since short histories can't tell the long half-lives apart.
+defaults. What fades is tried along the whole ladder, since short histories can't tell the long
+half-lives apart.
 """
 
 from collections.abc import Sequence
