@@ -1,13 +1,19 @@
 """Write a synthetic sample of the three input files: tracks, catalog_names and interactions.
 
     python -m jobs.sample_data --out data/sample --users 2000 --tracks 4000 --listens 100000
+    python -m jobs.sample_data --out data/few --shape few-listeners --users 500 --tracks 106844 \
+        --listens 2000000
 
-All of it is made up, but for the titles of some well-known tracks. Its shape is that of a real
-service's year: few users listen much, few tracks are popular, users keep to artists and genres
-they like, one session stays with related artists and plays albums in order, new releases rise and
-fade, and the catalogue has the gaps and oddities of a real one. Every row is the first listen of
-a track by a user. The same parameters give the same bytes, and memory does not grow with the
-number of listens.
+All of it is made up, except for the titles of some well-known tracks. The same parameters give the
+same bytes, and memory does not grow with the number of listens. There are two shapes:
+
+- year: the year of a music service. A few users listen a lot, a few tracks are popular. Users keep
+  to artists and genres that they like; a session stays with related artists and plays albums in
+  order; new releases rise and fade. The catalogue has the gaps and oddities of a real one. Each row
+  is the first listen of a track by a user.
+- few-listeners: the play histories of a few hundred people. Some 60 % of the tracks have a single
+  listener, and users play a track repeatedly. For measuring jobs.similar: ALS gives all tracks that
+  only one and the same user plays vectors of equal direction.
 """
 
 import argparse
@@ -22,7 +28,7 @@ from jobs.synthetic.input_files import check, generate
 def main(argv: Sequence[str]) -> str:
     """Generate the files into --out."""
     args = parse_args(argv)
-    check(args.users, args.tracks, args.listens, args.seed)
+    check(args.users, args.tracks, args.listens, args.seed, args.shape)
     try:
         generate(args)
     except OSError as error:
@@ -48,6 +54,9 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--users", type=int, default=2_000, help="users with a listen (2000)")
     parser.add_argument("--tracks", type=int, default=4_000, help="tracks (4000)")
     parser.add_argument("--listens", type=int, default=100_000, help="listens in all (100000)")
+    parser.add_argument(
+        "--shape", choices=["year", "few-listeners"], default="year", help="see above (year)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers (0)")
     return parser.parse_args(argv)
 

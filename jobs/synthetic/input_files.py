@@ -13,6 +13,7 @@ from scipy.special import ndtri
 from tqdm import tqdm
 
 from jobs.contract import storage
+from jobs.synthetic import few_listeners
 from jobs.synthetic.catalog import Catalog, catalog_tables, make_catalog
 from jobs.synthetic.listens import Urn, draw_listens, user_blocks
 
@@ -50,24 +51,47 @@ def generate(args: argparse.Namespace) -> None:
     write(args.out / "tracks.parquet", [tracks], tracks.schema)
     write(args.out / "catalog_names.parquet", [names], names.schema)
     user_ids = draw_user_ids(rng, args.users)
+    path = args.out / "interactions.parquet"
+    if args.shape == "few-listeners":
+        blocks = few_listeners.interactions(catalog, user_ids, FIRST_DAY, args.listens, args.seed)
+        write(path, blocks, few_listeners.schema())
+        return
     counts = draw_counts(rng, args.users, args.tracks, args.listens)
     favour(counts, int(np.searchsorted(user_ids, WITH_HISTORY)))
     blocks = interactions(catalog, user_ids, counts, args.seed)
-    write(args.out / "interactions.parquet", blocks, interactions_schema(), **COMPACT)
+    write(path, blocks, interactions_schema(), **COMPACT)
 
 
-def check(users: int, tracks: int, listens: int, seed: int) -> None:
-    """Raise JobError for sizes that no data can have, and a seed that cannot be."""
+def check(users: int, tracks: int, listens: int, seed: int, shape: str) -> None:
+    """Raise JobError for sizes that no data of the shape can have, and for a negative seed."""
     if seed < 0:
         raise storage.JobError(f"--seed is {seed}: give 0 or more")
     for name, value, most in (("users", users, 100_000_000), ("tracks", tracks, 10_000_000)):
         if not 1 <= value <= most:
             raise storage.JobError(f"--{name} is {value}: give 1 to {most:,}")
+    if shape == "few-listeners":
+        _check_few_listeners(users, tracks, listens)
+        return
     room = users * min(tracks, MAX_LISTENS)
     if not users <= listens <= room:
         raise storage.JobError(
             f"--listens is {listens:,}: {users:,} users and {tracks:,} tracks can have {users:,} "
             f"to {room:,} (each user at least one, each track once a user, at most {MAX_LISTENS:,})"
+        )
+
+
+def _check_few_listeners(users: int, tracks: int, listens: int) -> None:
+    if users > few_listeners.MOST_USERS:
+        raise storage.JobError(
+            f"--users is {users:,}: give at most {few_listeners.MOST_USERS:,} with few-listeners"
+        )
+    if tracks < users:
+        raise storage.JobError(f"--tracks is {tracks:,}: give at least as many as --users, {users}")
+    pairs = int(few_listeners.listeners_of_tracks(tracks, users).sum())
+    if listens < pairs:
+        raise storage.JobError(
+            f"--listens is {listens:,}: {users:,} users and {tracks:,} tracks with few-listeners "
+            f"make {pairs:,} pairs, so give at least that many"
         )
 
 
