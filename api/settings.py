@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from jobs.contract.blending import RECENT_EVENTS, Rule, Source
+from jobs.contract.blending import RECENT_EVENTS, Rule, Source, parse_sources
 from jobs.contract.journal import JOURNAL_KEEPS
 from jobs.contract.names import STATE
 
@@ -43,7 +43,7 @@ class Settings:
     max_age_hours: int = 48  # of a release that is not stale
     recent_events: int = RECENT_EVENTS  # kept out of answers where heard tracks are included
     blending: str | None = None
-    online_source: str | None = None
+    online_source: tuple[Source, ...] | None = None
     online_events: int | None = None
     online_neighbours: int | None = None
     admin_key: str | None = field(default=None, repr=False)  # opens every call
@@ -61,7 +61,7 @@ class Settings:
         """What takes the place of the release's own blending."""
         chosen = {
             "rule": self.blending,
-            "source": self.online_source,
+            "sources": self.online_source,
             "events": self.online_events,
             "neighbours": self.online_neighbours,
         }
@@ -110,7 +110,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "max_age_hours": _whole(1, 1_000_000),
     "recent_events": _whole(0, 1000),
     "blending": _one_of(*get_args(Rule)),
-    "online_source": _one_of(*get_args(Source)),
+    "online_source": parse_sources,
     "online_events": _whole(1, 100),
     "online_neighbours": _whole(1, 100),
     **dict.fromkeys(SECRETS, _key),

@@ -74,7 +74,8 @@ def main(argv: Sequence[str]) -> str:
         f"{row['events seen']}: {row['offline']:.3f} -> {row['blend']:.3f}"
         for row in content["test"]
     )
-    return f"hit@10 by events seen, offline -> {rule.rule} ({rule.source}): {shown}; see {path}"
+    name = f"{rule.rule} ({', '.join(rule.sources)})"
+    return f"hit@10 by events seen, offline -> {name}: {shown}; see {path}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jobs.contract import serving, storage, tables
-from jobs.contract.blending import Blending
+from jobs.contract.blending import LISTED, Blending
 from jobs.contract.fold_in import FoldInModel
 from jobs.contract.names import CURRENT, LIST_LENGTH, MANIFEST, RELEASES
 from jobs.contract.storage import JobError
@@ -90,7 +90,7 @@ def write_release(folder: Path, users: int, tracks: int, first: int) -> None:
 
 def manifest(folder: Path, name: str) -> dict[str, object]:
     """What the service asks of it."""
-    blending = Blending("weighted", "both", events=5, neighbours=50, offline_half_life=4)
+    blending = Blending("weighted", LISTED, events=5, neighbours=50, offline_half_life=4)
     chosen = vars(Hyperparameters()) | {"blending": msgspec.to_builtins(blending)}
     return build.description(folder, name) | {"settings": chosen}
 

@@ -43,7 +43,7 @@ class Catalog:
             name: (arrays[f"{name}_offsets"], arrays[f"{name}_items"])
             for name in ("recommendations", "history", "names")
         }
-        self.neighbours = {
+        self.neighbours: dict[str, Neighbours] = {
             name: Neighbours(*(arrays[f"{name}_{part}"] for part in Neighbours._fields))
             for name in LISTED
         }

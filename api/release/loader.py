@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from jobs.contract import storage, tables
-from jobs.contract.blending import Blending
+from jobs.contract.blending import Blending, upgraded
 from jobs.contract.names import CONTRACT_VERSION, CURRENT, MANIFEST, RELEASES, SERVING
 from jobs.contract.serving import SERVING_ARRAYS
 
@@ -99,6 +99,9 @@ def check(folder: Path, hashes: bool = True) -> Manifest:
         content = json.loads((folder / MANIFEST).read_bytes())
         version = content["contract"] if isinstance(content, dict) else None
         _expect(folder, "contract version", CONTRACT_VERSION, version)
+        settings = content.get("settings")
+        if isinstance(settings, dict) and "blending" in settings:
+            settings["blending"] = upgraded(settings["blending"])
         manifest = msgspec.convert(content, Manifest)
     except (OSError, ValueError, KeyError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"

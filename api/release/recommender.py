@@ -101,7 +101,7 @@ class Recommender:
         taste = model.taste(plays)
         if not taste.any():
             return found, None
-        if rule.source != "fold_in":
+        if not rule.only_folds_in:
             return found, lambda tracks: fitting(model.scores(taste, tracks), rule)
         out = self._kept_out(row, played)
         tracks, scores = model.nearest(taste[None], rule.neighbours, [out[out >= 0]])
@@ -118,10 +118,10 @@ class Recommender:
         def bring(events: Events, source: str) -> Near:
             played, rule = catalog.positions(events), catalog.blending
             if source in LISTED:
-                return near(catalog.neighbours, played, replace(rule, source=source))
+                return near(catalog.neighbours, played, replace(rule, sources=(source,)))
             found, fit = self.brought(row, played, rule)
             if fit is None:
-                return NOTHING_NEAR if source and source != rule.source else found
+                return NOTHING_NEAR if source and not rule.only_folds_in else found
             all_of_them = np.union1d(found.tracks, competing)
             gains = fit(all_of_them)
             fits = Near(all_of_them[gains > 0], gains[gains > 0])
@@ -132,7 +132,7 @@ class Recommender:
     def online(self, row: int, k: int, n: int, events: Events) -> Tracks:
         """The neighbours of the last k events, n of each, merged."""
         played = self.catalog.positions(events)
-        rule = Blending(source="similar", events=k, neighbours=n)
+        rule = Blending(sources=("similar",), events=k, neighbours=n)
         found = merge_neighbours(*near(self.catalog.neighbours, played, rule))
         return without(found, self._kept_out(row, played))
 

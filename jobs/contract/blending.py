@@ -6,7 +6,7 @@ first; an event's age is the number of events since.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -21,15 +21,16 @@ Scores = NDArray[np.floating]
 Rule = Literal["alternate", "weighted", "offline"]
 
 
-SOURCES = ("similar", "next_played", "fold_in")  # what brings tracks online
+Source = Literal["similar", "next_played", "fold_in"]  # what brings tracks online
 
 
-LISTED = SOURCES[:2]  # by lists of neighbours; fold_in by all that the user has played
+SOURCES: tuple[Source, ...] = get_args(Source)
 
 
-Source = Literal[
-    "similar", "next_played", "fold_in", "both", "similar+fold_in", "next_played+fold_in", "all"
-]
+LISTED = SOURCES[:2]  # these have lists of neighbours; fold_in uses all that the user has played
+
+
+OLD_SOURCES: dict[str, tuple[Source, ...]] = {"both": LISTED, "all": SOURCES}
 
 
 Weight = Annotated[float, Meta(ge=0, le=1e12)]
@@ -51,7 +52,7 @@ class Blending(Struct, frozen=True, forbid_unknown_fields=True):
     """How live events enter an answer; stands in a release's manifest, settings override it."""
 
     rule: Rule = "alternate"
-    source: Source = "similar"
+    sources: Annotated[tuple[Source, ...], Meta(min_length=1)] = ("similar",)
     events: Annotated[int, Meta(ge=1, le=100)] = 10  # how many of the last events count
     neighbours: Annotated[int, Meta(ge=1, le=100)] = 20  # how many each of them brings
     half_life: HalfLife = None  # events after which an event counts half
@@ -66,10 +67,44 @@ class Blending(Struct, frozen=True, forbid_unknown_fields=True):
     offline_half_place: Annotated[float, Meta(gt=0, le=1e6)] = 20.0  # and how far down it does
 
     def weights(self) -> dict[str, float]:
-        """The sources that bring tracks, with their weights."""
-        wanted = {"both": LISTED, "all": SOURCES}.get(self.source) or self.source.split("+")
-        found = {name: float(getattr(self, f"{name}_weight")) for name in wanted}
-        return {name: weight for name, weight in found.items() if weight > 0}
+        """Return the weight of each source that brings tracks, in the order of SOURCES."""
+        weights = {name: float(getattr(self, f"{name}_weight")) for name in SOURCES}
+        return {name: weights[name] for name in SOURCES if name in self.sources and weights[name]}
+
+    @property
+    def only_folds_in(self) -> bool:
+        """Whether the fold-in is the only source, so that it has to search all tracks itself."""
+        return self.sources == ("fold_in",)
+
+
+def parse_sources(text: str) -> tuple[Source, ...]:
+    """Return the sources that a text names: separated by commas, or in an old spelling.
+
+    The old spellings are "both" (the two that have lists), "all" and names joined by "+".
+    ValueError on any other text. The order of the names does not matter, as in:
+
+    >>> parse_sources("fold_in,similar") == parse_sources("similar+fold_in")
+    True
+    """
+    names = OLD_SOURCES.get(text) or text.replace("+", ",").split(",")
+    if not set(names).issubset(SOURCES):
+        raise ValueError(f"one or more of {', '.join(SOURCES)}, separated by commas")
+    return tuple(name for name in SOURCES if name in names)
+
+
+def upgraded(stored: object) -> object:
+    """Return a stored blending in the present form; older files have "source" for "sources".
+
+    >>> upgraded({"rule": "weighted", "source": "similar+fold_in"})
+    {'rule': 'weighted', 'sources': ['similar', 'fold_in']}
+    """
+    if not isinstance(stored, dict) or "sources" in stored:
+        return stored
+    values: dict[str, Any] = dict(stored)
+    old = values.pop("source", None)
+    if not isinstance(old, str):
+        return stored
+    return values | {"sources": [*OLD_SOURCES.get(old, old.split("+"))]}
 
 
 class Neighbours(NamedTuple):

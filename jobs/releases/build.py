@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.contract import serving, storage, tables
-from jobs.contract.blending import Blending
+from jobs.contract.blending import Blending, upgraded
 from jobs.contract.names import (
     ALS_MODEL,
     COMPARISON,
@@ -67,7 +67,7 @@ def blending(folder: Path) -> Blending:
         return Blending()
     content = storage.read_json(path, made_by="jobs.replay")
     try:
-        return msgspec.convert(content.get("blending"), Blending)
+        return msgspec.convert(upgraded(content.get("blending")), Blending)
     except msgspec.ValidationError as error:
         raise JobError(
             f"{path} has a blending that can't be served ({error}): run python -m jobs.replay again"

@@ -65,8 +65,9 @@ def page(
             "1, 2 and 3 or more events; of the weighted rule the best numbers are shown. Weights "
             "are of a neighbour's score, half-lives count events."
         )
-        shown = ["hit@10", "rule", "source", "events", "neighbours"]
-        result.table(tried[shown], "the rules on 'validation'")
-    numbers = pd.Series(msgspec.to_builtins(rule))
+        shown = ["hit@10", "rule", "sources", "events", "neighbours"]
+        rules = tried[shown].assign(sources=tried["sources"].map(", ".join))
+        result.table(rules, "the rules on 'validation'")
+    numbers = pd.Series(msgspec.to_builtins(rule) | {"sources": ", ".join(rule.sources)})
     result.table(numbers.rename_axis("chosen").reset_index(name="value"), "the release's blending")
     return result

@@ -8,8 +8,8 @@ that is served as it is.
 
 from collections.abc import Callable
 from functools import cache
-from itertools import product
-from typing import Any, get_args
+from itertools import combinations, product
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -88,15 +88,9 @@ def typical_scores(played: Sessions) -> dict[str, float]:
     }
 
 
-def used_by(numbers: Numbers) -> list[str]:
-    """The sources of a weight above 0."""
-    return [source for source in SOURCES if numbers[f"{source}_weight"] > 0]
-
-
-def source_of(used: list[str]) -> Any:
-    """What a Blending calls some sources together."""
-    names = {LISTED: "both", SOURCES: "all"}
-    return names.get(tuple(used)) or "+".join(used)
+def used_by(numbers: Numbers) -> tuple[Source, ...]:
+    """Return the sources whose weight is above 0."""
+    return tuple(source for source in SOURCES if numbers[f"{source}_weight"] > 0)
 
 
 def weighted(numbers: Numbers, size: tuple[int, int], typical: dict[str, float]) -> Blending:
@@ -114,7 +108,7 @@ def weighted(numbers: Numbers, size: tuple[int, int], typical: dict[str, float])
     return Blending(
         **numbers | weights,
         rule="weighted",
-        source=source_of(used),
+        sources=used,
         events=size[0],
         neighbours=size[1],
     )
@@ -136,15 +130,14 @@ def climb(value: Callable[..., float], numbers: Numbers) -> tuple[float, Numbers
 
 
 def judge(
-    played: Sessions, size: tuple[int, int], sources: list[str], progress: tqdm
+    played: Sessions, size: tuple[int, int], sources: tuple[Source, ...], progress: tqdm
 ) -> Callable[..., float]:
     """How good the weighted rule of a size is, as a function of its numbers, in order of STEPS.
 
     It is -1 for numbers that use no list of neighbours, or another source than these.
     """
     typical = typical_scores(played)
-    source = source_of(sources)
-    contest = RuleScorer.of(played, Blending(source=source, events=size[0], neighbours=size[1]))
+    contest = RuleScorer.of(played, Blending(sources=sources, events=size[0], neighbours=size[1]))
 
     @cache
     def value(*numbers: float | None) -> float:
@@ -164,10 +157,10 @@ def best_weighted(played: Sessions, progress: tqdm) -> tuple[float, Blending]:
     """The best weighted rule: all its numbers for the first size, then what other sizes change."""
     best, numbers, chosen = -1.0, START, SIZES[0]
     for size in SIZES:
-        start, sources = numbers, list(SOURCES)
+        start, sources = numbers, SOURCES
         if size[0] * size[1] * len(LISTED) > MOST_PAIRS:  # without the lesser one, then
             lesser = min(LISTED, key=lambda source: start[f"{source}_weight"])
-            sources.remove(lesser)
+            sources = tuple(source for source in SOURCES if source != lesser)
             start = start | {f"{lesser}_weight": 0.0}
         reached, tried = climb(judge(played, size, sources, progress), start)
         if reached > best:
@@ -199,7 +192,11 @@ def choose(played: Sessions) -> tuple[Blending, pd.DataFrame]:
         return Blending(), pd.DataFrame()
     offline = (goodness(played.offline_place < K, played.at), Blending(rule="offline"))
     with tqdm(desc="replay choose", unit=" rules", leave=False, disable=None) as progress:
-        rules = [Blending(source=source) for source in get_args(Source)]
+        rules = [
+            Blending(sources=sources)
+            for n in range(1, len(SOURCES) + 1)
+            for sources in combinations(SOURCES, n)
+        ]
         tried = [(goodness(played.hits(rule), played.at), rule) for rule in rules]
         tried.append(best_weighted(played, progress))
     best = max(tried, key=lambda pair: pair[0])[1]

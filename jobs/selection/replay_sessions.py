@@ -115,7 +115,7 @@ class Sessions:
         found = near(self.lists, self.events(play), rule)
         if "fold_in" not in rule.weights():
             return found, None
-        if rule.source != "fold_in":
+        if not rule.only_folds_in:
             taste = self.tastes[play]
             return found, lambda tracks: fitting(self.model.scores(taste, tracks), rule)
         tracks, scores = (part[play][: rule.neighbours] for part in self.nearest)
@@ -189,7 +189,7 @@ class Sessions:
             if source in self.lists:
                 places = self.near_place[source][:, : rule.events]
                 result |= (places < rule.neighbours).any(axis=1)
-            elif rule.source == source:
+            elif rule.only_folds_in:
                 nearest = self.nearest[0][:, : rule.neighbours]
                 result |= (nearest == self.target[:, None]).any(axis=1)
         return result

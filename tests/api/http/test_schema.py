@@ -67,6 +67,9 @@ def test_settings_are_read_from_the_environment():
     assert from_environment({"PATH": "x"}) == Settings()
     settings = from_environment({"RECO_WORK": "/x", "RECO_ONLINE_EVENTS": "3"})
     assert (str(settings.work), settings.blending_overrides()) == ("/x", {"events": 3})
+    for sources in ("similar,next_played", "both"):
+        settings = from_environment({"RECO_ONLINE_SOURCE": sources})
+        assert settings.blending_overrides() == {"sources": ("similar", "next_played")}
     assert {field.name for field in dataclasses.fields(Settings)} == PARSERS.keys()
 
 

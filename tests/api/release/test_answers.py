@@ -134,16 +134,23 @@ def test_only_the_last_k_events_bring_n_neighbours_each(client):
 
 
 def test_release_and_settings_choose_the_blending(tmp_path):
-    releases.make(tmp_path, blending={"rule": "alternate", "source": "next_played", "events": 1})
+    releases.make(tmp_path, blending={"rule": "alternate", "sources": ["next_played"], "events": 1})
     with client_of(tmp_path) as client:
         client.put(9, 250, 150)
         assert client.recs(9, k=4) == [149, 1, 2, 3]
-    with client_of(tmp_path, online_source="similar", online_events=2) as client:
+    with client_of(tmp_path, online_source=("similar",), online_events=2) as client:
         client.put(9, 250, 150)
         assert client.recs(9, k=4) == [151, 1, 251, 2]
     with client_of(tmp_path, blending="offline") as client:
         client.put(9, 250, 150)
         assert client.recs(9, k=4) == [1, 2, 3, 4]
+
+
+def test_a_manifest_of_before_the_sources_were_a_list_is_served(tmp_path):
+    old = {"rule": "weighted", "source": "next_played+fold_in", "events": 5, "neighbours": 50}
+    catalog = Catalog(releases.make(tmp_path, blending=old), {})
+    assert catalog.blending.sources == ("next_played", "fold_in")
+    assert catalog.blending.neighbours == 50
 
 
 def test_an_unknown_track_is_a_listen_that_brings_no_neighbours(client):

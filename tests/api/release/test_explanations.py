@@ -1,8 +1,8 @@
 """What `explain=true` says of a track is true."""
 
 from dataclasses import replace
+from itertools import combinations
 from random import Random
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from api.release.catalog import Catalog
 from api.release.recommender import Recommender
-from jobs.contract.blending import RECENT_EVENTS, WEIGHED, Source, near
+from jobs.contract.blending import RECENT_EVENTS, SOURCES, WEIGHED, near
 from jobs.contract.top_k import NormOrder
 from tests.api.release.test_answers import UNKNOWN, client_of
 from tests.support import releases
 
 TRACKS = range(26)
+
+
+SUBSETS = [names for n in (1, 2, 3) for names in combinations(SOURCES, n)]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +67,7 @@ def world(request, tmp_path_factory):
     }  # fmt: skip
     blending = {
         "rule": random.choice(["alternate", "weighted"]),
-        "source": ["similar", "both"][request.param % 2],
+        "sources": [["similar"], ["similar", "next_played"]][request.param % 2],
         "half_life": [None, 2.0][request.param // 2],
         "next_played_weight": 0.5,
         "events": 4,
@@ -85,7 +88,8 @@ def world(request, tmp_path_factory):
 def online_scores(neighbours, blending, events):
     """A plain reading: by track the sum of what the last events give."""
     result = {}
-    sources = {"similar": 1.0} | ({"next_played": 0.5} if blending["source"] == "both" else {})
+    weights = {"similar": 1.0, "next_played": 0.5}
+    sources = {name: weights[name] for name in blending["sources"]}
     for age, event in enumerate(events[: blending["events"]]):
         fading = 2 ** -(age / blending["half_life"]) if blending["half_life"] else 1
         for source, weight in sources.items():
@@ -123,7 +127,7 @@ def test_without_an_event_that_is_named_the_online_score_is_lower_or_gone(world,
 
 
 def test_a_track_that_fits_the_taste_is_there_because_of_the_events(work):
-    with client_of(work, online_source="fold_in") as client:
+    with client_of(work, online_source=("fold_in",)) as client:
         before = client.recs(16)
         client.put(16, UNKNOWN)
         assert client.recs(16) == before
@@ -150,7 +154,7 @@ def test_places_are_those_in_the_final_and_in_the_top_list(world):
 
 
 def test_events_are_not_the_reason_of_what_only_continues_the_offline_list(work):
-    chosen = {"rule": "weighted", "source": "all"}
+    chosen = {"rule": "weighted", "sources": SOURCES}
     recommender = Recommender(Catalog(work / "releases" / "first", chosen), RECENT_EVENTS)
     row, events = recommender.catalog.row(47), (50, 7)
     _, reasons = recommender.explained(row, 250, events)
@@ -166,8 +170,8 @@ def test_events_are_not_the_reason_of_what_only_continues_the_offline_list(work)
 @pytest.mark.parametrize("rule", ["alternate", "weighted"])
 def test_a_taste_of_which_nothing_is_known_brings_nothing(work, rule):
     recommenders = [
-        Recommender(Catalog(work / "releases" / "first", {"rule": rule, "source": source}), 5)
-        for source in ("fold_in", "all", "both")
+        Recommender(Catalog(work / "releases" / "first", {"rule": rule, "sources": sources}), 5)
+        for sources in (("fold_in",), SOURCES, SOURCES[:2])
     ]
     for recommender in recommenders[:2]:
         model = recommender.catalog.model
@@ -184,10 +188,10 @@ def test_a_taste_of_which_nothing_is_known_brings_nothing(work, rule):
         assert not any("fold_in" in reason.sources for reason in reasons)
 
 
-@pytest.mark.parametrize("source", get_args(Source))
+@pytest.mark.parametrize("sources", SUBSETS)
 @pytest.mark.parametrize("rule", ["alternate", "weighted"])
-def test_each_source_explains_what_it_brings(work, rule, source):
-    chosen = {"rule": rule, "source": source}
+def test_each_source_explains_what_it_brings(work, rule, sources):
+    chosen = {"rule": rule, "sources": sources}
     recommender = Recommender(Catalog(work / "releases" / "first", chosen), RECENT_EVENTS)
     catalog, events = recommender.catalog, (50, 7, 50, UNKNOWN)
     for user in (47, 9):

@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobs.contract.blending import (
+    LISTED,
     NOTHING_NEAR,
     WEIGHED,
     Blending,
@@ -17,6 +18,8 @@ from jobs.contract.blending import (
     in_growing_blocks,
     merge_neighbours,
     near,
+    parse_sources,
+    upgraded,
     without,
 )
 
@@ -38,7 +41,7 @@ some_neighbours = st.dictionaries(track, gains, min_size=1, max_size=12)
 rules = st.builds(
     Blending,
     rule=st.sampled_from(["alternate", "weighted", "offline"]),
-    source=st.sampled_from(["similar", "next_played", "both"]),
+    sources=st.sampled_from([("similar",), ("next_played",), LISTED]),
     events=st.integers(1, 5),
     neighbours=st.integers(1, 8),
     half_life=st.none() | st.floats(0.5, 8),
@@ -103,13 +106,13 @@ def test_neighbours_bring_their_score_by_source_and_age_of_the_event():
     similar = lists_of([near_each[t] for t in range(3)])
     following = lists_of([{}, {}, {8: 2.0}])
     rule = Blending(
-        source="both", events=3, neighbours=2, half_life=1, similar_weight=3, next_played_weight=10
+        sources=LISTED, events=3, neighbours=2, half_life=1, similar_weight=3, next_played_weight=10
     )
     found = near({"similar": similar, "next_played": following}, tracks([2, -1, 0, 2]), rule)
     gains = [*zip(found.tracks.tolist(), found.gains.tolist(), strict=True)]
     # 2 is of age 0, the unknown track of age 1, 0 of age 2; the fourth no longer counts
     assert gains == [(6, 3.0), (5, 3.0 / 4), (6, 1.5 / 4), (8, 20.0)]
-    squared = msgspec.structs.replace(rule, source="similar", score_exponent=2)
+    squared = msgspec.structs.replace(rule, sources=("similar",), score_exponent=2)
     found = near({"similar": similar}, tracks([2, -1, 0]), squared)
     assert found.gains.tolist() == [3.0, 3.0 / 4, 0.75 / 4]
 
@@ -238,7 +241,8 @@ def test_the_top_list_is_read_only_as_far_as_needed():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"rule": "random"}, {"source": "any"}, {"events": 0}, {"neighbours": 101},
+        {"rule": "random"}, {"sources": ["any"]}, {"sources": []}, {"source": "both"},
+        {"events": 0}, {"neighbours": 101},
         {"half_life": 0.0}, {"half_life": -1.0}, {"similar_weight": -0.5},
         {"offline_half_place": 0},
         {"next_played_weight": 1e13}, {"next_played_weight": float("nan")}, {"unknown": 1},
@@ -251,4 +255,39 @@ def test_a_blending_that_makes_no_sense_is_refused(wrong):
 
 def test_a_blending_of_before_the_weights_is_as_it_was():
     old = {"rule": "alternate", "source": "similar", "events": 10, "neighbours": 20}
-    assert msgspec.convert(old, Blending) == Blending()
+    assert msgspec.convert(upgraded(old), Blending) == Blending()
+
+
+OLD_SPELLINGS = {
+    "similar": ("similar",),
+    "next_played": ("next_played",),
+    "fold_in": ("fold_in",),
+    "both": ("similar", "next_played"),
+    "similar+fold_in": ("similar", "fold_in"),
+    "next_played+fold_in": ("next_played", "fold_in"),
+    "all": ("similar", "next_played", "fold_in"),
+}
+
+
+@pytest.mark.parametrize(("old", "sources"), OLD_SPELLINGS.items())
+def test_every_old_spelling_of_the_sources_is_read(old, sources):
+    assert parse_sources(old) == parse_sources(",".join(reversed(sources))) == sources
+    assert msgspec.convert(upgraded({"source": old}), Blending) == Blending(sources=sources)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "any", "similar,", "both+fold_in", "Similar", "similar fold_in"]
+)
+def test_no_other_spelling_of_the_sources_is_read(wrong):
+    with pytest.raises(ValueError, match="one or more of similar, next_played, fold_in"):
+        parse_sources(wrong)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(upgraded({"source": wrong}), Blending)
+
+
+@given(rules)
+def test_a_blending_in_the_present_form_is_not_changed(rule):
+    stored = msgspec.to_builtins(rule)
+    assert msgspec.convert(upgraded(stored), Blending) == rule
+    assert upgraded(stored) is stored
+    assert upgraded(None) is None

@@ -3,8 +3,8 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import combinations
 from random import Random
-from typing import get_args
 
 import msgspec
 import numpy as np
@@ -15,7 +15,7 @@ from api.release.recommender import Recommender
 from api.service import Service
 from api.settings import Settings
 from jobs.contract import storage, tables
-from jobs.contract.blending import LISTED, RECENT_EVENTS, Blending, Source
+from jobs.contract.blending import LISTED, RECENT_EVENTS, SOURCES, Blending
 from jobs.contract.names import MANIFEST, REPLAY
 from jobs.contract.storage import JobError
 from jobs.selection import blending_search, replay_sessions
@@ -27,12 +27,15 @@ from tests.support.workspace import rows, run
 ALTERNATE = Blending()
 
 
-FOLD_IN = Blending(source="fold_in", neighbours=20)
+SUBSETS = [names for n in (1, 2, 3) for names in combinations(SOURCES, n)]
+
+
+FOLD_IN = Blending(sources=("fold_in",), neighbours=20)
 
 
 WEIGHTED = Blending(
     rule="weighted",
-    source="all",
+    sources=SOURCES,
     events=3,
     neighbours=4,
     half_life=2,
@@ -115,7 +118,7 @@ def test_many_rules_tried_at_once_hit_what_each_of_them_hits(random_world):
     for _ in range(40):
         rule = msgspec.structs.replace(
             WEIGHTED,
-            source=random.choice([name for name in get_args(Source) if name != "fold_in"]),
+            sources=random.choice([names for names in SUBSETS if names != ("fold_in",)]),
             half_life=random.choice([None, 0.5, 3.0]),
             similar_weight=random.choice([0.1, 0.5, 4.0]),
             next_played_weight=random.choice([0.1, 0.5, 4.0]),
@@ -151,7 +154,7 @@ def test_a_play_is_foreseen_before_it_is_an_event_and_a_heard_one_is_an_event_on
     assert seen == [
         (20, []), (30, [20]), (40, [10, 30, 20]), (20, []), (40, [20]),
     ]  # fmt: skip
-    rule = Blending(source="next_played")
+    rule = Blending(sources=("next_played",))
     # 30 follows 20, and 40 follows the heard 10; nothing says that 40 follows 20
     assert found.hits(rule).tolist() == [False, True, True, False, False]
     assert found.hits(rule, alone=True).tolist() == [False, True, True, False, False]
@@ -164,7 +167,7 @@ def test_exchanged_events_are_another_users_and_as_many_where_there_are(small):
     assert other.events_of.tolist() == [1, 0]
     assert [len(other.events(i)) for i in range(len(other))] == [0, 1, 2, 0, 1]
     assert other.out(1).tolist() == found.out(1).tolist()  # the user's own plays stay out
-    rule = Blending(source="next_played")
+    rule = Blending(sources=("next_played",))
     # the others' first plays are 20 too, and 30 is played next by user 1 only
     assert other.hits(rule).tolist() == [False, True, False, False, False]
 
@@ -274,12 +277,20 @@ def test_without_a_replay_the_default_is_published_and_nonsense_is_refused(work)
     (work / REPLAY).unlink()
     run("publish", work)
     manifest = storage.read_json(work / "current" / MANIFEST, "jobs.publish")
-    assert manifest["settings"]["blending"] == msgspec.to_builtins(Blending())
+    assert manifest["settings"]["blending"] == msgspec.json.decode(msgspec.json.encode(Blending()))
     storage.write_json(work / REPLAY, {"blending": {"rule": "best"}})
     current = (work / "current").readlink()
     with pytest.raises(JobError, match=r"replay\.json has a blending that can't be served"):
         run("publish", work)
     assert (work / "current").readlink() == current
+
+
+def test_a_replay_of_before_the_sources_were_a_list_is_published_in_the_present_form(work):
+    storage.write_json(work / REPLAY, {"blending": {"rule": "weighted", "source": "both"}})
+    run("publish", work)
+    manifest = storage.read_json(work / "current" / MANIFEST, "jobs.publish")
+    assert manifest["settings"]["blending"]["sources"] == ["similar", "next_played"]
+    assert "source" not in manifest["settings"]["blending"]
 
 
 def test_the_number_of_plays_must_be_one_at_least(work):
