@@ -15,6 +15,7 @@ from jobs.data.listens import Listens
 from jobs.models import als_training
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.runtime import parallel
+from tests.support.rankings import assert_same_ranking
 
 
 @dataclass(frozen=True)
@@ -213,9 +214,10 @@ def test_the_nearest_items_are_those_of_the_largest_product_and_none_is_heard():
     found, scores = model.nearest(taste[None], 20, [heard])
     np.testing.assert_allclose(model.scores(taste, found[0]), scores[0], rtol=1e-5)
     assert model.scores(taste, np.array([0, 7])).tolist() == [0, 0]  # unknown to the model
-    every = taste @ model.order.vectors.T
-    best = [i for i in model.order.items[np.argsort(-every, kind="stable")] if i not in heard]
-    assert found[0].tolist() == best[:20]
+    every = zip(model.order.items.tolist(), model.order.vectors @ taste, strict=True)
+    best = sorted((pair for pair in every if pair[0] not in heard), key=lambda pair: -pair[1])
+    ours = dict(zip(found[0].tolist(), scores[0].tolist(), strict=True))
+    assert_same_ranking(ours, dict(best[:20]), tolerance=1e-6)
     assert (np.diff(scores[0]) <= 0).all()
 
 
