@@ -1,9 +1,11 @@
 """Tiny releases made of hand-written lists, in the form that jobs.publish gives them."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -55,8 +57,51 @@ def make(
     blending: Mapping[str, Any] | None = None,
     activate: bool = True,
 ) -> Path:
-    """Write WORK/releases/<id> and let `current` point to it; neighbours are of `tracks` only."""
+    """Write WORK/releases/<id> and let `current` point to it; neighbours are of `tracks` only.
+
+    The files of a release that was made before in this process are copied.
+    """
     folder = work / RELEASES / release_id
+    content = {
+        "tracks": tracks, "top": top, "final": final, "heard": heard, "similar": similar,
+        "next_played": next_played, "heard_rule": heard_rule,
+        "blending": blending or {"rule": "alternate"},
+    }  # fmt: skip
+    key = repr(content)
+    if key not in _MADE:
+        with TemporaryDirectory() as made:
+            _write_files(Path(made), **content)
+            _MADE[key] = {
+                str(path.relative_to(made)): path.read_bytes()
+                for path in Path(made).rglob("*")
+                if path.is_file()
+            }
+    for name, file in _MADE[key].items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # a service may have it mapped
+        path.write_bytes(file)
+    manifest = json.loads(_MADE[key][MANIFEST])
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"id": release_id}))
+    if activate:
+        point_current(work, Path(RELEASES) / release_id)
+    return folder
+
+
+_MADE: dict[str, dict[str, bytes]] = {}  # by their content: the files of releases, by path
+
+
+def _write_files(
+    folder: Path,
+    tracks: Sequence[int],
+    top: Sequence[int],
+    final: Lists,
+    heard: Lists,
+    similar: Lists,
+    next_played: Lists,
+    heard_rule: str,
+    blending: Mapping[str, Any],
+) -> None:
     listens = [(user, track) for user in sorted(heard) for track in heard[user]]
     users = sorted(heard)
     empty = [[] for _ in tracks]
@@ -99,10 +144,7 @@ def make(
     chosen = Hyperparameters(heard=heard_rule, als_half_life=4, als_repeats=0.5)
     hyperparameters.save(folder, chosen)
     serving_arrays.pack(folder, chosen)
-    write_manifest(folder, chosen, blending or {"rule": "alternate"})
-    if activate:
-        point_current(work, Path(RELEASES) / release_id)
-    return folder
+    write_manifest(folder, chosen, blending)
 
 
 def _of(lists: Lists, tracks: Sequence[int]) -> Lists:
