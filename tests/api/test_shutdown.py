@@ -7,7 +7,6 @@ import signal
 import socket
 import sqlite3
 import threading
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 from jobs.contract.names import JOURNAL, STATE
 from tests.support import releases
 from tests.support.server import litestar_run
+from tests.support.waiting import wait_until
 
 BODY = json.dumps({"user_ids": [*range(1000)], "k": 300}).encode()
 
@@ -69,8 +69,7 @@ def test_what_was_begun_is_answered_and_what_was_taken_in_is_stored(tmp_path, jo
         putting = threading.Thread(target=put)
         putting.start()
         begun = [begin(running.port) for _ in range(3)]
-        while len(stored) < 20:
-            time.sleep(0.01)
+        wait_until(lambda: len(stored) >= 20)
         running.process.send_signal(signal.SIGTERM)
         putting.join()
         answers = [finish(sock) for sock in begun]
@@ -97,8 +96,5 @@ def test_several_workers_end_with_the_command_that_started_them(tmp_path):
         assert len(pids) >= 4
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(20) == 0
-        deadline = time.monotonic() + 5  # of Python's own helper, which ends after them
-        while any(exists(pid) for pid in pids) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not any(exists(pid) for pid in pids)
+        wait_until(lambda: not any(exists(pid) for pid in pids))  # Python's own helper ends last
     assert "Traceback" not in running.log.read_text()

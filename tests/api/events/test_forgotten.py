@@ -26,6 +26,7 @@ from tests.api.release.test_answers import client_of
 from tests.jobs.data.test_export_events import two_tastes
 from tests.support import releases
 from tests.support.server import litestar_run
+from tests.support.waiting import until, wait_until
 from tests.support.workspace import START, lists, rows, run, run_line, save_input
 
 SOMEONE = 7_654_321_012_345  # an id whose bytes stand nowhere by chance
@@ -169,8 +170,8 @@ def test_puts_go_on_while_what_a_crash_left_undone_is_done(tmp_path):
             await recorder.start({7: 2**60})
             assert recorder.problem is None
             await asyncio.gather(*(recorder.put(9, item) for item in range(3)))
-            await asyncio.sleep(0.5)
-        assert [recorder.events.of(user) for user in (7, 8, 9)] == [[], [1], [2, 1, 0]]
+            expected = [[], [1], [2, 1, 0]]
+            await until(lambda: [recorder.events.of(user) for user in (7, 8, 9)] == expected)
         await recorder.stop()
 
     asyncio.run(ask())
@@ -208,13 +209,12 @@ def test_nothing_is_served_until_it_is_known_who_is_forgotten(tmp_path):
         assert refused.status_code == 503
         assert "forgotten.db can't be read" in refused.json()["detail"]
         path.write_bytes(content)
-        deadline = time.monotonic() + 10
-        while client.get("/health/ready").status_code != 200 and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
         assert client.answer("/recommendations", user_id=47)["recs"][0] == 1
         path.write_text("no database")
-        time.sleep(1.5)  # who was forgotten before is known, but not who will be elsewhere
-        assert "forgotten.db can't be read" in client.answer("/health/ready")["journal"]
+        # Who was forgotten before is known, but not who will be elsewhere.
+        problem = "forgotten.db can't be read"
+        wait_until(lambda: problem in client.answer("/health/ready")["journal"])
         assert client.answer("/recommendations", user_id=47)["recs"][0] == 1
     path.write_bytes(b"")  # a crash before the first tombstone
     assert read_forgotten(path) == {}
@@ -242,10 +242,7 @@ def test_other_processes_forget_as_well(tmp_path):
         call(other, "/put_user_event", item_id=5)
         assert call(other, "/recommendations")["recs"][0] == 6
         call(one, "/forget_user")
-        deadline = time.monotonic() + 10
-        while call(other, "/recommendations")["recs"][0] != 1 and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert call(other, "/recommendations")["recs"][0] == 1
+        wait_until(lambda: call(other, "/recommendations")["recs"][0] == 1)
         assert call(other, "/get_user_events") == {"events": []}
     log = (tmp_path / "service.log").read_text()
     assert not re.findall(r"(?<!\[)\b47\b", log)  # [47] would be a process
