@@ -213,6 +213,8 @@ class JournaledStore:
         """The last events of a user who is not in memory, oldest first."""
         if not self._may_have_events(user_id):
             return ()
+        if not self._knows_all and user_id in self._forgotten:
+            return ()  # their old events may still be in the journal: see _learn
         if self._commit:
             self._recalled.add(user_id)
         return self._journal.last(user_id, self._per_user)
@@ -239,6 +241,8 @@ class JournaledStore:
     async def _learn(self) -> None:
         """Learn who has events in the journal, those who are forgotten left out."""
         await asyncio.to_thread(self._journal.finish_forgetting, self._forgotten)
+        for user_id in list(self._forgotten):  # the next call recalls what they did later
+            self.events.forget(user_id)
         users = await asyncio.to_thread(self._journal.users)
         for block in np.array_split(users, len(users) // AT_A_TIME + 1):
             self._known.add_all(block)

@@ -177,6 +177,26 @@ def test_puts_go_on_while_what_a_crash_left_undone_is_done(tmp_path):
     asyncio.run(ask())
 
 
+def test_a_forgotten_user_is_not_remembered_while_what_a_crash_left_undone_is_done(tmp_path):
+    path = tmp_path / JOURNAL
+    Journal(path).append([(7, 1), (8, 1)])
+    (at,) = closing_query(path, "SELECT min(at) FROM events")
+    later = Journal(path)
+    later.append([(8, 2)])
+
+    async def ask():
+        recorder = JournaledStore(Journal(path), 10, 10)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # so that the old events are still there
+            await recorder.start({7: 2**60, 8: at + 1})
+            assert recorder.events.of(7) == []
+            other.execute("COMMIT")
+        await until(lambda: [recorder.events.of(user) for user in (7, 8)] == [[], [2]])
+        await recorder.stop()
+
+    asyncio.run(ask())
+
+
 def test_who_is_forgotten_stays_so_after_a_kill_in_the_midst_of_a_tombstone(tmp_path):
     releases.make(tmp_path)
     with client_of(tmp_path, journal="normal") as client:
