@@ -88,31 +88,34 @@ rm -rf "$work"/{,sample/,report/,releases/,windows/*/}.*.tmp "$work"/{,windows/*
 rm -rf "$work"/windows/{choose,report}
 
 # Every job is a script of its own. One that has run on the same input, with the same options and
-# code, is not run again: a run that was stopped goes on where it was.
-mkdir -p "$work/.done" || fail "$work can't be written: free it, or name another --work"
-job() { python -m jobs.run "$@" "${every[@]}"; }
+# code, is not run again: a run that was stopped goes on where it was. Below is the line of jobs in
+# their order; jobs.run starts each as soon as those before it have made what it reads.
+mkdir -p "$work/.done" || fail "$work can't be written: check its permissions"
+job() { printf '%s\0' "$@" "${every[@]}" ''; }
 
-if [[ -z $data ]]; then
-  data=$work/sample
-  python -m jobs.run sample_data --out "$data"
-fi
+line() {
+  # Without input of your own, the synthetic sample:
+  [[ -n $data ]] || job sample_data --out "$work/sample"
 
-# The data: checked and encoded, looked at, and cut into windows for what must not know the future.
-job prepare --data "$data" --work "$work" "${prepare[@]}"
-job explore --work "$work"
-job windows --work "$work" "${windows[@]}"
-job tune --work "$work" "${tune[@]}"
+  # The data: checked and encoded, described, and cut into windows, whose models know no future.
+  job prepare --data "${data:-$work/sample}" --work "$work" "${prepare[@]}"
+  job explore --work "$work"
+  job windows --work "$work" "${windows[@]}"
+  job tune --work "$work" "${tune[@]}"
 
-# The lists of every kind: in each window on its own past, then on all the data for tomorrow.
-for folder in "$work"/windows/{train,validation,test} "$work"; do
-  for name in top_popular train_als personal_als similar next_played; do
-    job "$name" --work "$folder"
+  # The lists of every kind: in each window on its own past, then on all the data for tomorrow.
+  for folder in "$work"/windows/{train,validation,test} "$work"; do
+    for name in top_popular train_als personal_als similar next_played; do
+      job "$name" --work "$folder"
+    done
   done
-done
 
-# The final list, how good it is, how live events are best blended in, and the release.
-job rank --work "$work"
-job evaluate --work "$work" "${evaluate[@]}"
-job replay --work "$work"
-job publish --work "$work" "${publish[@]}"
+  # The final list, how good it is, how live events are best blended in, and the release.
+  job rank --work "$work"
+  job evaluate --work "$work" "${evaluate[@]}"
+  job replay --work "$work"
+  job publish --work "$work" "${publish[@]}"
+}
+
+line | python -m jobs.run --line
 python -m jobs.summary --work "$work"

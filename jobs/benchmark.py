@@ -10,7 +10,6 @@ not run again; then the largest is compared with implicit and with pandas
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -53,11 +52,8 @@ def run_size(folder: Path, size: float, options: list[str]) -> pd.DataFrame:
 
 def needed_mb(job: str, data: Path, work: Path) -> float:
     """What the job would say beforehand that it needs, with all threads; NaN if it says nothing."""
-    need = memory.NEEDS.get(job)
-    if need is None:
-        return float("nan")
-    counts = memory.sizes(work, data if job == "prepare" else None)
-    return (need.fixed(*counts) + (os.cpu_count() or 1) * need.thread * memory.MB) / memory.MB
+    needed = memory.needed(job, work, data if job == "prepare" else None)
+    return needed / memory.MB if needed else float("nan")
 
 
 def python(module: str, *arguments: str) -> str:

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
 from jobs.contract import tables
 from jobs.contract.journal import JOURNAL_KEEPS, JOURNAL_VERSION
@@ -28,6 +27,7 @@ from jobs.contract.tables import EVENTS
 from jobs.data import tombstones
 from jobs.data.tombstones import Tombstones
 from jobs.runtime import cli
+from jobs.runtime.progress import progress_bar
 
 BLOCK = 1 << 18  # events read at a time
 
@@ -120,7 +120,7 @@ def staying(events: pa.Table, leaving: Tombstones) -> pa.Table:
 def since(journal: sqlite3.Connection, last: int) -> Iterator[pa.Table]:
     """The events after a time, in order, block by block; their times are whole microseconds."""
     query = "SELECT user_id, track_id, at FROM events WHERE at > ? ORDER BY at LIMIT ?"
-    with tqdm(desc="export", unit=" events", unit_scale=True, disable=None) as bar:
+    with progress_bar(desc="export", unit=" events", unit_scale=True) as bar:
         while rows := journal.execute(query, (last, BLOCK)).fetchall():
             user, track, at = zip(*rows, strict=True)
             seq = pa.nulls(len(rows), tables.INT)
@@ -142,7 +142,7 @@ def drop(journal: sqlite3.Connection, exported: int) -> int:
     users = [user for (user,) in journal.execute(many, (JOURNAL_KEEPS,))]
     return sum(
         journal.execute(old, (user, exported, user, JOURNAL_KEEPS - 1)).rowcount
-        for user in tqdm(users, desc="drop", unit=" users", disable=None)
+        for user in progress_bar(users, desc="drop", unit=" users")
     )
 
 

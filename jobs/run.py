@@ -1,61 +1,50 @@
-"""Run a job, unless it has run before on the same input, with the same options and code.
+"""Run a job, or a whole line of jobs, each unless it is up to date.
 
-    python -m jobs.run similar --work data
+    python -m jobs.run similar --work data        one job, with its own options
+    python -m jobs.run --line < FILE              many, as run_all.sh does
 
-A finished run leaves data/.done/similar.json: its options, a hash of its code, and of each file
-that it read and made the size, time and inode. While all of that is as it was, the job is not run
-again. The record goes before a run and comes after it, so a killed run has none; a job whose output
-is the same as before leaves the old file, so that what reads it need not run again either.
+A job is skipped if it has run on the same input, with the same options and code: see
+runtime/up_to_date.py. With --line the jobs come from standard input: every argument ends with a NUL
+byte, and every job with an empty argument. Jobs that do not depend on each other run side by side,
+see runtime/scheduler.py.
 
-Only the standard library is imported here: skipping a job takes some 30 ms.
+Only the standard library is imported here: to find that nothing has changed takes no time.
 """
 
 import argparse
-import runpy
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.runtime.up_to_date import (
-    DONE,
-    FILES,
-    IGNORED_OPTIONS,
-    NAMES_A_FILE,
-    code_hash,
-    found,
-    named,
-    peak_mb,
-    what_changed,
-    write,
-)
+from jobs.runtime import scheduler
+from jobs.runtime.up_to_date import FILE_OPTIONS, FILES, IGNORED_OPTIONS, Task
 
 
-def main() -> None:
-    """Skip the job that the command line names, or run it and leave a record."""
-    job, folder, data, options = arguments(sys.argv[1:])
-    record = folder / DONE / f"{job}.json"
-    changed = what_changed(record, job, folder, data, options)
-    if changed is None:
-        print(f"{job}: nothing has changed since it ran", flush=True)
-        return
-    if changed:
-        print(f"{job}: runs again, for {changed}", flush=True)
-    record.unlink(missing_ok=True)
-    reads, makes = FILES[job]
-    reads += named(options)
-    before = {"options": options, "code": code_hash(job), "read": found(folder, data, reads)}
-    start = time.time()
-    sys.argv = [job, *sys.argv[2:]]
-    runpy.run_module(f"jobs.{job}", run_name="__main__", alter_sys=True)
-    end = time.time()
-    made = found(folder, data, makes)
-    cpu = time.process_time()
-    cost = {"start": start, "seconds": end - start, "cpu_seconds": cpu, "peak_mb": peak_mb()}
-    write(record, before | {"made": made} | cost)
+def main(argv: Sequence[str]) -> None:
+    """Run the job that the command line names, or the line of jobs on standard input."""
+    if list(argv) == ["--line"]:
+        sys.exit(scheduler.run_line([parse(job) for job in read_line(sys.stdin.buffer.read())]))
+    task = parse(argv)
+    if scheduler.needs_to_run(task):
+        scheduler.run_task(task)
 
 
-def arguments(argv: list[str]) -> tuple[str, Path, Path, list[str]]:
-    """The job, the folder of its files, that of its input, and the options that matter."""
+def read_line(content: bytes) -> list[list[str]]:
+    """Split a line of jobs into the arguments of each.
+
+    b"prepare\\0--work\\0data\\0\\0similar\\0\\0" is [["prepare", "--work", "data"], ["similar"]].
+    """
+    jobs: list[list[str]] = [[]]
+    for argument in content.decode().split("\0")[:-1]:
+        if argument:
+            jobs[-1].append(argument)
+        else:
+            jobs.append([])
+    return [job for job in jobs if job]
+
+
+def parse(argv: Sequence[str]) -> Task:
+    """Read a job and its arguments; paths become absolute, so that another spelling is the same."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -63,22 +52,23 @@ def arguments(argv: list[str]) -> tuple[str, Path, Path, list[str]]:
     )
     parser.add_argument("job", choices=sorted(FILES), metavar="JOB")
     for option in IGNORED_OPTIONS:
-        parser.add_argument(option, help="as the job's own, and so are all others")
+        parser.add_argument(option, help="as the job's own, and so are all other options")
     if argv and argv[0].startswith("-") and argv[0] not in ("-h", "--help"):
         parser.error("the job comes first, then its options")
     known, others = parser.parse_known_args(argv)
-    others = [part for other in others for part in split(other)]
-    for i, option in enumerate(others[:-1]):
-        if option in ("--data", *NAMES_A_FILE):
-            others[i + 1] = str(Path(others[i + 1]).absolute())
-    data = others[others.index("--data") + 1] if "--data" in others[:-1] else "."
-    return known.job, Path(known.work or known.out or "data"), Path(data), others
+    options = [part for other in others for part in split(other)]
+    for i, option in enumerate(options[:-1]):
+        if option in ("--data", *FILE_OPTIONS):
+            options[i + 1] = str(Path(options[i + 1]).absolute())
+    data = options[options.index("--data") + 1] if "--data" in options[:-1] else "."
+    folder = Path(known.work or known.out or "data")
+    return Task(known.job, folder, Path(data), tuple(options), tuple(argv[1:]))
 
 
 def split(argument: str) -> list[str]:
-    """An option and its value, if both stand in one argument."""
+    """Split an option from its value where both stand in one argument."""
     return argument.split("=", 1) if argument.startswith("--") else [argument]
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

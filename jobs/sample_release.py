@@ -12,7 +12,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from tqdm import tqdm
 
 from jobs.contract import serving, storage, tables
 from jobs.contract.blending import LISTED, Blending
@@ -23,6 +22,7 @@ from jobs.models.als_model import fold_in_model
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.releases import build, serving_arrays, store
 from jobs.runtime import cli
+from jobs.runtime.progress import progress_bar
 
 SEED = 20
 
@@ -41,7 +41,7 @@ def write_lists(rng: np.random.Generator, folder: Path, name: str, rows: int, n:
     length = min(LIST_LENGTH, n)
     scores = np.geomspace(1, 0.05, length, dtype=np.float32)
     with serving_arrays.array(folder, f"{name}_items") as append:
-        for start in tqdm(range(0, rows, ROWS_A_BLOCK), name, leave=False, disable=None):
+        for start in progress_bar(range(0, rows, ROWS_A_BLOCK), name):
             size = (min(ROWS_A_BLOCK, rows - start), 1)
             first, step = rng.integers(0, n, size), rng.integers(1, max(n // length, 2), size)
             append(((first + step * np.arange(length)) % n).ravel())
@@ -57,7 +57,7 @@ def write_history(rng: np.random.Generator, folder: Path, users: int, n: int) ->
     lengths = rng.lognormal(np.log(MEDIAN_HISTORY), SPREAD, users).astype(np.int64)
     lengths = lengths.clip(1, LONGEST_HISTORY)
     with serving_arrays.array(folder, "history_items") as append:
-        for start in tqdm(range(0, users, ROWS_A_BLOCK), "history", leave=False, disable=None):
+        for start in progress_bar(range(0, users, ROWS_A_BLOCK), "history"):
             append(rng.integers(0, n, lengths[start : start + ROWS_A_BLOCK].sum()))
     serving_arrays.write(folder, "history_offsets", serving_arrays.offsets(lengths))
 

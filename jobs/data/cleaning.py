@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
 from jobs.contract.storage import JobError
 from jobs.data import raw_files
 from jobs.data.histories import NO_SEQ, Listens
 from jobs.data.ids import positions
 from jobs.data.tombstones import Tombstones
+from jobs.runtime.progress import progress_bar
 
 UNKNOWN_TRACK = "track_id is not in tracks.parquet"
 
@@ -130,7 +130,7 @@ def read_listens(
     listens = Listens(*(np.empty(n, dtype) for dtype in ("int32", "int32", "int64", "int32")))
     bad = np.empty(n, np.uint8)
     end = 0
-    with tqdm(total=n, desc="check", unit=" rows", unit_scale=True, disable=None) as bar:
+    with progress_bar(total=n, desc="check", unit=" rows", unit_scale=True) as bar:
         for batch in chain.from_iterable(map(raw_files.batches, paths)):
             start, end = end, end + len(batch)
             some, bad[start:end] = check(batch, track_ids, leaving)

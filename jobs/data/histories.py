@@ -5,9 +5,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from jobs.contract.names import MAX_ID
+from jobs.runtime.progress import progress_bar
 
 PART = 1 << 22  # listens sorted at a time
 
@@ -33,9 +33,7 @@ def histories(listens: Listens) -> Iterator[tuple[Listens, np.ndarray]]:
 
     With each part come the rows (m,) that were left out of it, as they equal an earlier one.
     """
-    with tqdm(
-        total=len(listens.user), desc="sort", unit=" rows", unit_scale=True, disable=None
-    ) as bar:
+    with progress_bar(total=len(listens.user), desc="sort", unit=" rows", unit_scale=True) as bar:
         for low, high in pairwise(cuts(listens.user)):
             rows = np.flatnonzero((listens.user >= low) & (listens.user < high))
             if rows.size == 0:

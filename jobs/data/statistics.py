@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 
 from jobs.contract import tables
 from jobs.contract.tables import LISTENS
+from jobs.runtime.progress import progress_bar
 
 DAY = 86_400_000_000  # microseconds
 
@@ -52,7 +52,7 @@ def count(work: Path, track_ids: np.ndarray) -> Statistics:
     plays = np.zeros(len(track_ids), np.int64)
     result = Statistics(plays, plays.copy())
     total = tables.n_rows(LISTENS, work)
-    with tqdm(total=total, unit=" listens", unit_scale=True, disable=None) as progress:
+    with progress_bar(total=total, unit=" listens", unit_scale=True) as progress:
         for user, track_id, at in users_in_blocks(work):
             count_block(result, user, np.searchsorted(track_ids, track_id), at)
             progress.update(len(user))

@@ -17,7 +17,6 @@ from implicit.cpu.als import AlternatingLeastSquares
 from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
 from implicit.utils import ParameterWarning
 from scipy.sparse import csr_matrix
-from tqdm import tqdm
 
 from jobs.contract.names import LIST_LENGTH
 from jobs.contract.top_k import NormOrder, top_k
@@ -27,6 +26,7 @@ from jobs.metrics import accuracy
 from jobs.models.als_training import WORTH_THREADS
 from jobs.models.ranked_lists import best_of_rows
 from jobs.runtime.parallel import in_blocks
+from jobs.runtime.progress import progress_bar
 
 # The items (b, 100), best first, for users in some rows with their plays (b, items), without those
 # marked in a third matrix, if one is given.
@@ -174,7 +174,7 @@ def best_setting(peer: Baseline, window: Path, heard: str) -> tuple[Setting, dic
     past = listens.load(window)
     later = holdout.read(window, past, heard).warm().sample(MOST_USERS)
     scores = []
-    for setting in tqdm(peer.settings, peer.name, leave=False, disable=None):
+    for setting in progress_bar(peer.settings, peer.name):
         found = lists_of(peer, setting, past, later.row, heard)
         scores.append(float(accuracy.per_user(found, later.labels, K)["ndcg"].sum()))
     best = int(np.argmax(scores))

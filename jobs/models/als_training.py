@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from implicit.cpu._als import least_squares_cg
 from scipy.sparse import csr_matrix
-from tqdm import tqdm
 
 from jobs.contract.fold_in import penalty_groups, row_penalties
 from jobs.contract.names import ALS_MODEL
@@ -14,6 +13,7 @@ from jobs.data.listens import Listens
 from jobs.models import als_model
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.runtime import parallel
+from jobs.runtime.progress import progress_bar
 
 SEED = 20
 
@@ -55,7 +55,7 @@ def factorise(
     weights = weights.T.tocsr()  # the largest matrix is let go of, if the caller has done so
     item_groups = _groups(weights, chosen)
     del weights
-    for _ in tqdm(range(epochs), "train_als epochs", leave=False, disable=None):
+    for _ in progress_bar(range(epochs), "train_als epochs"):
         _solve(user_groups, users, items)
         _solve(item_groups, items, users)
         if after_epoch is not None:

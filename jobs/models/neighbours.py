@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import faiss
 import numpy as np
 from scipy.sparse import csr_matrix
-from tqdm import tqdm
 
 from jobs.contract.names import LIST_LENGTH
 from jobs.contract.top_k import NOTHING, NormOrder, top_k
 from jobs.models.sparse import dots
 from jobs.runtime.parallel import in_blocks
+from jobs.runtime.progress import progress_bar
 
 TRACKS_A_BLOCK = 1024
 
@@ -109,7 +109,7 @@ def near_lists(index: faiss.IndexIVFScalarQuantizer, unit: np.ndarray) -> Iterat
     by_cell = np.argsort(cell[:, 0], kind="stable")
     items, scores = np.empty((n, LIST_LENGTH), np.int32), np.empty((n, LIST_LENGTH), np.float32)
     size = 16 * TRACKS_A_BLOCK
-    with tqdm(total=n, desc="similar", leave=False, disable=None) as progress:
+    with progress_bar(total=n, desc="similar") as progress:
         for first in range(0, n, size):
             tracks = by_cell[first : first + size]
             items[tracks], scores[tracks] = search(index, unit, tracks)

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
 from jobs.contract import serving, storage, tables
 from jobs.contract.fold_in import FoldInModel
@@ -20,6 +19,7 @@ from jobs.contract.storage import JobError
 from jobs.contract.tables import Table
 from jobs.models import als_model
 from jobs.models.hyperparameters import Hyperparameters
+from jobs.runtime.progress import progress_bar
 
 
 def pack(folder: Path, chosen: Hyperparameters) -> None:
@@ -182,9 +182,7 @@ def _write_lists(
 def _blocks(table: Table, folder: Path, columns: list[str]) -> Iterator[dict[str, np.ndarray]]:
     """The columns of a file as arrays, a block of rows at a time, with a progress bar."""
     rows = tables.n_rows(table, folder)
-    with tqdm(
-        total=rows, desc=f"pack {table.file}", unit=" rows", unit_scale=True, disable=None
-    ) as bar:
+    with progress_bar(total=rows, desc=f"pack {table.file}", unit=" rows", unit_scale=True) as bar:
         for batch in tables.batches(table, folder, columns):
             if batch.num_rows:
                 yield {name: batch[name].to_numpy() for name in columns}

@@ -46,11 +46,11 @@ class Need:
     track: float = 0
     drawn: float = 0
 
-    def fixed(self, listens: int, users: int, tracks: int) -> int:
-        """Bytes without the threads."""
+    def bytes(self, listens: int, users: int, tracks: int, threads: int) -> int:
+        """Return the bytes for so many rows and threads."""
         rows = self.listen * listens + self.user * users + self.track * tracks
         rows += self.drawn * min(users, MOST_DRAWN)
-        return self.base * MB + int(rows)
+        return (self.base + self.thread * threads) * MB + int(rows)
 
 
 # Measured with jobs.benchmark, rounded up. Jobs that are not here need little, whatever the data.
@@ -83,7 +83,7 @@ def check(job: str, options: argparse.Namespace) -> int:
     if need is None:
         return threads
     counts = sizes(options.work, getattr(options, "data", None), getattr(options, "events", None))
-    least = need.fixed(*counts) + need.thread * MB
+    least = need.bytes(*counts, threads=1)
     if least > limit:
         listens, users, tracks = counts
         given = "are available" if options.memory_limit is None else "is the --memory-limit"
@@ -97,6 +97,12 @@ def check(job: str, options: argparse.Namespace) -> int:
     if need.thread:
         threads = min(threads, 1 + (limit - least) // (need.thread * MB))
     return threads
+
+
+def needed(job: str, work: Path, data: Path | None = None) -> int:
+    """Return the bytes that a job needs with all threads; 0 for one that needs little."""
+    need = NEEDS.get(job)
+    return need.bytes(*sizes(work, data), threads=os.cpu_count() or 1) if need else 0
 
 
 def sizes(work: Path, data: Path | None, events: Path | None = None) -> tuple[int, int, int]:

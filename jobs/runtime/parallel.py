@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-from tqdm import tqdm
+from jobs.runtime.progress import progress_bar
 
 T = TypeVar("T")
 _threads = os.cpu_count() or 1
@@ -39,7 +39,7 @@ def in_blocks(
     n_threads = n_threads or threads()
     with (
         ThreadPoolExecutor(n_threads) as pool,
-        tqdm(total=n, desc=name, unit_scale=True, leave=False, disable=None) as progress,
+        progress_bar(total=n, desc=name, unit_scale=True) as progress,
     ):
         running = deque(
             (last - first, pool.submit(work, first, last))

@@ -1,6 +1,20 @@
 """Whether a job has run before on the same input, with the same options and code.
 
-Only the standard library is imported here: skipping a job takes some 30 ms.
+A finished run leaves WORK/.done/JOB.json. The record holds the job's options, a hash of its code,
+and of each file that it read and made the size, the time of change and the inode. The job is up to
+date while all of that is as it was. For example, after `similar` has run:
+
+    options  []                                    another option: it runs again
+    code     hash of similar.py, models/neighbours.py and whatever else these import, of the
+             templates beside them, of requirements.txt and of the Python version
+    read     als_model.npz, items.parquet, ...     train_als wrote other factors: it runs again;
+                                                   it wrote the same bytes, so the old file stayed
+                                                   (see storage.atomic): it need not
+    made     similar.parquet                       somebody removed or changed it: it runs again
+
+The old record is removed before a run and the new one comes after it, so a killed run has none.
+
+Only the standard library is imported here: to find that nothing has changed takes no time.
 """
 
 import ast
@@ -8,19 +22,19 @@ import hashlib
 import json
 import resource
 import sys
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jobs.contract.names import WINDOWS
+
 ROOT = Path(__file__).parents[2]
-
-
 DONE = ".done"  # the folder of the records
-
-
 IGNORED_OPTIONS = ("--work", "--out", "--memory-limit")  # options that change no output
-
-
-NAMES_A_FILE = ("--events", "--forgotten")  # options that name an absolute path which is read
+FILE_OPTIONS = ("--events", "--forgotten")  # options that name a file which is read
+TEMPLATES = (".html",)  # files beside a module that it may read
 
 
 def _in(windows: tuple[str, ...], *files: str) -> tuple[str, ...]:
@@ -28,29 +42,15 @@ def _in(windows: tuple[str, ...], *files: str) -> tuple[str, ...]:
     return tuple(f"windows/{window}/{file}" for window in windows for file in files)
 
 
-WINDOWS = ("train", "validation", "test")
-
-
-DATA = "{data}/"
-
-
+DATA = "{data}/"  # what stands below --data
 INPUT = ("tracks.parquet", "catalog_names.parquet", "interactions.parquet")
-
-
 LISTENS = ("listens.parquet", "users.parquet", "items.parquet")
-
-
 CHOSEN = (*LISTENS, "settings.json")
-
-
 PAST = (
     *CHOSEN, "top_popular.parquet", "als_model.npz", "personal_als.parquet", "similar.parquet",
     "followers.parquet",
 )  # fmt: skip
-
-
 LISTS = (*PAST, "next_played.parquet", "recommendations.parquet")
-
 
 # What each job reads and makes: patterns below --work (or --out), or below --data.
 FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -102,75 +102,141 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def what_changed(
-    record: Path, job: str, folder: Path, data: Path, options: list[str]
-) -> str | None:
-    """Why the job has to run: "" if it never did or never ended, None if it need not."""
-    try:
-        done: dict[str, Any] = json.loads(record.read_text())
-        done.get("options")
-    except (OSError, ValueError, AttributeError):
-        return ""
-    reads, makes = FILES[job]
-    reads += named(options)
-    if done.get("options") != options:
-        return "other options"
-    if done.get("code") != code_hash(job):
-        return "its code is another"
-    for kind, patterns in (("read", reads), ("made", makes)):
-        old, now = done.get(kind, {}), found(folder, data, patterns)
-        if other := sorted(name for name in old | now if old.get(name) != now.get(name)):
-            return f"{other[0]} is another, new or gone"
-    return None
+@dataclass(frozen=True)
+class Task:
+    """A job with its folder: WORK or a window of it, or what sample_data writes into."""
 
+    job: str
+    folder: Path
+    data: Path  # the folder of the input files, for a job that takes --data
+    options: tuple[str, ...]  # those that matter, a value after its option
+    argv: tuple[str, ...]  # all arguments, as the script takes them
 
-def named(options: list[str]) -> tuple[str, ...]:
-    """The paths of the files that options name."""
-    return tuple(options[i + 1] for i in range(len(options) - 1) if options[i] in NAMES_A_FILE)
+    @property
+    def record(self) -> Path:
+        """Where the record of the finished run stands."""
+        return self.folder / DONE / f"{self.job}.json"
 
+    @property
+    def takes_data(self) -> bool:
+        """Whether the job reads the user's input files."""
+        return any(pattern.startswith(DATA) for pattern in FILES[self.job][0])
 
-def found(folder: Path, data: Path, patterns: tuple[str, ...]) -> dict[str, list[int]]:
-    """Size, time of change and inode of every file that the patterns name, by its path."""
-    result = {}
-    for pattern in patterns:
-        base = data.resolve() if pattern.startswith(DATA) else folder
-        whole = Path(pattern).is_absolute()
-        for path in [Path(pattern)] if whole else sorted(base.glob(pattern.removeprefix(DATA))):
-            if path.is_file():
+    def reads(self) -> list[Path]:
+        """The patterns of the files that the job reads."""
+        given = zip(self.options, self.options[1:], strict=False)
+        named = [Path(value) for option, value in given if option in FILE_OPTIONS]
+        return [*map(self._absolute, FILES[self.job][0]), *named]
+
+    def makes(self) -> list[Path]:
+        """The patterns of the files that the job makes."""
+        return [*map(self._absolute, FILES[self.job][1])]
+
+    def _absolute(self, pattern: str) -> Path:
+        inside = pattern.removeprefix(DATA)
+        return (self.data if inside != pattern else self.folder).absolute() / inside
+
+    def must_follow(self, other: "Task") -> bool:
+        """Whether this job has to wait for another one that stands before it in the line.
+
+        It reads or makes what the other makes, or makes what the other reads.
+        """
+        return (
+            _share(self.reads(), other.makes())
+            or _share(self.makes(), other.makes())
+            or _share(self.makes(), other.reads())
+        )
+
+    def what_changed(self) -> str | None:
+        """Say why the job has to run: "" if it never ended; None if it is up to date."""
+        try:
+            done: dict[str, Any] = json.loads(self.record.read_text())
+            done.get("options")
+        except (OSError, ValueError, AttributeError):
+            return ""
+        if done.get("options") != list(self.options):
+            return "it has other options"
+        if done.get("code") != code_hash(self.job):
+            return "its code changed"
+        for kind, now in (("read", self.state(self.reads())), ("made", self.state(self.makes()))):
+            old = done.get(kind, {})
+            if changed := sorted(name for name in old | now if old.get(name) != now.get(name)):
+                return f"{changed[0]} is new, gone or changed"
+        return None
+
+    def state(self, patterns: list[Path]) -> dict[str, list[int]]:
+        """Return size, time of change and inode of every file that the patterns name, by path.
+
+        Paths inside the job's folder are relative to it, so that the folder may be moved.
+        """
+        result = {}
+        for pattern in patterns:
+            for path in _matching(pattern):
                 seen = path.stat()
-                name = path.relative_to(base) if base == folder and not whole else path
+                inside = path.is_relative_to(self.folder.absolute())
+                name = path.relative_to(self.folder.absolute()) if inside else path.resolve()
                 result[str(name)] = [seen.st_size, seen.st_mtime_ns, seen.st_ino]
-    return result
+        return result
 
 
+def _matching(pattern: Path) -> list[Path]:
+    """The files that an absolute path names, in which folders and the file may be wildcards."""
+    if "*" not in str(pattern):
+        return [pattern] if pattern.is_file() else []
+    first = next(i for i, part in enumerate(pattern.parts) if "*" in part)
+    top, rest = Path(*pattern.parts[:first]), str(Path(*pattern.parts[first:]))
+    return [path for path in sorted(top.glob(rest)) if path.is_file()]
+
+
+def _share(patterns: list[Path], others: list[Path]) -> bool:
+    """Whether two lists of patterns may name the same file."""
+    some, rest = {str(path) for path in patterns}, {str(path) for path in others}
+    if some & rest:
+        return True
+    wild = [name for name in some | rest if "*" in name]
+    return any(fnmatch(name, w) for w in wild for name in (rest if w in some else some))
+
+
+@cache
 def code_hash(job: str) -> str:
-    """Of the job's file, of all of the project that it imports, and of the requirements."""
+    """Hash the code of a job: its script, all of the project that it imports, the requirements."""
     files, left = set[Path](), {ROOT / "jobs" / f"{job}.py"}
     while left:
         path = left.pop()
         files.add(path)
         left |= imported(path) - files
-    beside = {other for path in files for other in path.parent.glob(f"{path.stem}.*")}
+    templates = {
+        other for path in files for other in path.parent.iterdir() if other.suffix in TEMPLATES
+    }
     digest = hashlib.sha256(sys.version.encode())
-    for path in sorted({*beside, ROOT / "requirements.txt"}):
+    for path in sorted({*files, *templates, ROOT / "requirements.txt"}):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
+@cache
 def imported(path: Path) -> set[Path]:
-    """The project's own files that one of them imports."""
+    """Find the project's own files that importing from one of them runs.
+
+    `from jobs.models import popularity` runs jobs/__init__.py, jobs/models/__init__.py and
+    jobs/models/popularity.py. An import inside a function counts like one at the top.
+    """
     names = set()
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    files = {ROOT / f"{name.replace('.', '/')}.py" for name in names}
+    files = set()
+    for name in names:
+        parts = name.split(".")
+        files.add(ROOT.joinpath(*parts).with_suffix(".py"))
+        files |= {ROOT.joinpath(*parts[:n], "__init__.py") for n in range(1, len(parts) + 1)}
     return {file for file in files if file.is_file()}
 
 
 def peak_mb() -> int:
-    """The most memory that this process has held, in MB."""
+    """Return the most memory that this process has held, in MB."""
     try:
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) // 1024

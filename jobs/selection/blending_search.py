@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from jobs.contract.blending import LISTED, SOURCES, Blending, Source
 from jobs.metrics.bootstrap import LEVELS, drawn_means
+from jobs.runtime.progress import progress_bar
 from jobs.selection.replay_sessions import K, Sessions
 from jobs.selection.rule_scorer import RuleScorer
 
@@ -130,7 +130,7 @@ def climb(value: Callable[..., float], numbers: Numbers) -> tuple[float, Numbers
 
 
 def judge(
-    played: Sessions, size: tuple[int, int], sources: tuple[Source, ...], progress: tqdm
+    played: Sessions, size: tuple[int, int], sources: tuple[Source, ...], progress: Any
 ) -> Callable[..., float]:
     """How good the weighted rule of a size is, as a function of its numbers, in order of STEPS.
 
@@ -153,7 +153,7 @@ def judge(
     return value
 
 
-def best_weighted(played: Sessions, progress: tqdm) -> tuple[float, Blending]:
+def best_weighted(played: Sessions, progress: Any) -> tuple[float, Blending]:
     """The best weighted rule: all its numbers for the first size, then what other sizes change."""
     best, numbers, chosen = -1.0, START, SIZES[0]
     for size in SIZES:
@@ -191,7 +191,7 @@ def choose(played: Sessions) -> tuple[Blending, pd.DataFrame]:
     if not ((played.at > 0).any() and (others.at > 0).any()):
         return Blending(), pd.DataFrame()
     offline = (goodness(played.offline_place < K, played.at), Blending(rule="offline"))
-    with tqdm(desc="replay choose", unit=" rules", leave=False, disable=None) as progress:
+    with progress_bar(desc="replay choose", unit=" rules") as progress:
         rules = [
             Blending(sources=sources)
             for n in range(1, len(SOURCES) + 1)

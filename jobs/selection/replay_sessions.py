@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from tqdm import tqdm
 
 from jobs.contract import tables
 from jobs.contract.blending import (
@@ -43,6 +42,7 @@ from jobs.metrics import accuracy
 from jobs.models import als_model, hyperparameters
 from jobs.models.ranked_lists import read_lists
 from jobs.runtime.parallel import in_blocks
+from jobs.runtime.progress import progress_bar
 
 K = 10
 
@@ -161,7 +161,7 @@ class Sessions:
     def offline_place(self) -> np.ndarray:
         """(plays,): where the track stands in the offline list just before; FAR if too far down."""
         result = np.full(len(self), FAR)
-        for play in tqdm(range(len(self)), "offline", leave=False, disable=None):
+        for play in progress_bar(range(len(self)), "offline"):
             found = first_of(self.offline(play), self.out(play), WEIGHED)
             at = np.flatnonzero(found == self.target[play])
             result[play] = at[0] if len(at) else FAR
@@ -203,7 +203,7 @@ class Sessions:
         result = (self.offline_place < K) & (self.at == 0) & (not alone)
         found = self.online_list if alone else self.answer
         plays = np.flatnonzero(possible & (self.at > 0))
-        for play in tqdm(plays, name, leave=False, disable=None if name else True):
+        for play in progress_bar(plays, name, disable=not name):
             result[play] = self.target[play] in found(play, rule)
         return result
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from tqdm import tqdm
 
+from jobs.runtime.progress import progress_bar
 from jobs.synthetic.catalog import DAYS, Catalog, changes
 from jobs.synthetic.listens import user_blocks
 
@@ -119,7 +119,7 @@ def interactions(
     user, track = draw_pairs(rng, catalog, len(user_ids))
     plays = draw_plays(rng, len(user), n_listens)
     counts = np.bincount(user, plays, len(user_ids)).astype(np.int64)
-    with tqdm(total=n_listens, unit=" listens", unit_scale=True, disable=None) as progress:
+    with progress_bar(total=n_listens, unit=" listens", unit_scale=True) as progress:
         for block, users in enumerate(user_blocks(counts)):
             count = counts[users]
             pairs = slice(*np.searchsorted(user, [users.start, users.stop]))

@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.special import ndtri
-from tqdm import tqdm
 
 from jobs.contract import storage
+from jobs.runtime.progress import progress_bar
 from jobs.synthetic import few_listeners
 from jobs.synthetic.catalog import Catalog, catalog_tables, make_catalog
 from jobs.synthetic.listens import Urn, draw_listens, user_blocks
@@ -161,7 +161,7 @@ def interactions(
 ) -> Iterator[pa.Table]:
     """The rows of interactions.parquet by user and time, a block of users at a time."""
     schema, urn = interactions_schema(), Urn(catalog)
-    with tqdm(total=counts.sum(), unit=" listens", unit_scale=True, disable=None) as progress:
+    with progress_bar(total=counts.sum(), unit=" listens", unit_scale=True) as progress:
         for block, users in enumerate(user_blocks(counts)):
             count = counts[users]
             rng = np.random.default_rng([seed, block])
