@@ -46,4 +46,13 @@ def run(main: Callable[[Sequence[str]], str]) -> None:
             f"{job}: a file can't be read or written ({error}): check disk space and permissions, "
             "or pass another --work"
         )
-    print(f"{job}: {summary} ({time.monotonic() - start:.1f} s)", flush=True)
+    where = _window(sys.argv[1:])
+    print(f"{job}: {where}{summary} ({time.monotonic() - start:.1f} s)", flush=True)
+
+
+def _window(argv: Sequence[str]) -> str:
+    """Return "window NAME: " where --work is the folder of a window."""
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--work", type=Path, default=Path())
+    work: Path = options.parse_known_args(argv)[0].work
+    return f"window {work.name}: " if work.parent.name == "windows" else ""

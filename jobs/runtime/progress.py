@@ -1,7 +1,7 @@
 """Progress of long work: a bar on a terminal, and elsewhere a line every 30 seconds.
 
-`progress_bar` takes the arguments of tqdm. Where several jobs write to one terminal, only one may draw
-a bar: the others call `only_lines` first.
+`progress_bar` takes the arguments of tqdm. Where several jobs write to one terminal, only one may
+draw a bar: the others call `only_lines` first.
 """
 
 import sys
@@ -49,3 +49,9 @@ class _Lines(tqdm):
 
     def clear(self, nolock: bool = False) -> None:
         """Clear nothing: a line that was printed stays."""
+
+    def close(self) -> None:
+        """End without a last line."""
+        if not self.disable:
+            self.last_print_t = self.start_t  # tqdm takes it for a bar that was never shown
+        super().close()

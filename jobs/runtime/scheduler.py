@@ -18,7 +18,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from itertools import pairwise
 from multiprocessing.connection import wait
 from typing import Any
@@ -30,6 +29,7 @@ LIBRARIES = (  # what most jobs import; what only one or two import is left to t
     "numpy", "scipy.sparse", "pandas", "pyarrow.parquet", "pyarrow.compute", "implicit.cpu.als",
     "threadpoolctl", "tqdm",
 )  # fmt: skip
+INTERRUPTED = 128 + signal.SIGINT  # the exit code, as a shell says it of ctrl-C
 
 
 def needs_to_run(task: Task) -> bool:
@@ -77,6 +77,8 @@ def run_line(tasks: Sequence[Task]) -> int:
                 if code:
                     print(f"{task.job} failed: the run stops here", file=sys.stderr)
                     return code if code > 0 else 128 - code  # as a shell says it of a signal
+    except KeyboardInterrupt:
+        return INTERRUPTED
     finally:
         line.terminate()
     return 0
@@ -174,7 +176,7 @@ def _child(task: Task, beside_another: bool) -> None:
         from jobs.runtime import progress
 
         progress.only_lines()  # the bar on the terminal belongs to the other job
-    with suppress(KeyboardInterrupt):
+    try:
         run_task(task)
-        return
-    sys.exit(130)  # as a shell says it of ctrl-C
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

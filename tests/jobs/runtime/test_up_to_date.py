@@ -1,11 +1,12 @@
 """jobs.run: a job runs again when, and only when, something that it depends on is another."""
 
-import functools
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from jobs.contract import tables
 from jobs.contract.names import WINDOWS
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
-from jobs.run import arguments
+from jobs.run import parse
 from jobs.runtime import up_to_date
+from jobs.runtime.up_to_date import Task
 from tests.support.workspace import copied, run, save_listens
 
 ROOT = Path(__file__).parents[3]
@@ -36,16 +38,20 @@ def content(folder: Path) -> dict[Path, bytes]:
     return {path.resolve(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def matching(work: Path, data: Path, patterns: tuple[str, ...]) -> list[Path]:
-    return [work / name for name in up_to_date.found(work, data, patterns)]
+def task(job: str, work: Path, data: Path, options: Sequence[str] = ()) -> Task:
+    return Task(job, work, data, tuple(options), ())
+
+
+def matching(work: Path, task: Task, patterns: list[Path]) -> list[Path]:
+    return [work / name for name in task.state(patterns)]
 
 
 @pytest.mark.parametrize("job", [name for name in up_to_date.FILES if name != "sample_data"])
 def test_a_job_needs_no_file_and_makes_no_file_but_those_that_are_named(
     job, finished, sample, tmp_path
 ):
-    reads, makes = up_to_date.FILES[job]
-    for path in matching(finished, sample, reads):
+    read_from, written_to = task(job, finished, sample), task(job, tmp_path, sample)
+    for path in matching(finished, read_from, read_from.reads()):
         if path.is_relative_to(finished):
             copy = tmp_path / path.relative_to(finished)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +59,7 @@ def test_a_job_needs_no_file_and_makes_no_file_but_those_that_are_named(
     before = content(tmp_path)
     run(job, tmp_path, *(["--data", sample] if job == "prepare" else []))
     after = content(tmp_path)
-    made = {path.resolve() for path in matching(tmp_path, sample, makes)}
+    made = {path.resolve() for path in matching(tmp_path, written_to, written_to.makes())}
     assert made
     assert after.keys() - before.keys() == made
     assert {path for path in before if before[path] != after[path]} == set()
@@ -78,30 +84,19 @@ def line(finished, sample, tmp_path_factory):
     return work
 
 
-code_hash = functools.cache(up_to_date.code_hash)  # no code changes while this module runs
-
-
 def go_on(work: Path, data: Path, options: dict[str, list[str]] | None = None) -> set[str]:
     """Go through the line as if every job that has to run made other files; those jobs' names."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(up_to_date, "code_hash", code_hash)
-        return _go_on(work, data, options or {})
-
-
-def _go_on(work: Path, data: Path, options: dict[str, list[str]]) -> set[str]:
     ran = set()
     for job, place in LINE:
-        folder, record = work / place, work / place / up_to_date.DONE / f"{job}.json"
-        given = options.get(job, [])
-        if up_to_date.what_changed(record, job, folder, data, given) is None:
+        this = task(job, work / place, data, (options or {}).get(job, []))
+        if this.what_changed() is None:
             continue
         ran.add(job)
-        reads, makes = up_to_date.FILES[job]
-        state = {"options": given, "code": code_hash(job)}
-        state["read"] = up_to_date.found(folder, data, reads)
-        for path in matching(folder, data, makes):
+        state = {"options": this.options, "code": up_to_date.code_hash(job)}
+        state["read"] = this.state(this.reads())
+        for path in matching(work / place, this, this.makes()):
             renew(path)
-        up_to_date.write(record, state | {"made": up_to_date.found(folder, data, makes)})
+        up_to_date.write(this.record, state | {"made": this.state(this.makes())})
     return ran
 
 
@@ -145,25 +140,79 @@ def test_what_depends_on_a_change_runs_again_and_nothing_else(change, expected, 
     go_on(line, sample)
 
 
-@pytest.mark.parametrize("job", ["rank", "similar"])
-def test_a_job_depends_on_the_code_that_it_imports_and_on_no_other(job, tmp_path, monkeypatch):
-    monkeypatch.setattr(up_to_date, "ROOT", tmp_path)
+@pytest.fixture
+def copy_of_code(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A copy of the code that may be changed, of which the hashes are."""
     for package in ("jobs", "api"):
-        shutil.copytree(ROOT / package, tmp_path / package)
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("*.pyc"))
     shutil.copy(ROOT / "requirements.txt", tmp_path)
-    hashes = {up_to_date.code_hash(job)}
-    for path, matters in (
-        ("jobs/replay.py", False),
-        ("api/http/routes.py", False),
-        ("jobs/contract/tables.py", True),
-        ("jobs/ranking/candidates.py", job == "rank"),
-        ("requirements.txt", True),
-    ):
-        with (tmp_path / path).open("a") as file:
-            file.write("\n# a word more\n")
-        found = up_to_date.code_hash(job)
-        assert (found not in hashes) == matters
-        hashes.add(found)
+    monkeypatch.setattr(up_to_date, "ROOT", tmp_path)
+    forget_hashes()
+    yield tmp_path
+    forget_hashes()
+
+
+def forget_hashes() -> None:
+    up_to_date.code_hash.cache_clear()
+    up_to_date.imported.cache_clear()
+
+
+def hashes() -> dict[str, str]:
+    forget_hashes()
+    return {job: up_to_date.code_hash(job) for job in up_to_date.FILES}
+
+
+REACHED = """
+import importlib, json, sys
+importlib.import_module(f"jobs.{sys.argv[1]}")
+files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+print(json.dumps([file for file in files if file]))
+"""
+
+
+def reached_by(job: str) -> set[str]:
+    """The project's files that Python itself reads when it imports a job's script."""
+    done = subprocess.run(
+        [sys.executable, "-c", REACHED, job], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    files = map(Path, json.loads(done.stdout))
+    return {str(file.relative_to(ROOT)) for file in files if file.is_relative_to(ROOT / "jobs")}
+
+
+@pytest.mark.parametrize("job", ["prepare", "similar", "rank", "publish"])
+def test_a_change_of_any_module_is_one_of_just_the_jobs_that_reach_it(job, copy_of_code):
+    reached = reached_by(job)
+    if job == "publish":  # imports this when it makes a release, and not to move a link
+        reached |= {path for path in reached_by("sample_release") if "/sample_" not in path}
+        reached |= {f"jobs/reporting/{name}.py" for name in ("__init__", "page", "release_page")}
+    last = hashes()[job]
+    for path in sorted((copy_of_code / "jobs").rglob("*.py")):
+        with path.open("a") as file:
+            file.write("\n# another word\n")
+        forget_hashes()
+        now = up_to_date.code_hash(job)
+        assert (now != last) == (str(path.relative_to(copy_of_code)) in reached), path
+        last = now
+
+
+def test_a_change_of_a_template_is_one_of_the_jobs_that_write_pages(copy_of_code):
+    before = hashes()
+    with (copy_of_code / "jobs/reporting/page.html").open("a") as file:
+        file.write("<!-- another word -->")
+    after = hashes()
+    changed = {job for job in before if before[job] != after[job]}
+    assert changed == {"explore", "evaluate", "replay", "publish"}
+
+
+def test_other_requirements_are_a_change_of_every_job_and_the_service_is_of_none(copy_of_code):
+    before = hashes()
+    with (copy_of_code / "api/http/routes.py").open("a") as file:
+        file.write("\n# another word\n")
+    assert hashes() == before
+    with (copy_of_code / "requirements.txt").open("a") as file:
+        file.write("\n# another word\n")
+    after = hashes()
+    assert not any(before[job] == after[job] for job in before)
 
 
 def process(
@@ -172,7 +221,7 @@ def process(
     """next_played as run_all.sh runs it, in a process that does something else before."""
     program = f"import sys; sys.argv[1:] = 'next_played', '--work', {str(work)!r}; {program}"
     return subprocess.run(
-        [sys.executable, "-c", f"{program}; once.main()"],
+        [sys.executable, "-c", f"{program}; once.main(sys.argv[1:])"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -221,8 +270,7 @@ def test_after_a_kill_at_any_moment_the_job_runs_again_and_its_files_are_right(
     assert "nothing has changed" not in process(work).stdout
     for table in (tables.NEXT_PLAYED, tables.FOLLOWERS):
         assert (work / table.file).read_bytes() == (expected / table.file).read_bytes()
-    record = work / up_to_date.DONE / "next_played.json"
-    assert up_to_date.what_changed(record, "next_played", work, work, []) is None
+    assert task("next_played", work, work).what_changed() is None
 
 
 def test_a_job_that_fails_leaves_no_record_and_says_why(tmp_path):
@@ -231,7 +279,9 @@ def test_a_job_that_fails_leaves_no_record_and_says_why(tmp_path):
     (tmp_path / "items.parquet").write_bytes(b"PAR1")
     failed = process(tmp_path)
     assert failed.returncode == 1
-    assert failed.stdout == "next_played: runs again, for items.parquet is another, new or gone\n"
+    assert (
+        failed.stdout == "next_played: runs again, because items.parquet is new, gone or changed\n"
+    )
     assert "is not a whole parquet file" in failed.stderr
     assert not (tmp_path / up_to_date.DONE / "next_played.json").exists()
 
@@ -239,12 +289,14 @@ def test_a_job_that_fails_leaves_no_record_and_says_why(tmp_path):
 def test_a_file_whose_bytes_stay_the_same_stays_the_same_file(tmp_path):
     save_listens(tmp_path, PLAYS)
     hyperparameters.save(tmp_path, Hyperparameters())
-    before = up_to_date.found(tmp_path, tmp_path, ("*.parquet", "*.json"))
+    made, settings = [tmp_path / "*.parquet", tmp_path / "*.json"], [tmp_path / "settings.json"]
+    state = task("tune", tmp_path, tmp_path).state
+    before, before_settings = state(made), state(settings)
     save_listens(tmp_path, PLAYS)
     hyperparameters.save(tmp_path, Hyperparameters())
-    assert up_to_date.found(tmp_path, tmp_path, ("*.parquet", "*.json")) == before
+    assert state(made) == before
     hyperparameters.save(tmp_path, Hyperparameters(next_window=2))
-    assert up_to_date.found(tmp_path, tmp_path, ("settings.json",)) != before
+    assert state(settings) != before_settings
 
 
 def test_prepare_runs_again_where_the_events_that_it_is_given_are_others(sample, tmp_path):
@@ -273,12 +325,11 @@ def test_however_a_path_is_spelt_another_file_there_is_another_input(spelt, samp
     rest = [] if "data" in spelt else ["--data", "in"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        job, folder, found, options = arguments(["prepare", "--work", "work", given, *rest])
-        reads = up_to_date.FILES[job][0] + up_to_date.named(options)
-        before = up_to_date.found(folder, found, reads)
+        prepare = parse(["prepare", "--work", "work", given, *rest])
+        before = prepare.state(prepare.reads())
         assert {Path(name).name for name in before} >= {"interactions.parquet"}
         renew(data / ("interactions.parquet" if "data" in spelt else "events.parquet"))
-        assert up_to_date.found(folder, found, reads) != before
+        assert prepare.state(prepare.reads()) != before
 
 
 def test_a_rollback_is_not_undone_by_a_run_in_which_nothing_changed(finished, tmp_path):
@@ -300,6 +351,7 @@ def test_a_rollback_is_not_undone_by_a_run_in_which_nothing_changed(finished, tm
 
 
 def test_a_record_that_is_no_record_is_as_good_as_none(tmp_path):
-    (tmp_path / "record.json").write_text("[]")
-    changed = up_to_date.what_changed(tmp_path / "record.json", "similar", tmp_path, tmp_path, [])
-    assert changed == ""
+    similar = task("similar", tmp_path, tmp_path)
+    similar.record.parent.mkdir()
+    similar.record.write_text("[]")
+    assert similar.what_changed() == ""
