@@ -1,13 +1,13 @@
-"""Trouble the service through thousands of raw sockets while others use it.
+"""Open thousands of connections that break HTTP, while other clients use the service properly.
 
     python -m loadtest.fuzz [--work data] [--connections 10000] [--at-once 400] [--port 8080]
 
-Starts the service, or takes the one on --port. Each connection sends one of: half a request, random
-bytes, a right request with a few bytes changed, one byte after the other, a head that doesn't end,
-a body shorter than it says, or nothing; then it waits a moment and goes, some without a goodbye.
-Meanwhile four others ask for recommendations and put events. One failed request of theirs, or an
-end of the service, makes the exit code 1. With --others 0 nobody does: run locust beside it, whose
-users are none of those that stand in the broken requests.
+Starts the service, or takes the one on --port. Each bad connection sends one of: half a request,
+random bytes, a valid request with a few bytes changed, a request byte by byte, headers that do not
+end, a body shorter than announced, or nothing. It then waits a moment and closes, in half of the
+cases by a TCP reset. Meanwhile four regular clients ask for recommendations and put events. If one
+of their requests fails, or the service ends, the exit code is 1. With --others 0 there are none:
+run locust beside it, whose users never appear in the bad requests.
 """
 
 import argparse
@@ -23,91 +23,98 @@ from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from loadtest.support.server import Caller, started
+from loadtest.support.http_client import HttpClient
+from loadtest.support.server import serving
 
-NEW_IDS = 2**52  # from here on nobody is known
+NEW_IDS = 2**52  # the release has no user from this id on
 
 
-PATIENCE = 0.5  # seconds that a connection waits for an answer
+ANSWER_SECONDS = 0.5  # for which a bad connection waits for an answer
 
 
 REQUEST = b"POST /put_user_event?user_id=%d&item_id=5 HTTP/1.1\r\nHost: x\r\n"
 
 
-class Other(threading.Thread):
-    """Someone who uses the service as meant, until told to stop."""
+KINDS = ("half", "random bytes", "changed bytes", "byte by byte", "endless headers", "short body",
+         "nothing")  # fmt: skip
+
+
+class Client(threading.Thread):
+    """A client that uses the service properly until it is told to stop."""
 
     def __init__(self, port: int, user: int, stop: threading.Event) -> None:
         super().__init__()
         self._port, self._user, self._stop_asked = port, user, stop
-        self.seconds: list[float] = []
-        self.failed: list[str] = []
+        self.latencies: list[float] = []  # seconds
+        self.failures: list[str] = []
 
     def run(self) -> None:
-        """Put and ask, in turn."""
-        caller = Caller(self._port)
+        """Put an event and ask for recommendations, in turn."""
+        client = HttpClient(self._port)
         while not self._stop_asked.is_set():
-            for method, path, more in (
-                ("POST", "/put_user_event", {"item_id": len(self.seconds)}),
+            for method, path, parameters in (
+                ("POST", "/put_user_event", {"item_id": len(self.latencies)}),
                 ("GET", "/recommendations", {"k": 10}),
             ):
                 start = time.monotonic()
                 try:
-                    caller.call(method, path, user_id=self._user, **more)
+                    client.call(method, path, user_id=self._user, **parameters)
                 except OSError as error:
-                    self.failed.append(str(error))
-                    caller = Caller(self._port)
-                self.seconds.append(time.monotonic() - start)
+                    self.failures.append(str(error))
+                    client = HttpClient(self._port)
+                self.latencies.append(time.monotonic() - start)
 
 
-def trouble(source: random.Random) -> tuple[str, list[bytes]]:
-    """A kind of trouble, and what to send of it piece by piece."""
-    right = REQUEST % (NEW_IDS + source.randrange(10**6)) + b"\r\n"
-    kind = source.choice(("half", "garbage", "changed", "slow", "endless", "short body", "nothing"))
-    if kind == "half":
-        return kind, [right[: source.randrange(1, len(right) - 1)]]
-    if kind == "garbage":
-        return kind, [source.randbytes(source.randrange(1, 3000))]
-    if kind == "changed":
-        changed = bytearray(right)
-        for _ in range(source.randrange(1, 6)):
-            changed[source.randrange(len(changed))] = source.randrange(256)
-        return kind, [bytes(changed)]
-    if kind == "slow":
-        return kind, [right[i : i + 1] for i in range(20)]
-    if kind == "endless":
-        return kind, [right[:-2], *(b"X-%d: %s\r\n" % (i, b"y" * 4000) for i in range(20))]
-    if kind == "short body":
-        return kind, [right[:-2] + b"Content-Length: 5000\r\n\r\n" + source.randbytes(100)]
-    return kind, []
+def bad_request(rng: random.Random) -> tuple[str, list[bytes]]:
+    """Return a kind of KINDS, and the pieces to send one by one."""
+    valid = REQUEST % (NEW_IDS + rng.randrange(10**6)) + b"\r\n"
+    match kind := rng.choice(KINDS):
+        case "half":
+            pieces = [valid[: rng.randrange(1, len(valid) - 1)]]
+        case "random bytes":
+            pieces = [rng.randbytes(rng.randrange(1, 3000))]
+        case "changed bytes":
+            changed = bytearray(valid)
+            for _ in range(rng.randrange(1, 6)):
+                changed[rng.randrange(len(changed))] = rng.randrange(256)
+            pieces = [bytes(changed)]
+        case "byte by byte":
+            pieces = [valid[i : i + 1] for i in range(20)]
+        case "endless headers":
+            pieces = [valid[:-2], *(b"X-%d: %s\r\n" % (i, b"y" * 4000) for i in range(20))]
+        case "short body":
+            pieces = [valid[:-2] + b"Content-Length: 5000\r\n\r\n" + rng.randbytes(100)]
+        case _:
+            pieces = []
+    return kind, pieces
 
 
-async def connect(port: int, source: random.Random) -> str:
-    """One connection from its begin to its end; its kind."""
-    kind, pieces = trouble(source)
+async def connect(port: int, rng: random.Random) -> str:
+    """Open a bad connection, send its request and close it; return its kind."""
+    kind, pieces = bad_request(rng)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    with suppress(OSError):  # the service may have closed it
+    with suppress(OSError):  # the service may have closed the connection
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(0.02 if len(pieces) > 1 else 0)
         with suppress(TimeoutError):
-            await asyncio.wait_for(reader.read(1 << 16), PATIENCE)
-    if source.random() < 0.5:  # a reset in place of a goodbye
-        own = writer.get_extra_info("socket")
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await asyncio.wait_for(reader.read(1 << 16), ANSWER_SECONDS)
+    if rng.random() < 0.5:  # a lingering time of 0 makes close() send a reset
+        connection = writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.close()
     return kind
 
 
-async def connect_many(port: int, n: int, at_once: int, source: random.Random) -> Counter[str]:
-    """So many connections, at most `at_once` at a time: how many of each kind."""
+async def connect_many(port: int, n: int, at_once: int, rng: random.Random) -> Counter[str]:
+    """Open n bad connections, at most `at_once` at a time; return how many of each kind."""
     left, kinds = iter(range(n)), Counter[str]()
 
     async def one_after_the_other() -> None:
         for _ in left:
             try:
-                kinds[await connect(port, source)] += 1
+                kinds[await connect(port, rng)] += 1
             except OSError as error:
                 kinds[f"no connection ({error})"] += 1
 
@@ -116,40 +123,47 @@ async def connect_many(port: int, n: int, at_once: int, source: random.Random) -
 
 
 def main() -> int:
-    """Trouble it and count; the exit code."""
+    """Run bad connections beside regular clients; return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--work", type=Path, default=Path("data"), help="folder with a release")
-    parser.add_argument("--connections", type=int, default=10_000, help="how many (10000)")
-    parser.add_argument("--at-once", type=int, default=400, help="of them at a time (400)")
-    parser.add_argument("--port", type=int, help="of a service that runs, or a proxy before it")
-    parser.add_argument("--others", type=int, default=4, help="who use it as meant (4)")
-    parser.add_argument("--seed", type=int, default=1, help="of the troubles (1)")
+    parser.add_argument(
+        "--work", type=Path, default=Path("data"), help="folder with a release (data)"
+    )
+    parser.add_argument("--connections", type=int, default=10_000, help="bad ones (10000)")
+    parser.add_argument("--at-once", type=int, default=400, help="bad ones at a time (400)")
+    parser.add_argument("--port", type=int, help="port of a running service or a proxy before it")
+    parser.add_argument("--others", type=int, default=4, help="regular clients (4)", dest="clients")
+    parser.add_argument("--seed", type=int, default=1, help="of the bad requests (1)")
     options = parser.parse_args()
     stop = threading.Event()
     with ExitStack() as stack:
         port = options.port
         if not port:
             state = stack.enter_context(tempfile.TemporaryDirectory())
-            service = started(options.work, LOG_LEVEL="WARNING", STATE=state)
-            _, port = stack.enter_context(service)
-        others = [Other(port, 10**6 + i, stop) for i in range(options.others)]
-        for other in others:
-            other.start()
-        source = random.Random(options.seed)
-        kinds = asyncio.run(connect_many(port, options.connections, options.at_once, source))
+            service = serving(options.work, LOG_LEVEL="WARNING", STATE=state)
+            port = stack.enter_context(service).port
+        clients = [Client(port, 10**6 + i, stop) for i in range(options.clients)]
+        for client in clients:
+            client.start()
+        rng = random.Random(options.seed)
+        kinds = asyncio.run(connect_many(port, options.connections, options.at_once, rng))
         stop.set()
-        for other in others:
-            other.join()
-    seconds = sorted(second for other in others for second in other.seconds)
-    failed = [reason for other in others for reason in other.failed]
-    print(f"{kinds.total():,} connections: {dict(kinds)}")
-    if seconds:
-        late = seconds[len(seconds) * 99 // 100] * 1000
-        found = f"{len(failed)} failed, 99 % within {late:.0f} ms"
-        print(f"{len(seconds):,} requests of others: {found}", *failed[:3], sep="\n")
-    return int(bool(failed) or len(seconds) < options.others)
+        for client in clients:
+            client.join()
+    latencies = sorted(seconds for client in clients for seconds in client.latencies)
+    failures = [failure for client in clients for failure in client.failures]
+    counts = ", ".join(f"{n:,} {kind}" for kind, n in kinds.items())
+    print(f"{kinds.total():,} bad connections: {counts}")
+    if latencies:
+        late = latencies[len(latencies) * 99 // 100] * 1000
+        print(
+            f"{len(latencies):,} requests of regular clients: {len(failures)} failed, "
+            f"p99 {late:.0f} ms",
+            *failures[:3],
+            sep="\n",
+        )
+    return int(bool(failures) or len(latencies) < options.clients)
 
 
 if __name__ == "__main__":

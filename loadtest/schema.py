@@ -1,11 +1,12 @@
-"""Ask the service whatever its own description at /schema allows, and what it forbids.
+"""Send whatever the service's own description at /schema allows and forbids, and check the answers.
 
     python -m loadtest.schema [--work data] [--examples 300] [--seed 1]
 
 Starts the service twice, with its state in a temporary folder: without keys, and with keys of which
-only that for reading is used. schemathesis then makes requests from the description: edges of each
-parameter, and random ones, valid and not. An answer with a 500, a status or a body that isn't
-described, a valid request that is refused or a bad one that isn't makes the exit code 1.
+only the one for reading is sent. schemathesis then generates requests from the description: edge
+cases of each parameter, and random ones, valid and invalid. The exit code is 1 if an answer has
+status 500, a status or a body that is not described, if a valid request is refused, or an invalid
+one accepted.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from loadtest.support.server import started
+from loadtest.support.server import serving
 
 READ_KEY = "a-key-for-reading"
 
@@ -23,45 +24,46 @@ READ_KEY = "a-key-for-reading"
 KEYS = {"ADMIN_KEY": "a-key-that-is-not-used", "READ_KEY": READ_KEY, "RATE_LIMIT": "0"}
 
 
-def check(port: int, options: list[str]) -> tuple[int, int]:
-    """Run schemathesis on a service: how many requests it made up, and its exit code."""
+def check(url: str, options: list[str]) -> tuple[int, int]:
+    """Run schemathesis on a service; return the number of its requests and its exit code."""
     program = Path(sys.executable).with_name("schemathesis")
-    command = [str(program), "run", f"http://127.0.0.1:{port}/schema/openapi.json", *options]
+    command = [str(program), "run", f"{url}/schema/openapi.json", *options]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    counted = re.search(r"([\d,]+) generated", done.stdout)
-    if done.returncode or not counted:
+    generated = re.search(r"([\d,]+) generated", done.stdout)
+    if done.returncode or not generated:
         print(done.stdout[-20_000:], done.stderr[-2000:])
-    return int(counted[1].replace(",", "")) if counted else 0, done.returncode
+    return int(generated[1].replace(",", "")) if generated else 0, done.returncode
 
 
 def main() -> int:
-    """Check both services; the exit code."""
+    """Check the service without and with keys; return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--work", type=Path, default=Path("data"), help="folder with a release")
+    parser.add_argument(
+        "--work", type=Path, default=Path("data"), help="folder with a release (data)"
+    )
     parser.add_argument("--examples", type=int, default=300, help="random ones of each call (300)")
     parser.add_argument("--seed", type=int, default=1, help="of the random ones (1)")
     options = parser.parse_args()
-    asked = [
-        "--header",
-        f"X-API-Key: {READ_KEY}",
+    schemathesis_options = [
+        *("--header", f"X-API-Key: {READ_KEY}"),
         "--continue-on-failure",
-        "--suppress-health-check",
-        "all",
+        *("--suppress-health-check", "all"),
+        *("--max-examples", str(options.examples)),
+        *("--seed", str(options.seed)),
     ]
-    asked += ["--max-examples", str(options.examples), "--seed", str(options.seed)]
-    wrong = 0
+    failed = False
     for name, keys in (("without keys", {}), ("with keys", KEYS)):
         with (
             tempfile.TemporaryDirectory() as state,
-            started(options.work, LOG_LEVEL="WARNING", STATE=state, **keys) as (_, port),
+            serving(options.work, LOG_LEVEL="WARNING", STATE=state, **keys) as service,
         ):
-            n, code = check(port, asked)
-        print(f"{name}: {n:,} requests, {'some answers are wrong' if code else 'none wrong'}")
-        wrong |= code or not n
-    return int(wrong)
+            n, code = check(service.url, schemathesis_options)
+        print(f"{name}: {n:,} requests, {'some' if code else 'no'} answers are wrong")
+        failed |= code != 0 or n == 0
+    return int(failed)
 
 
 if __name__ == "__main__":

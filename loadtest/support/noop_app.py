@@ -1,7 +1,7 @@
-"""Empty handlers: what the server and the framework alone cost, for the benchmark to compare with.
+"""Handlers that do nothing, for the benchmark: they cost what the server and the framework cost.
 
-The calls take the service's parameters with the service's checks and return an answer of the same
-type and size, which is fixed: the first of the service's own, from the file BENCH_ANSWERS.
+They take the service's parameters with the service's checks. Their answers are fixed: one answer of
+the service for each path, from the JSON file that BENCH_ANSWERS names.
 """
 
 import json
@@ -19,19 +19,17 @@ MAX_ID = 2**53 - 1
 
 
 Id = Annotated[int, QueryParameter(ge=0, le=MAX_ID)]
-
-
 UpToHundred = Annotated[int, QueryParameter(ge=1, le=100)]
 
 
 class Stored(Struct):
-    """As the service's."""
+    """The answer to an event, as the service gives it."""
 
     result: str = "ok"
 
 
 def read(path: str) -> Callable[..., Any]:
-    """Declare a reading call as the service does."""
+    """Return the decorator of a reading call, which answers GET and POST as the service does."""
     methods = [HttpMethod.GET, HttpMethod.POST]
     return route(
         path,
@@ -43,8 +41,8 @@ def read(path: str) -> Callable[..., Any]:
 
 
 def create_app(answers: dict[str, str]) -> Litestar:
-    """The application; answers are texts by path."""
-    fixed = {path: text.encode() for path, text in answers.items()}
+    """Return the application; `answers` are the texts of the answers, by path."""
+    encoded = {path: text.encode() for path, text in answers.items()}
 
     @read("/recommendations")
     def recommendations(
@@ -52,7 +50,7 @@ def create_app(answers: dict[str, str]) -> Litestar:
         k: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
         explain: Annotated[bool, QueryParameter()] = False,
     ) -> bytes:
-        return fixed["/recommendations"]
+        return encoded["/recommendations"]
 
     @read("/get_online_u2i")
     def get_online_u2i(
@@ -60,27 +58,27 @@ def create_app(answers: dict[str, str]) -> Litestar:
         k: UpToHundred = 100,
         n: Annotated[int, QueryParameter(name="N", ge=1, le=100)] = 10,
     ) -> bytes:
-        return fixed["/get_online_u2i"]
+        return encoded["/get_online_u2i"]
 
     @post("/put_user_event", status_code=200, sync_to_thread=False)
     def put_user_event(user_id: Id, item_id: Id) -> Stored:
         return Stored()
 
-    @read("/health/ready")
-    def ready() -> bytes:
+    @read("/health/live")
+    def live() -> bytes:
         return b"{}"
 
-    handlers = [recommendations, get_online_u2i, put_user_event, ready]
+    handlers = [recommendations, get_online_u2i, put_user_event, live]
     return Litestar(handlers, logging_config=None, on_startup=[without_access_log])
 
 
 def without_access_log() -> None:
-    """The service writes none either."""
+    """Turn the access log off, as the service does."""
     access = logging.getLogger("uvicorn.access")
     access.handlers.clear()
     access.propagate = False
 
 
 def app() -> Litestar:
-    """What `litestar --app loadtest.support.noop_app:app run` serves."""
+    """Return the application that `litestar --app loadtest.support.noop_app:app run` serves."""
     return create_app(json.loads(Path(os.environ["BENCH_ANSWERS"]).read_text()))

@@ -1,70 +1,127 @@
-"""The service as a process of its own, for scripts that start, kill and measure it."""
+"""Start the service as its users do, by `litestar run` in a process of its own.
 
-import json
+This is the one launcher of the project: the scripts of the load test use it, and so do the tests
+(tests/support/server.py). It stands here because the load test may import nothing else of the
+project, so that it can be copied and run alone.
+"""
+
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.client import HTTPConnection
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
+from typing import IO, Any
+from urllib.request import urlopen
 
 ROOT = Path(__file__).parents[2]
 
 
-@contextmanager
-def started(work: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Serve WORK on a free port until the block ends: yields the process and the port.
+START_SECONDS, STOP_SECONDS = 120, 60  # longest waits
 
-    The settings are RECO_ variables, without the prefix.
-    """
+
+@dataclass(frozen=True)
+class Server:
+    """A running `litestar run`."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    seconds: float  # from the start of the process until the first answer
+
+    @property
+    def url(self) -> str:
+        """The address without a path."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def memory(self, *kinds: str) -> float:
+        """Return MiB of memory of the process, summed over kinds as "Private_Dirty".
+
+        The kinds are those of /proc/PID/smaps_rollup.
+        """
+        text = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
+        sizes = dict(line.split(":") for line in text.splitlines()[1:])
+        return sum(int(sizes[kind].split()[0]) for kind in kinds) / 1024
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the process has used so far."""
+        # The name of the process, in parentheses, can hold spaces: count the fields after it.
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        user, system = int(fields[11]), int(fields[12])
+        return (user + system) / os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        port: int = free.getsockname()[1]
+        return port
+
+
+def launch(
+    options: list[str],
+    environment: Mapping[str, str],
+    output: IO[Any] | int = subprocess.DEVNULL,
+    app: str = "",
+) -> subprocess.Popen[bytes]:
+    """Start `litestar run OPTIONS` without waiting for it; `app` is another module:name to serve.
+
+    The process gets the variables of `environment`, and of this process's environment all but the
+    service's settings (RECO_*). Its console output goes to `output`.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RECO_")}
-    own = {f"RECO_{name}": value for name, value in (settings | {"WORK": str(work)}).items()}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "litestar", "run", "--port", str(port)],
-        cwd=ROOT, env=inherited | own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    command = [sys.executable, "-m", "litestar", *(["--app", app] if app else []), "run"]
+    return subprocess.Popen(
+        [*command, *options],
+        cwd=ROOT, env={**inherited, **environment}, stdout=output, stderr=subprocess.STDOUT,
     )  # fmt: skip
+
+
+@contextmanager
+def running(
+    environment: Mapping[str, str],
+    *options: str,
+    output: IO[Any] | int = subprocess.DEVNULL,
+    app: str = "",
+    answers: str = "/health/live",
+) -> Iterator[Server]:
+    """Run a server on a free port until the block ends, from its first answer at a path on.
+
+    The block starts as soon as a GET of the path `answers` is answered with status 200. Where the
+    process ends before that, or the answer does not come in time, this process exits with one line.
+    """
+    port, start = free_port(), time.monotonic()
+    process = launch(["--port", str(port), *options], environment, output, app)
     try:
-        _wait(process, port)
-        yield process, port
+        _wait(process, f"http://127.0.0.1:{port}{answers}")
+        yield Server(process, port, time.monotonic() - start)
     finally:
         process.terminate()
-        process.wait()
+        process.wait(STOP_SECONDS)
 
 
-def _wait(process: subprocess.Popen[bytes], port: int) -> None:
-    for _ in range(600):
-        if process.poll() is not None:
-            break
+def serving(work: Path, **settings: str) -> AbstractContextManager[Server]:
+    """Serve WORK until the block ends; the settings are RECO_ variables without the prefix."""
+    return running(variables(WORK=str(work), **settings))
+
+
+def variables(**settings: str) -> dict[str, str]:
+    """Return the environment variables of settings that are named without the prefix RECO_."""
+    return {f"RECO_{name}": value for name, value in settings.items()}
+
+
+def _wait(process: subprocess.Popen[bytes], url: str) -> None:
+    end = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < end:
         try:
-            Caller(port).call("GET", "/health/live")
-            return
-        except OSError:
-            time.sleep(0.1)
-    sys.exit("The service does not start: try `litestar run` by hand")
-
-
-class Caller:
-    """One connection that is kept alive."""
-
-    def __init__(self, port: int) -> None:
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=30)
-
-    def call(self, method: str, path: str, **parameters: int) -> Any:
-        """The JSON of an answer with status 200; OSError where there is no such answer."""
-        try:
-            self._connection.request(method, f"{path}?{urlencode(parameters)}")
-            answer = self._connection.getresponse()
-            text = answer.read()
-        except Exception as error:
-            raise OSError(f"no answer: {error!r}") from error
-        if answer.status != 200:
-            raise OSError(f"{path}: {answer.status} {text.decode()}")
-        return json.loads(text)
+            with urlopen(url, timeout=10):
+                return
+        except (OSError, HTTPException):  # an answer of another status is an OSError as well
+            time.sleep(0.01)
+    code = process.poll()
+    reason = "it did not answer in time" if code is None else f"it ended with exit code {code}"
+    sys.exit(f"The service did not start ({reason}): run `litestar run` by hand to see why")

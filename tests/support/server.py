@@ -1,19 +1,17 @@
-"""The service as a user starts it: `litestar run` in a process of its own, on a free port."""
+"""The service as a user starts it, with its console output in a file that tests can read."""
 
-import os
 import resource
-import socket
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
-import httpx
+from loadtest.support import server
+from loadtest.support.server import ROOT, free_port
 
-ROOT = Path(__file__).parents[2]
+__all__ = ["ROOT", "Running", "free_port", "limit_files", "litestar_run", "start"]
 
 
 @dataclass
@@ -33,43 +31,20 @@ class Running:
 @contextmanager
 def litestar_run(work: Path, workers: int = 1, **settings: str) -> Iterator[Running]:
     """Serve WORK until the block ends; settings are RECO_ variables, without the prefix."""
-    port, log = free_port(), work / "service.log"
-    with log.open("w") as out:
-        options = ["--port", str(port), "--web-concurrency", str(workers)]
-        process = start(options, out, WORK=str(work), **settings)
-    try:
-        running = Running(port, log, process)
-        _wait(running)
-        yield running
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def start(options: list[str], out, **settings: str) -> subprocess.Popen:
-    variables = {f"RECO_{name}": value for name, value in settings.items()}
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("RECO_")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "litestar", "run", *options],
-        cwd=ROOT, env=inherited | variables, stdout=out, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-def _wait(running: Running) -> None:
-    for _ in range(200):
-        assert running.process.poll() is None, running.log.read_text()
+    log = work / "service.log"
+    environment = server.variables(WORK=str(work), **settings)
+    with log.open("w") as output:
+        options = ["--web-concurrency", str(workers)]
         try:
-            httpx.get(f"{running.url}/health/live")
-            return
-        except httpx.TransportError:
-            time.sleep(0.1)
-    raise TimeoutError(running.log.read_text())
+            with server.running(environment, *options, output=output) as running:
+                yield Running(running.port, log, running.process)
+        except SystemExit as error:  # it did not start
+            raise AssertionError(f"{error}\n{log.read_text()}") from None
+
+
+def start(options: list[str], output: IO[Any] | int, **settings: str) -> subprocess.Popen:
+    """Start `litestar run` without waiting for it."""
+    return server.launch(options, server.variables(**settings), output)
 
 
 def limit_files(process: subprocess.Popen, size: int | None) -> None:

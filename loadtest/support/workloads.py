@@ -1,0 +1,87 @@
+"""The requests of the benchmark, by workload, for the release that a folder's `current` names."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+
+USERS = 2000  # of each workload
+
+
+USERS_WITH_EVENTS = 400  # who read their lists again without a new event
+
+
+MANY_USERS = 50_000  # more than the number of answers that the service caches
+
+
+EVENTS = 10  # of each user who has any
+
+
+NEW_IDS = 2**52  # the release has no user from this id on
+
+
+PERSONAL = "personal, no events"
+COLD = "cold"
+ONLINE = "get_online_u2i"
+PUT = "put_user_event"
+MIX = "mix"
+
+
+SEED = 20
+
+
+def _put(user: int, track: int) -> str:
+    return f"POST /put_user_event?user_id={user}&item_id={track}"
+
+
+def _read(user: int) -> str:
+    return f"GET /recommendations?user_id={user}"
+
+
+def _online(user: int) -> str:
+    return f"GET /get_online_u2i?user_id={user}"
+
+
+def workloads(work: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the requests to send once beforehand, and those of each workload, by its name."""
+    arrays = work / "current" / "serving"
+    users, tracks = (
+        np.load(arrays / f"{name}_ids.npy", mmap_mode="r") for name in ("user", "track")
+    )
+    rng = random.Random(SEED)
+    drawn = [int(users[i]) for i in rng.sample(range(len(users)), min(3 * USERS, len(users)))]
+    # Three groups: users without events, with events, and those who put an event before each read.
+    without_events, with_events, putting = (drawn[i::3] or drawn for i in range(3))
+    with_events = with_events[:USERS_WITH_EVENTS]
+    many = [int(user) for user in users[:: max(1, len(users) // MANY_USERS)]]
+
+    def any_track() -> int:
+        return int(tracks[rng.randrange(len(tracks))])
+
+    before = [_put(user, any_track()) for user in (*with_events, *putting) for _ in range(EVENTS)]
+    result = {
+        PERSONAL: [_read(user) for user in without_events],
+        "10 events, read again": [_read(user) for user in with_events],
+        COLD: [_read(NEW_IDS + i) for i in range(USERS)],
+        ONLINE: [_online(user) for user in with_events],
+        PUT: [_put(NEW_IDS + USERS + i, any_track()) for i in range(USERS)],
+        "put, then read": [
+            line for user in putting for line in (_put(user, any_track()), _read(user))
+        ],
+    }
+    result[MIX] = _mix(result, rng)
+    result["no events, many users"] = [_read(user) for user in many]
+    return before, result
+
+
+def _mix(lines: dict[str, list[str]], rng: random.Random) -> list[str]:
+    """Return a shuffled mix: 40 % personal, 20 % cold, 10 % online, 30 % an event and then a read.
+
+    An event and the read after it stay together and count as one.
+    """
+    parts = {PERSONAL: 4, COLD: 2, ONLINE: 1}
+    groups = [[line] for name, n in parts.items() for line in rng.choices(lines[name], k=n * 200)]
+    pairs = lines["put, then read"][:600]
+    groups += [pairs[i : i + 2] for i in range(0, len(pairs), 2)]
+    rng.shuffle(groups)
+    return [line for group in groups for line in group]
