@@ -68,12 +68,22 @@ python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null ||
   fail "$python is not Python 3.11 or later: install it, or name one: PYTHON=python3.12 bash run_all.sh"
 if [[ -d .venv && ! -L .venv ]] && ! grep -qsF "$PWD/.venv" .venv/bin/activate; then rm -rf .venv; fi
-if ! cmp -s requirements.txt .venv/requirements.txt; then
-  echo "Setting up .venv (once) ..."
-  "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-  cp requirements.txt .venv/requirements.txt
-fi
+# uv installs it where it is on the PATH, and pip otherwise. A file that was installed whole leaves a
+# copy in .venv, so a set-up that was interrupted is done again.
+install() {
+  ! cmp -s "$1" ".venv/$1" || return 0
+  echo "Setting up .venv from $1 (once) ..."
+  if command -v uv > /dev/null; then
+    [[ -x .venv/bin/python ]] || uv venv --quiet --python "$python" .venv
+    uv pip install --quiet --python .venv/bin/python -r "$1"
+  else
+    "$python" -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1"
+  fi
+  cp "$1" ".venv/$1"
+}
+install requirements.txt
+[[ ! " ${command[*]-} " =~ \ (pytest|ruff|mypy|loadtest\.schema)\  ]] || install requirements-dev.txt
 source .venv/bin/activate
 if [[ ${#command[@]} -gt 0 ]]; then exec "${command[@]}"; fi
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
@@ -50,6 +49,7 @@ def test_every_metric_of_a_user_equals_that_of_trec_eval(users, k):
         if found
     }
     measures = {name.format(k) for name in THEIR_NAMES.values()}
+    pytrec_eval = pytest.importorskip("pytrec_eval", reason="install requirements-dev.txt")
     theirs = pytrec_eval.RelevanceEvaluator(truth, measures).evaluate(run)
     assert set(ours) == set(THEIR_NAMES) == set(accuracy.PER_USER)
     for u in range(len(users)):

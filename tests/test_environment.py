@@ -1,0 +1,103 @@
+"""run_all.sh makes the environment: by uv where it is there, by pip otherwise, and once only."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FAKE_UV = """#!/bin/sh
+echo "$@" >> "$UV_CALLS"
+[ "$1" != venv ] || {
+  mkdir -p .venv/bin
+  echo "# $PWD/.venv" > .venv/bin/activate
+  ln -sf "$(command -v python3)" .venv/bin/python
+}
+[ "$1" != pip ] || [ -z "$UV_FAILS" ] || exit 1
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with run_all.sh and requirements that are soon installed."""
+    folder = tmp_path / "a project"
+    folder.mkdir()
+    shutil.copy(ROOT / "run_all.sh", folder)
+    (folder / "requirements.txt").write_text("# nothing\n")
+    (folder / "requirements-dev.txt").write_text("# nothing more\n")
+    for name in ("pytest", "tool"):
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("#!/bin/sh\necho it runs\n")
+        path.chmod(0o755)
+    return folder
+
+
+def with_uv(project: Path) -> None:
+    path = project.parent / "bin" / "uv"
+    path.write_text(FAKE_UV)
+    path.chmod(0o755)
+
+
+def run_all(project: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
+    path = os.pathsep.join([str(project.parent / "bin"), str(Path(sys.executable).parent)])
+    path += ":/usr/bin:/bin"
+    own = {"PATH": path, "PYTHON": sys.executable, "UV_CALLS": str(project.parent / "calls")}
+    return subprocess.run(
+        ["bash", "run_all.sh", *command],
+        cwd=project, env=os.environ | own | variables, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def calls(project: Path) -> list[str]:
+    path = project.parent / "calls"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.skipif(shutil.which("uv", path="/usr/bin:/bin") is not None, reason="uv is there")
+def test_without_uv_pip_makes_the_environment_and_makes_it_once(project):
+    first = run_all(project, "tool")
+    assert (first.returncode, first.stderr) == (0, "")
+    assert first.stdout == "Setting up .venv from requirements.txt (once) ...\nit runs\n"
+    assert (project / ".venv/bin/python").exists()
+    assert run_all(project, "tool").stdout == "it runs\n"
+
+
+def test_uv_makes_it_where_it_is_on_the_path(project):
+    with_uv(project)
+    assert run_all(project, "tool").returncode == 0
+    assert [call.split()[0] for call in calls(project)] == ["venv", "pip"]
+    assert calls(project)[1].endswith("--python .venv/bin/python -r requirements.txt")
+    assert run_all(project, "tool").stdout == "it runs\n"
+    assert len(calls(project)) == 2
+
+
+def test_the_first_check_installs_what_checks_need_and_no_other_command_does(project):
+    with_uv(project)
+    run_all(project, "tool")
+    assert not any("requirements-dev.txt" in call for call in calls(project))
+    assert "requirements-dev.txt" in run_all(project, "pytest").stdout
+    assert calls(project)[-1].endswith("requirements-dev.txt")
+    assert run_all(project, "pytest").stdout == "it runs\n"
+
+
+def test_a_set_up_that_failed_is_done_again(project):
+    with_uv(project)
+    failed = run_all(project, "tool", UV_FAILS="yes")
+    assert failed.returncode != 0
+    assert "it runs" not in failed.stdout
+    assert run_all(project, "tool").stdout.endswith("it runs\n")
+    assert [call.split()[0] for call in calls(project)] == ["venv", "pip", "pip"]
+
+
+def test_other_requirements_are_installed_and_a_folder_that_was_moved_is_set_up_again(project):
+    with_uv(project)
+    run_all(project, "tool")
+    (project / "requirements.txt").write_text("# something else\n")
+    assert "requirements.txt" in run_all(project, "tool").stdout
+    moved = project.rename(project.with_name("moved"))
+    assert "requirements.txt" in run_all(moved, "tool").stdout
+    assert (moved / ".venv/bin/activate").read_text() == f"# {moved}/.venv\n"
