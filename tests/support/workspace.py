@@ -20,6 +20,9 @@ START = datetime(2022, 1, 1)
 LISTS = ("top_popular", "train_als", "personal_als", "similar", "next_played")
 
 
+AFTER_LISTS = ("rank", "evaluate", "replay", "publish")
+
+
 Row = tuple[int, int, float]  # user, track, days since START
 
 
@@ -36,26 +39,25 @@ def make_lists(work: Path) -> None:
         run(job, work)
 
 
-def finish(work: Path) -> None:
-    """Run what follows jobs.tune, as run_all.sh does."""
-    for folder in (*(work / "windows" / name for name in WINDOWS), work):
-        make_lists(folder)
-    for job in ("rank", "evaluate", "replay", "publish"):
-        run(job, work)
-
-
 def run_line(
     data: Path,
     work: Path,
     tune: Sequence[str] = (),
     windows: Sequence[str] = (),
     prepare: Sequence[object] = (),
+    last: str = "publish",
 ) -> None:
-    """Run every job as run_all.sh does, but explore, which makes nothing that others read."""
+    """Run every job as run_all.sh does, but explore, which makes nothing that others read.
+
+    `last` is the job after which the line ends: rank, evaluate, replay or publish.
+    """
     run("prepare", work, "--data", data, *prepare)
     run("windows", work, *windows)
     run("tune", work, *tune)
-    finish(work)
+    for folder in (*(work / "windows" / name for name in WINDOWS), work):
+        make_lists(folder)
+    for job in AFTER_LISTS[: AFTER_LISTS.index(last) + 1]:
+        run(job, work)
 
 
 def rows(table: tables.Table, work: Path, *columns: str) -> list[tuple]:

@@ -18,24 +18,16 @@ from jobs.models.hyperparameters import Hyperparameters
 from jobs.run import parse
 from jobs.runtime import up_to_date
 from jobs.runtime.up_to_date import Task
-from tests.support.workspace import copied, run, save_listens
+from tests.support.workspace import AFTER_LISTS, LISTS, copied, run, save_listens
 
 ROOT = Path(__file__).parents[3]
-
-
-LISTS = ("top_popular", "train_als", "personal_als", "similar", "next_played")
 
 
 LINE = (  # each job with the folder that it works in, as in run_all.sh
     *((job, ".") for job in ("prepare", "explore", "windows", "tune")),
     *((job, f"windows/{window}") for window in WINDOWS for job in LISTS),
-    *((job, ".") for job in (*LISTS, "rank", "evaluate", "replay", "publish")),
+    *((job, ".") for job in (*LISTS, *AFTER_LISTS)),
 )
-
-
-def content(folder: Path) -> dict[Path, bytes]:
-    """The bytes of every file below a folder, each once however many links it has."""
-    return {path.resolve(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def task(job: str, work: Path, data: Path, options: Sequence[str] = ()) -> Task:
@@ -44,28 +36,6 @@ def task(job: str, work: Path, data: Path, options: Sequence[str] = ()) -> Task:
 
 def matching(work: Path, task: Task, patterns: list[Path]) -> list[Path]:
     return [work / name for name in task.state(patterns)]
-
-
-@pytest.mark.parametrize("job", [name for name in up_to_date.FILES if name != "sample_data"])
-def test_a_job_needs_no_file_and_makes_no_file_but_those_that_are_named(
-    job, finished, sample, tmp_path
-):
-    read_from, written_to = task(job, finished, sample), task(job, tmp_path, sample)
-    for path in matching(finished, read_from, read_from.reads()):
-        if path.is_relative_to(finished):
-            copy = tmp_path / path.relative_to(finished)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copy)
-    before = content(tmp_path)
-    run(job, tmp_path, *(["--data", sample] if job == "prepare" else []))
-    after = content(tmp_path)
-    made = {path.resolve() for path in matching(tmp_path, written_to, written_to.makes())}
-    assert made
-    assert after.keys() - before.keys() == made
-    assert {path for path in before if before[path] != after[path]} == set()
-    for path in made:
-        same = finished / path.relative_to(tmp_path)
-        assert path.suffix == ".html" or not same.exists() or same.read_bytes() == after[path]
 
 
 def test_run_all_runs_the_jobs_whose_files_are_named():
@@ -105,9 +75,6 @@ def renew(path: Path) -> None:
     copy = path.with_name(".copy")
     shutil.copy(path, copy)
     copy.replace(path)
-
-
-AFTER_LISTS = {"rank", "evaluate", "replay", "publish"}
 
 
 @pytest.mark.parametrize(
