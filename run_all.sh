@@ -78,7 +78,8 @@ install() {
     uv pip install --quiet --python .venv/bin/python -r "$1"
   else
     "$python" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1"
+    # Every package is pinned, so there is nothing to resolve; Python compiles what it imports.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r "$1"
   fi
   cp "$1" ".venv/$1"
 }
