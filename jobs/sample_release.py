@@ -17,6 +17,7 @@ from jobs.contract import serving, storage, tables
 from jobs.contract.blending import LISTED, Blending
 from jobs.contract.fold_in import FoldInModel
 from jobs.contract.names import CURRENT, LIST_LENGTH, MANIFEST, RELEASES
+from jobs.contract.ragged import offsets_of
 from jobs.contract.storage import JobError
 from jobs.models.als_model import fold_in_model
 from jobs.models.hyperparameters import Hyperparameters
@@ -59,7 +60,7 @@ def write_history(rng: np.random.Generator, folder: Path, users: int, n: int) ->
     with serving_arrays.array(folder, "history_items") as append:
         for start in progress_bar(range(0, users, ROWS_A_BLOCK), "history"):
             append(rng.integers(0, n, lengths[start : start + ROWS_A_BLOCK].sum()))
-    serving_arrays.write(folder, "history_offsets", serving_arrays.offsets(lengths))
+    serving_arrays.write(folder, "history_offsets", offsets_of(lengths))
 
 
 def random_model(rng: np.random.Generator, n: int) -> FoldInModel:

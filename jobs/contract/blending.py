@@ -184,19 +184,6 @@ def raised(scores: Scores, exponent: float) -> Scores:
     return powers
 
 
-def first_places(offsets: Tracks, rows: Tracks, n: int) -> tuple[Tracks, Tracks]:
-    """Where the first n entries of each row's list stand, one row after the other.
-
-    And how many each row has.
-    """
-    starts = offsets[rows]
-    counts = np.minimum(offsets[rows + 1] - starts, n)
-    ends = counts.cumsum()  # of each row's part in the flat result
-    places = np.repeat(starts - ends + counts, counts)
-    places += np.arange(len(places))
-    return places, counts
-
-
 @lru_cache
 def fadings(half_life: float | None, n: int) -> Scores:
     """(n,) float64: what an event of age 0, 1, … counts."""

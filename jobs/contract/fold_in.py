@@ -11,6 +11,7 @@ from implicit.cpu._als import _least_squares
 from scipy.linalg.lapack import sposv
 from scipy.sparse import csr_matrix
 
+from jobs.contract.ragged import offsets_of
 from jobs.contract.top_k import NormOrder, top_k
 
 
@@ -114,10 +115,11 @@ class FoldInModel:
         self, tastes: np.ndarray, k: int, heard: Sequence[np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k items that fit each taste best, none of heard (rows of the model): see top_k."""
-        ends = np.cumsum([0, *map(len, heard)])
-        marks = np.ones(ends[-1], np.float32)
+        offsets = offsets_of([*map(len, heard)])
+        marks = np.ones(offsets[-1], np.float32)
         shape = (len(tastes), len(self.order.position))
-        return top_k(tastes, self.order, k, csr_matrix((marks, np.concatenate(heard), ends), shape))
+        marked = csr_matrix((marks, np.concatenate(heard), offsets), shape)
+        return top_k(tastes, self.order, k, marked)
 
 
 def weights_of(

@@ -9,6 +9,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from jobs.contract.ragged import place_in_row, row_of_each
+
 NOTHING = -1  # fills a row where fewer than k items exist
 
 
@@ -86,10 +88,9 @@ def _merged(
     at = np.flatnonzero(block >= least[:, None])
     row, column = np.divmod(at, block.shape[1])
     counts = np.bincount(row, minlength=len(block))
-    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     both = np.full((len(block), k + counts.max(initial=0)), NO_KEY)
     both[:, :k] = keys
-    both[row, k + place] = _keys(block.reshape(-1)[at], items[column])
+    both[row, k + place_in_row(counts)] = _keys(block.reshape(-1)[at], items[column])
     return np.partition(both, k - 1, axis=1)[:, :k]
 
 
@@ -121,5 +122,5 @@ def _heard_positions(heard: csr_matrix | None, order: NormOrder) -> tuple[np.nda
     """Rows and norm-order positions of the heard items."""
     if heard is None:
         return np.empty(0, np.int64), np.empty(0, np.int32)
-    rows = np.repeat(np.arange(heard.shape[0]), np.diff(heard.indptr))
+    rows = row_of_each(np.diff(heard.indptr))
     return rows, order.position[heard.indices]

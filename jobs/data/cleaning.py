@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.contract.ragged import offsets_of_sorted
 from jobs.contract.storage import JobError
 from jobs.data import raw_files
 from jobs.data.histories import NO_SEQ, Listens
@@ -109,8 +110,7 @@ def named(column: pa.Array, names: tuple[np.ndarray, pa.Array]) -> tuple[pa.Arra
 
 def lists(values: pa.Array, rows: np.ndarray, n: int) -> pa.Array:
     """Flat values and the row of each, ascending, as lists (n,)."""
-    starts = np.searchsorted(rows, np.arange(n + 1)).astype(np.int32)
-    return pa.ListArray.from_arrays(starts, values)
+    return pa.ListArray.from_arrays(offsets_of_sorted(rows, n).astype(np.int32), values)
 
 
 def name_of(ids: np.ndarray, names: tuple[np.ndarray, pa.Array]) -> pa.Array:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from jobs.contract.ragged import offsets_of
 from jobs.data import listens
 from jobs.data.listens import Listens
 
@@ -70,5 +71,5 @@ def heard_by(past: Listens, row: np.ndarray) -> csr_matrix:
     pairs = past.of_users(row[warm]).pairs()
     lengths = np.zeros(len(row), np.int64)
     lengths[warm] = np.diff(pairs.indptr)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    return csr_matrix((pairs.data, pairs.indices, starts), (len(row), past.shape[1]))
+    entries = pairs.data, pairs.indices, offsets_of(lengths)
+    return csr_matrix(entries, (len(row), past.shape[1]))

@@ -10,6 +10,7 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix, vstack
 
 from jobs.contract import tables
+from jobs.contract.ragged import last_entries, offsets_of, runs
 from jobs.data.ids import Encoder, encode
 
 SECONDS_A_DAY = 86_400
@@ -48,12 +49,12 @@ class Listens:
     def of_users(self, users: np.ndarray) -> "Listens":
         """The listens of some users (ascending), renumbered from 0."""
         counts = self.starts[users + 1] - self.starts[users]
-        starts = np.concatenate([[0], np.cumsum(counts)])
+        starts = offsets_of(counts)
         rows: np.ndarray | slice
         if len(users) and users[-1] - users[0] + 1 == len(users):
             rows = slice(self.starts[users[0]], self.starts[users[-1] + 1])
         else:
-            rows = np.repeat(self.starts[users] - starts[:-1], counts) + np.arange(starts[-1])
+            rows = runs(self.starts[users], counts)
         at = self.at[rows] if len(self.at) else self.at
         return Listens(starts, self.item[rows], at, self.user_ids[users], self.track_ids)
 
@@ -73,11 +74,9 @@ class Listens:
 
     def latest(self, most: int) -> "Listens":
         """Each user's last plays, at most so many."""
-        counts = np.minimum(np.diff(self.starts), most)
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        rows = np.repeat(self.starts[1:] - starts[1:], counts) + np.arange(starts[-1])
+        rows, counts = last_entries(self.starts, most)
         at = self.at[rows] if len(self.at) else self.at
-        return Listens(starts, self.item[rows], at, self.user_ids, self.track_ids)
+        return Listens(offsets_of(counts), self.item[rows], at, self.user_ids, self.track_ids)
 
     def pairs(self) -> csr_matrix:
         """(users, items) float32: 1 where the user has heard the track."""
@@ -166,4 +165,4 @@ def _load(
         item[start:end] = encode(batch["track_id"].to_numpy(), tracks, "track_id", table, work)
         if timed:
             at[start:end] = batch["started_at"].cast(pa.int64()).to_numpy() // 1_000_000
-    return Listens(np.concatenate([[0], np.cumsum(counts)]), item, at, user_ids, track_ids)
+    return Listens(offsets_of(counts), item, at, user_ids, track_ids)

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.contract.names import MAX_ID
+from jobs.contract.ragged import row_of_each
 from jobs.contract.storage import JobError
 
 TRACKS, NAMES, INTERACTIONS = "tracks.parquet", "catalog_names.parquet", "interactions.parquet"
@@ -234,9 +235,8 @@ def id_lists(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     if pa.types.is_null(column.type):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     lengths = pc.list_value_length(column).fill_null(0).to_numpy()
-    rows = np.repeat(np.arange(len(column)), lengths)
     values, flaws = ids(pc.list_flatten(column))
-    return values[flaws == 0], rows[flaws == 0]
+    return values[flaws == 0], row_of_each(lengths)[flaws == 0]
 
 
 def text(column: pa.Array) -> pa.Array:

@@ -8,6 +8,7 @@ import numpy as np
 
 from jobs.contract import storage
 from jobs.contract.names import SPLIT
+from jobs.contract.ragged import place_in_row
 from jobs.data.listens import SECONDS_A_DAY, Listens
 
 FEWEST_LISTENS = 3  # of a user from whom "user" holds something out
@@ -56,8 +57,8 @@ def by_time(data: Listens, share: float, gap_days: float) -> list[Window]:
 def by_user(data: Listens, share: float) -> list[Window]:
     """Windows from the latest to the earliest, cut after a share of each user's own listens."""
     result = []
-    place = np.arange(len(data.user)) - data.starts[data.user]
     length = np.diff(data.starts)
+    place = place_in_row(length)
     for _ in range(3):
         held = np.maximum(1, np.round(share * length)).astype(np.int64)
         left = np.where(length >= FEWEST_LISTENS, length - held, length)

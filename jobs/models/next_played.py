@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix, vstack
 
 from jobs.contract import tables
 from jobs.contract.names import LIST_LENGTH
+from jobs.contract.ragged import offsets_of
 from jobs.contract.top_k import NOTHING
 from jobs.data.listens import SECONDS_A_DAY, Listens
 from jobs.models.hyperparameters import Hyperparameters
@@ -76,7 +77,7 @@ class Plays:
         there = after <= self.last[low:high, None]
         then = self.item[np.where(there, after, 0)]
         there &= then != self.item[self.at[low:high]][:, None]
-        starts = np.concatenate([[0], np.cumsum(np.count_nonzero(there, axis=1))])
+        starts = offsets_of(np.count_nonzero(there, axis=1))
         entries = np.broadcast_to(weights, there.shape)[there], then[there], starts
         played = csr_matrix(entries, (high - low, len(self.starts) - 1))
         worth = self.worth[low:high], np.arange(high - low), rows

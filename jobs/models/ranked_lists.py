@@ -8,6 +8,7 @@ from scipy.sparse import csr_matrix
 
 from jobs.contract import tables
 from jobs.contract.names import LIST_LENGTH
+from jobs.contract.ragged import offsets_of, place_in_row, row_of_each
 from jobs.contract.tables import Table
 from jobs.contract.top_k import NOTHING
 from jobs.data import ids
@@ -50,7 +51,7 @@ def best_of_rows(scores: csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
     for first in range(0, scores.shape[0], rows_a_sort):
         starts = scores.indptr[first : first + rows_a_sort + 1].astype(np.int64)
         data = scores.data[starts[0] : starts[-1]].astype(np.float32, copy=False)
-        row = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        row = row_of_each(np.diff(starts))
         likely = np.flatnonzero(data >= _least(data, starts - starts[0], k)[row])
         row, item = row[likely], scores.indices[starts[0] + likely]
         falling = FLOAT_BITS - data[likely].view(np.int32).astype(np.uint64)
@@ -58,7 +59,7 @@ def best_of_rows(scores: csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
         key = (key << item_bits) | item.astype(np.uint64)
         key.sort()
         counts = np.bincount(row, minlength=len(starts) - 1)
-        place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        place = place_in_row(counts)
         kept = place < k
         key, row, place = key[kept], first + row[kept], place[kept]
         items[row, place] = key & ((np.uint64(1) << item_bits) - np.uint64(1))
@@ -115,7 +116,7 @@ def read_matrices(
         columns[start:end] = ids.encode(batch[item].to_numpy(), tracks, item, table, work)
         for name in values:
             found[name][start:end] = batch[name].to_numpy()
-    starts = np.concatenate([[0], np.cumsum(counts)])
+    starts = offsets_of(counts)
     shape = len(track_ids), len(track_ids)
     order = np.arange(n, dtype=np.int32 if n < 2**31 else np.int64)
     places = csr_matrix((order, columns, starts), shape)

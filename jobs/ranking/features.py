@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from jobs.contract.ragged import entries_of, row_of_each
 from jobs.data.listens import SECONDS_A_DAY, Listens
 from jobs.models import als_model
 from jobs.models.ranked_lists import first_unheard
@@ -97,10 +98,8 @@ def _row_products(
     left: csr_matrix, rows: np.ndarray, right: csr_matrix, others: np.ndarray
 ) -> np.ndarray:
     """(n,) the products of left's rows with right's rows, pair by pair."""
-    counts = np.diff(right.indptr)[others]
-    pair = np.repeat(np.arange(len(others)), counts)
-    inside = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
-    at = right.indptr[others][pair] + inside
+    at, counts = entries_of(right.indptr, others)
+    pair = row_of_each(counts)
     values = look_up(left, rows[pair], right.indices[at]) * right.data[at]
     return np.bincount(pair, values, minlength=len(others)).astype(np.float32)
 

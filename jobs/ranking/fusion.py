@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from jobs.contract.ragged import entries_of, offsets_of_sorted, row_of_each
 from jobs.metrics import accuracy
 from jobs.ranking.candidates import GENERATORS, Candidates
 
@@ -64,13 +65,12 @@ def parts(pool: Candidates) -> np.ndarray:
 
 def sample(pool: Candidates, labels: csr_matrix) -> Sample:
     """The candidates of the first users of a block, for whom there are labels (users, items)."""
-    starts = np.searchsorted(pool.row, np.arange(labels.shape[0] + 1))
+    starts = offsets_of_sorted(pool.row, labels.shape[0])
     n = starts[-1]
     played = np.flatnonzero(accuracy.marked(labels, pool.row[:n], pool.item[:n]))
     row = pool.row[played]
-    counts = np.diff(starts)[row]
-    of = np.repeat(np.arange(len(played)), counts)
-    pair = np.arange(len(of)) + np.repeat(starts[row] - np.cumsum(counts) + counts, counts)
+    pair, counts = entries_of(starts, row)
+    of = row_of_each(counts)
     ideal = np.cumsum(1 / np.log2(np.arange(2, K + 2)))
     relevant = np.minimum(labels.getnnz(axis=1), K)
     return Sample(parts(pool)[:n], pair, of, played, 1 / ideal[relevant[row] - 1])

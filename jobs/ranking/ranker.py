@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 
 from jobs.contract import tables
 from jobs.contract.names import LIST_LENGTH
+from jobs.contract.ragged import place_in_row
 from jobs.contract.top_k import NOTHING
 from jobs.data import holdout
 from jobs.data.holdout import Holdout
@@ -98,7 +99,7 @@ def collect_examples(pool: Candidates, labels: csr_matrix, users: np.ndarray) ->
     chance = np.random.default_rng((SEED, users[0])).random(len(played))
     chance[played] = -1  # the row's first
     order = np.lexsort((chance, pool.row))
-    place = np.arange(len(order)) - np.searchsorted(pool.row, pool.row)
+    place = place_in_row(np.bincount(pool.row))
     hits = np.bincount(pool.row[played], minlength=len(users))[pool.row]
     kept = np.sort(order[(place < hits + NEGATIVES) & (hits > 0)])
     return TrainingExamples(pool.matrix()[kept], played[kept], users[pool.row[kept]])
@@ -176,7 +177,7 @@ class FittedRankers:
 def best_lists(pool: Candidates, scores: np.ndarray, users: int) -> tuple[np.ndarray, np.ndarray]:
     """The 100 best candidates of each row: items and scores (users, 100), best first."""
     order = np.lexsort((pool.item, -scores, pool.row))
-    place = np.arange(len(order)) - np.searchsorted(pool.row, pool.row)
+    place = place_in_row(np.bincount(pool.row))
     order, row, place = (part[place < LIST_LENGTH] for part in (order, pool.row, place))
     items = np.full((users, LIST_LENGTH), NOTHING, np.int32)
     best = np.full((users, LIST_LENGTH), -np.inf, np.float32)

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from jobs.contract import serving, storage, tables
 from jobs.contract.fold_in import FoldInModel
 from jobs.contract.names import ALS_MODEL, SERVING
+from jobs.contract.ragged import offsets_of
 from jobs.contract.storage import JobError
 from jobs.contract.tables import Table
 from jobs.models import als_model
@@ -66,7 +67,7 @@ def write_names(folder: Path) -> None:
     items = tables.read(tables.ITEMS, folder, ["track_id", "track_name"]).sort_by("track_id")
     names = pc.cast(items["track_name"], pa.large_binary()).fill_null(b"").combine_chunks()
     lengths = pc.binary_length(names).to_numpy()
-    write(folder, "names_offsets", np.append(0, np.cumsum(lengths)))
+    write(folder, "names_offsets", offsets_of(lengths))
     write(folder, "names_items", np.frombuffer(b"".join(names.to_pylist()), np.uint8))
 
 
@@ -128,7 +129,7 @@ def _write_history(folder: Path, users: np.ndarray, tracks: np.ndarray) -> None:
             last = user[-1:]
             counts += _count(user, len(users))
             append(_positions(tracks, batch["track_id"], tables.LISTENS))
-    write(folder, "history_offsets", offsets(counts))
+    write(folder, "history_offsets", offsets_of(counts))
 
 
 Kept = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -176,7 +177,7 @@ def _write_lists(
             counts += _count(position[rows], len(keys))
             append(items[rows])
             append_scores(batch["score"][rows])
-    write(folder, f"{name}_offsets", offsets(counts))
+    write(folder, f"{name}_offsets", offsets_of(counts))
 
 
 def _blocks(table: Table, folder: Path, columns: list[str]) -> Iterator[dict[str, np.ndarray]]:
@@ -200,11 +201,6 @@ def _check_sorted(values: np.ndarray, table: Table, strictly: bool = False) -> N
 
 def _count(positions: np.ndarray, length: int) -> np.ndarray:
     return np.bincount(positions, minlength=length)
-
-
-def offsets(counts: np.ndarray) -> np.ndarray:
-    """Where each list begins, and the last ends, from the lists' lengths."""
-    return np.concatenate([[0], np.cumsum(counts)])
 
 
 def write(folder: Path, name: str, values: np.ndarray) -> None:

@@ -34,6 +34,7 @@ from jobs.contract.blending import (
 )
 from jobs.contract.fold_in import FoldInModel
 from jobs.contract.names import LIST_LENGTH
+from jobs.contract.ragged import offsets_of_sorted, place_in_row
 from jobs.contract.top_k import NOTHING
 from jobs.data import holdout, ids, listens
 from jobs.data.holdout import COLD
@@ -245,7 +246,7 @@ def read(window: Path, heard: str, most: int) -> Sessions:
     final[row == COLD] = NOTHING
     top = tables.read(tables.TOP_POPULAR, window, ["track_id"])["track_id"].to_numpy()
     known = csr_matrix((len(row), past.shape[1]), dtype=np.float32)
-    at = np.arange(len(later.item)) - later.starts[later.user]
+    at = place_in_row(np.diff(later.starts))
     foreseen = at < LONGEST
     if heard == "exclude":
         known = holdout.heard_by(past, row)
@@ -289,14 +290,14 @@ def _neighbours(table: tables.Table, window: Path, track_ids: np.ndarray) -> Nei
     row, items = (
         ids.encode(rows[name].to_numpy(), track_ids, name, table, window) for name in (key, item)
     )
-    offsets = np.searchsorted(row, np.arange(len(track_ids) + 1))
+    offsets = offsets_of_sorted(row, len(track_ids))
     return Neighbours(offsets, items.astype(np.int32), rows[score].to_numpy())
 
 
 def _places(lists: Neighbours, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
     """(n,): where each item stands in the list of the row beside it, or FAR."""
     n = len(lists.offsets) - 1
-    place = np.arange(len(lists.items)) - np.repeat(lists.offsets[:-1], np.diff(lists.offsets))
+    place = place_in_row(np.diff(lists.offsets))
     table = csr_matrix((place + 1, lists.items, lists.offsets), (n, n))
     found = np.asarray(table[rows, items]).ravel() if len(rows) else np.zeros(0, np.int64)
     return np.where(found > 0, found - 1, FAR)

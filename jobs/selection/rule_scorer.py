@@ -17,11 +17,11 @@ from jobs.contract.blending import (
     Blending,
     fadings,
     first_of,
-    first_places,
     fitting,
     places_worth,
     raised,
 )
+from jobs.contract.ragged import first_entries, offsets_of_sorted, place_in_row, row_of_each
 from jobs.selection.replay_sessions import K, Sessions
 
 
@@ -111,7 +111,7 @@ def _neighbours(sessions: Sessions, plays: np.ndarray, size: Blending) -> Iterat
     for number, source in enumerate(LISTED):
         if source in size.weights():
             lists = sessions.lists[source]
-            places, counts = first_places(lists.offsets, track[row, age], size.neighbours)
+            places, counts = first_entries(lists.offsets, track[row, age], size.neighbours)
             kind = np.repeat((number * events + age).astype(np.int32), counts)
             score = np.maximum(lists.scores[places], 0)
             yield np.repeat(row, counts), lists.items[places], kind, score
@@ -123,8 +123,7 @@ def _offline(sessions: Sessions, plays: np.ndarray, events: int) -> Entries:
         first_of(sessions.offline(play), sessions.out(play), WEIGHED) for play in plays.tolist()
     ]
     counts = np.array([len(tracks) for tracks in found], np.int64)
-    row = np.repeat(np.arange(len(plays)), counts)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    row, place = row_of_each(counts), place_in_row(counts)
     seen = np.minimum(sessions.at[plays], events)[row]
     kind = (len(LISTED) * events + (seen - 1) * WEIGHED + place).astype(np.int32)
     return row, np.concatenate([NONE, *found]), kind, np.ones(len(row), np.float32)
@@ -132,8 +131,8 @@ def _offline(sessions: Sessions, plays: np.ndarray, events: int) -> Entries:
 
 def _fit(sessions: Sessions, plays: np.ndarray, row: np.ndarray, track: np.ndarray) -> np.ndarray:
     """(tracks,) float32: how each track of a play, row by row, fits the user's taste."""
-    ends = np.searchsorted(row, np.arange(len(plays) + 1))
-    tracks = [track[slice(*bounds)] for bounds in pairwise(ends)]
+    offsets = offsets_of_sorted(row, len(plays))
+    tracks = [track[slice(*bounds)] for bounds in pairwise(offsets)]
     pairs = zip(plays, tracks, strict=True)
     found = [sessions.model.scores(sessions.tastes[play], own) for play, own in pairs]
     return np.concatenate([np.empty(0, np.float32), *found])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from jobs.contract.ragged import offsets_of
 from jobs.synthetic.names import (
     FAMILIES,
     GENRES_IN_ALL,
@@ -287,7 +288,7 @@ def _present(first: np.ndarray, second: np.ndarray, ids: np.ndarray) -> np.ndarr
 def _list_array(rows: np.ndarray) -> pa.ListArray:
     """Lists of the values of each row that are not -1."""
     present = rows >= 0
-    offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))]).astype(np.int32)
+    offsets = offsets_of(present.sum(axis=1)).astype(np.int32)
     return pa.ListArray.from_arrays(offsets, pa.array(rows[present]))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from jobs.contract.ragged import offsets_of, place_in_row, row_of_each
 from jobs.runtime.progress import progress_bar
 from jobs.synthetic.catalog import DAYS, Catalog, changes
 from jobs.synthetic.listens import user_blocks
@@ -126,7 +127,7 @@ def interactions(
             second, position = draw_times(
                 np.random.default_rng([seed, block]), np.repeat(track[pairs], plays[pairs]), count
             )
-            place = np.arange(len(second)) - np.repeat(np.cumsum(count) - count, count)
+            place = place_in_row(count)
             columns = [
                 np.repeat(user_ids[users], count).astype(np.int32),
                 catalog.track_id[position].astype(np.int32),
@@ -145,16 +146,15 @@ def draw_times(
     `track` (n,) are the plays of users with `count` plays each. In a session they follow each other
     in the order of the catalogue, so artist by artist.
     """
-    user = np.repeat(np.arange(len(count)), count)
+    user = row_of_each(count)
     sessions = -(-count // SESSION)
-    first = np.cumsum(sessions) - sessions
+    first = offsets_of(sessions)[:-1]
     start = rng.integers(DAYS * 86_400, size=int(sessions.sum()))
     session = first[user] + rng.integers(sessions[user])
     order = np.lexsort((track, session))
     session, track = session[order], track[order]
     begins = np.flatnonzero(changes(session))
-    lengths = np.diff(begins, append=len(session))
-    place = np.arange(len(session)) - np.repeat(begins, lengths)
+    place = place_in_row(np.diff(begins, append=len(session)))
     second = start[session] + SECONDS_A_PLAY * place
     by_time = np.lexsort((second, user))  # plays are still by user, sessions are not by time
     return second[by_time], track[by_time]

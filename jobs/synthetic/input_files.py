@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from scipy.special import ndtri
 
 from jobs.contract import storage
+from jobs.contract.ragged import place_in_row
 from jobs.runtime.progress import progress_bar
 from jobs.synthetic import few_listeners
 from jobs.synthetic.catalog import Catalog, catalog_tables, make_catalog
@@ -166,7 +167,7 @@ def interactions(
             count = counts[users]
             rng = np.random.default_rng([seed, block])
             day, track = draw_listens(rng, urn, count)
-            place = np.arange(len(day)) - np.repeat(np.cumsum(count) - count, count)
+            place = place_in_row(count)
             columns = [
                 np.repeat(user_ids[users], count).astype(np.int32),
                 catalog.track_id[track].astype(np.int32),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jobs.contract.ragged import offsets_of, place_in_row, row_of_each
 from jobs.synthetic.catalog import DAYS, OLDEST, Catalog, changes
 
 NEW_IN_YEAR, LEFT_IN_YEAR = 0.25, 0.08  # shares of users
@@ -118,7 +119,7 @@ def draw_listens(
 def draw_sessions(rng: np.random.Generator, urn: Urn, counts: np.ndarray) -> Sessions:
     """The days and themes of the sessions of users with `counts` listens."""
     count = -(-counts // PER_SESSION)
-    user = np.repeat(np.arange(len(counts)), count)
+    user = row_of_each(count)
     day = draw_days(rng, user, len(counts))
     theme = draw_themes(rng, urn, counts, user, day)
     source = continued(rng, user)
@@ -130,7 +131,7 @@ def draw_sessions(rng: np.random.Generator, urn: Urn, counts: np.ndarray) -> Ses
         (np.zeros(len(user)), np.full(len(user), urn.cumulative[-1])),
     ]
     low, high = (np.stack(ends) for ends in zip(*ranges, strict=True))
-    return Sessions(np.cumsum(count) - count, count, day, low, high)
+    return Sessions(offsets_of(count)[:-1], count, day, low, high)
 
 
 def draw_days(rng: np.random.Generator, user: np.ndarray, n_users: int) -> np.ndarray:
@@ -164,7 +165,7 @@ def draw_tastes(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tastes, as positions of tracks that stand for their scene; first and number of each user."""
     number = np.minimum(TASTES + counts // PER_TASTE, MAX_TASTES)
-    first = np.cumsum(number) - number
+    first = offsets_of(number)[:-1]
     taste = urn.anything(rng, int(number.sum()))
     related = urn.like(rng, urn.catalog.family, np.repeat(taste[first], number))
     keep = rng.random(len(taste)) >= SAME_FAMILY
@@ -216,9 +217,9 @@ def without_surplus(
     rng: np.random.Generator, packed: np.ndarray, have: np.ndarray, counts: np.ndarray
 ) -> np.ndarray:
     """Keep counts[i] of the have[i] pairs of each user i, chosen by chance; sorted by user."""
-    user = np.repeat(np.arange(len(counts)), have)
+    user = row_of_each(have)
     order = np.argsort(user + rng.random(len(user)), kind="stable")
-    place = np.arange(len(user)) - np.repeat(np.cumsum(have) - have, have)
+    place = place_in_row(have)
     kept: np.ndarray = packed[order[place < np.repeat(counts, have)]]
     return kept
 
