@@ -19,6 +19,7 @@ from api.events.journal import PATIENCE, Busy, Journal, JournalError
 from api.events.store import JournaledStore
 from api.events.user_filter import UserFilter
 from jobs.contract.names import JOURNAL, MAX_ID, STATE
+from tests.api.release.test_answers import client_of
 from tests.support import releases
 from tests.support.server import limit_files, litestar_run
 from tests.support.waiting import until
@@ -359,10 +360,9 @@ def test_a_service_with_a_broken_journal_starts_and_reads(work):
 
 @pytest.mark.parametrize("mode", ["off", "normal", "full"])
 def test_a_restart_forgets_events_only_where_the_journal_is_off(work, mode):
-    with litestar_run(work, JOURNAL=mode) as service:
-        for item in (7, 8):
-            httpx.post(f"{service.url}{PUT}?user_id=9&item_id={item}").raise_for_status()
-    with litestar_run(work, JOURNAL=mode) as service:
-        found = httpx.get(f"{service.url}/get_user_events?user_id=9").json()["events"]
+    with client_of(work, journal=mode) as client:
+        client.put(9, 7, 8)
+    with client_of(work, journal=mode) as client:
+        found = client.answer("/get_user_events", user_id=9)["events"]
         assert found == ([] if mode == "off" else [8, 7])
     assert (work / "state").exists() == (mode != "off")
