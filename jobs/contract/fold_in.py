@@ -66,7 +66,8 @@ def penalty_groups(penalties: np.ndarray) -> list[tuple[np.ndarray, float]]:
 
 def on_ladder(penalties: np.ndarray) -> np.ndarray:
     """The nearest steps of a ladder whose steps are a factor of 1.1 apart."""
-    return 1.1 ** (np.floor(np.log(penalties) / np.log(1.1)) + 0.5)
+    steps: np.ndarray = 1.1 ** (np.floor(np.log(penalties) / np.log(1.1)) + 0.5)
+    return steps
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class FoldInModel:
         extra = weights / np.float32(self.unobserved)
         left = self.gram + (vectors.T * extra) @ vectors
         left.flat[:: len(left) + 1] += np.float32(on_ladder(penalty))
+        taste: np.ndarray
         _, taste, _ = sposv(left, (1 + extra) @ vectors, overwrite_a=True)
         return taste
 

@@ -37,7 +37,8 @@ class Encoder:
             return np.full(len(ids), MISSING, np.int32)
         first, last = self.known[0], self.known[-1]
         if self.table is not None and len(ids) and ids.min() >= first and ids.max() <= last:
-            return self.table[ids - first]
+            positions: np.ndarray = self.table[ids - first]
+            return positions
         found = np.minimum(np.searchsorted(self.known, ids), len(self.known) - 1)
         return np.where(self.known[found] == ids, found, MISSING).astype(np.int32)
 

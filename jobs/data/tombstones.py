@@ -21,7 +21,8 @@ class Tombstones(NamedTuple):
         if len(self.user) == 0:
             return np.zeros(len(user), bool)
         place = np.searchsorted(self.user, user).clip(max=len(self.user) - 1)
-        return (self.user[place] == user) & (time <= self.until[place])
+        covered: np.ndarray = (self.user[place] == user) & (time <= self.until[place])
+        return covered
 
     @property
     def last(self) -> int:

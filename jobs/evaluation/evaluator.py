@@ -55,7 +55,8 @@ class Evaluator:
     @property
     def warm(self) -> np.ndarray:
         """(users,) bool: who has a past."""
-        return self.later.row != COLD
+        warm: np.ndarray = self.later.row != COLD
+        return warm
 
     @cached_property
     def listeners(self) -> np.ndarray:

@@ -23,7 +23,8 @@ def novelty(found: np.ndarray, k: int, listeners: np.ndarray, users: int) -> np.
     first = found[:, :k]
     there = first != NOTHING
     total = np.where(there, bits[np.where(there, first, 0)], 0).sum(axis=1)
-    return total / np.maximum(there.sum(axis=1), 1)
+    means: np.ndarray = total / np.maximum(there.sum(axis=1), 1)
+    return means
 
 
 def popularity(found: np.ndarray, k: int, listeners: np.ndarray, users: int) -> np.ndarray:
@@ -34,7 +35,8 @@ def popularity(found: np.ndarray, k: int, listeners: np.ndarray, users: int) -> 
     first = found[:, :k]
     there = first != NOTHING
     total = np.where(there, listeners[np.where(there, first, 0)], 0).sum(axis=1)
-    return total / (users * np.maximum(there.sum(axis=1), 1))
+    shares: np.ndarray = total / (users * np.maximum(there.sum(axis=1), 1))
+    return shares
 
 
 def serendipity(found: np.ndarray, expected: np.ndarray, labels: csr_matrix, k: int) -> np.ndarray:
@@ -47,7 +49,8 @@ def serendipity(found: np.ndarray, expected: np.ndarray, labels: csr_matrix, k: 
     right = hits(first, labels)
     for place in range(known.shape[1]):
         right &= first != known[:, place : place + 1]
-    return right.sum(axis=1) / k
+    shares: np.ndarray = right.sum(axis=1) / k
+    return shares
 
 
 def diversity(found: np.ndarray, k: int, vectors: csr_matrix | np.ndarray) -> np.ndarray:
@@ -69,5 +72,6 @@ def diversity(found: np.ndarray, k: int, vectors: csr_matrix | np.ndarray) -> np
 
 def _squared_lengths(rows: csr_matrix | np.ndarray) -> np.ndarray:
     if isinstance(rows, np.ndarray):
-        return np.einsum("nd,nd->n", rows, rows)
+        lengths: np.ndarray = np.einsum("nd,nd->n", rows, rows)
+        return lengths
     return np.asarray(rows.multiply(rows).sum(axis=1)).ravel()

@@ -45,7 +45,8 @@ class Entries:
 def _keys_of(matrix: csr_matrix) -> np.ndarray:
     rows, columns = matrix.shape
     firsts = np.arange(rows) * np.int64(columns)
-    return np.repeat(firsts, np.diff(matrix.indptr)) + matrix.indices
+    keys: np.ndarray = np.repeat(firsts, np.diff(matrix.indptr)) + matrix.indices
+    return keys
 
 
 def look_up(matrix: csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -119,7 +119,8 @@ def fit_ranker(windows: list[list[TrainingExamples]], names: list[str]) -> CatBo
 
 def predict(ranker: CatBoost, pool: Candidates) -> np.ndarray:
     """(n,) float32: the ranker's score of each candidate."""
-    return ranker.predict(pool.matrix(), thread_count=1).astype(np.float32)
+    scores: np.ndarray = ranker.predict(pool.matrix(), thread_count=1)
+    return scores.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,8 @@ class FittedRankers:
             assert self.ranker is not None
             return predict(self.ranker, pool)
         if rule == FUSION:
-            return fusion.parts(pool) @ self.weights
+            sums: np.ndarray = fusion.parts(pool) @ self.weights
+            return sums
         places = pool.places[rule]
         behind = LIST_LENGTH + 1 + pool.top_place
         return -np.where(np.isnan(places), behind, places).astype(np.float32)

@@ -74,7 +74,8 @@ class Snapshot:
     @cached_property
     def gram(self) -> np.ndarray:
         """(d, d): the item factors' own product."""
-        return self.item_factors.T @ self.item_factors
+        gram: np.ndarray = self.item_factors.T @ self.item_factors
+        return gram
 
     @cached_property
     def artist_tracks(self) -> csr_matrix:

@@ -33,7 +33,7 @@ def progress_bar(*arguments: Any, **options: Any) -> Any:
     )
 
 
-class _Lines(tqdm):
+class _Lines(tqdm):  # type: ignore[misc]  # tqdm has no types
     """A bar that prints a new line each time in place of drawing itself again."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:

@@ -98,7 +98,8 @@ class Sessions:
 
     def events(self, play: int) -> Tracks:
         """The events that bring neighbours, newest first."""
-        return self.tracks[self.events_of[self.session[play]]][: self.at[play]][::-1]
+        events: Tracks = self.tracks[self.events_of[self.session[play]]][: self.at[play]]
+        return events[::-1]
 
     def out(self, play: int) -> Tracks:
         """What may not be recommended, ascending."""
@@ -201,7 +202,7 @@ class Sessions:
         Or of the online list alone. Without events the answer is the offline list.
         """
         possible = self.near(rule) | (self.offline_place < (0 if alone else WEIGHED))
-        result = (self.offline_place < K) & (self.at == 0) & (not alone)
+        result: np.ndarray = (self.offline_place < K) & (self.at == 0) & (not alone)
         found = self.online_list if alone else self.answer
         plays = np.flatnonzero(possible & (self.at > 0))
         for play in progress_bar(plays, name, disable=not name):

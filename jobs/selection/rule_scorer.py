@@ -80,7 +80,8 @@ class RuleScorer:
         own = sums[self.own]
         better = (sums > own[self.row]) | (self.before & (sums == own[self.row]))
         ahead = np.bincount(self.row[better & self.allowed], minlength=len(own))
-        return (ahead < K) & self.allowed[self.own] & (own > 0)
+        hits: np.ndarray = (ahead < K) & self.allowed[self.own] & (own > 0)
+        return hits
 
 
 NONE = np.empty(0, np.int64)

@@ -109,7 +109,8 @@ def draw_plays(rng: np.random.Generator, n_pairs: int, n_listens: int) -> np.nda
     """Draw the plays of each pair, (n_pairs,): at least one each, n_listens in all."""
     weight = np.cumsum(np.minimum(rng.pareto(REPLAYS, n_pairs), MOST_REPLAYS))
     replays = np.rint(weight / weight[-1] * (n_listens - n_pairs)).astype(np.int64)
-    return 1 + np.diff(replays, prepend=0)
+    plays: np.ndarray = 1 + np.diff(replays, prepend=0)
+    return plays
 
 
 def interactions(
