@@ -15,6 +15,7 @@ import numpy as np
 
 from jobs.contract import storage
 from jobs.contract.names import RANKING, WINDOWS
+from jobs.contract.results import Ranking
 from jobs.ranking import features
 from jobs.ranking.candidates import GENERATORS
 from jobs.ranking.ranker import (
@@ -57,12 +58,12 @@ def main(argv: Sequence[str]) -> str:
     del past
     past, models = Snapshot.read(work), FittedRankers.fit(learnt, names)
     written = recommend(work, past, np.arange(past.data.shape[0]), rule, models)
-    content = {
-        "rule": rule,
-        "ndcg@10_on_validation": judged,
-        "fusion_weights": dict(zip(GENERATORS, map(float, weights), strict=True)),
-        "feature_importance": dict(zip(names, map(float, importance), strict=False)),
-    }
+    content = Ranking(
+        rule=rule,
+        ndcg_on_validation=judged,
+        fusion_weights=dict(zip(GENERATORS, map(float, weights), strict=True)),
+        feature_importance=dict(zip(names, map(float, importance), strict=False)),
+    )
     storage.write_json(work / RANKING, content)
     shown = sorted(judged, key=lambda name: -judged[name])[:3]
     figures = ", ".join(f"{name} {judged[name]:.4f}" for name in shown)

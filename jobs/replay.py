@@ -15,13 +15,16 @@ drawn (with 30,000 to choose by), and of each the first 30 plays are foreseen.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
+import pandas as pd
 
 from jobs.contract import storage
 from jobs.contract.blending import Blending
 from jobs.contract.names import REPLAY
+from jobs.contract.results import Replay, ReplayedPlays, TriedRule
 from jobs.contract.storage import JobError
 from jobs.models import hyperparameters
 from jobs.reporting.replay_page import page, table_of
@@ -45,6 +48,12 @@ def compare(played: Sessions, rule: Blending) -> dict[str, np.ndarray]:
     return found
 
 
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as they are written into JSON: None for what is missing."""
+    rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
+    return rows
+
+
 def main(argv: Sequence[str]) -> str:
     """Make replay.json and report/replay.html."""
     parser = cli.parser(__doc__)
@@ -60,19 +69,17 @@ def main(argv: Sequence[str]) -> str:
     )
     played = replay_sessions.read(windows / "test", heard, args.plays)
     hits = compare(played, rule)
-    table = table_of(hits, played.at)
-    content = {
-        "blending": msgspec.to_builtins(rule),
-        "users": len(played.tracks),
-        "test": table.astype(object).where(table.notna(), None).to_dict("records"),
-        "validation": tried.astype(object).where(tried.notna(), None).to_dict("records"),
-    }
+    content = Replay(
+        blending=rule,
+        users=len(played.tracks),
+        test=msgspec.convert(records(table_of(hits, played.at)), list[ReplayedPlays]),
+        validation=msgspec.convert(records(tried), list[TriedRule]),
+    )
     storage.write_json(args.work / REPLAY, content)
     path = args.work / "report" / "replay.html"
     page(rule, tried, hits, played).write(path)
     shown = ", ".join(
-        f"{row['events seen']}: {row['offline']:.3f} -> {row['blend']:.3f}"
-        for row in content["test"]
+        f"{plays.events_seen}: {plays.offline:.3f} -> {plays.blend:.3f}" for plays in content.test
     )
     name = f"{rule.rule} ({', '.join(rule.sources)})"
     return f"hit@10 by events seen, offline -> {name}: {shown}; see {path}"

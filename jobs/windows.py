@@ -16,7 +16,6 @@ of a track, or it would ask for tracks that nobody could know.
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +23,7 @@ import pyarrow.compute as pc
 
 from jobs.contract import storage, tables
 from jobs.contract.names import SPLIT, WINDOWS
+from jobs.contract.results import Split
 from jobs.contract.storage import JobError
 from jobs.data import listens
 from jobs.data.listens import Listens
@@ -39,7 +39,7 @@ def write_window(
     sampled: np.ndarray,
     data: Listens,
     window: Window,
-    facts: dict[str, Any],
+    split: Split,
 ) -> None:
     """Make the window's folder: listens, users, items and holdout.
 
@@ -61,7 +61,7 @@ def write_window(
             seen, start = seen + len(batch), rows.stop
     _write_users(folder, data, window.past)
     _link(work / tables.ITEMS.file, folder / tables.ITEMS.file)
-    storage.write_json(folder / SPLIT, facts | {"cut": window.cut})
+    storage.write_json(folder / SPLIT, split)
 
 
 def _write_users(folder: Path, data: Listens, past: np.ndarray) -> None:
@@ -113,10 +113,16 @@ def main(argv: Sequence[str]) -> str:
                 f"the {split} split leaves the window {name!r} without a past or a holdout: "
                 f"there are {len(data.user):,} listens; give more of them, or another --split"
             )
-    facts = {"split": split, "reason": reason, "share": share, "gap_days": args.gap}
-    facts["users"] = float(users.mean())  # of all, in the sample
     sampled = np.repeat(users, np.diff(whole.starts))
     for name, window in named.items():
+        facts = Split(
+            split=split,
+            reason=reason,
+            share=share,
+            gap_days=args.gap,
+            users=float(users.mean()),
+            cut=window.cut,
+        )
         write_window(args.work, name, sampled, data, window, facts)
     held = ", ".join(f"{name} {int(window.holdout.sum()):,}" for name, window in named.items())
     some = "" if users.all() else f" of a sample of {users.mean():.1%} of the users"

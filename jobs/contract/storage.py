@@ -3,12 +3,17 @@
 import filecmp
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
+
+import msgspec
+from msgspec import Struct
 
 from jobs.contract.names import RELEASES
+
+T = TypeVar("T")
 
 
 class JobError(Exception):
@@ -53,14 +58,37 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file atomically; keys keep their order."""
+def write_json(path: Path, content: Struct | dict[str, Any]) -> None:
+    """Write a JSON file atomically; keys keep their order, and fields that are UNSET are left out.
+
+    `content` is a struct of contract.results, or the values of a file that has a form of its own.
+    """
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(msgspec.to_builtins(content), indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n")
 
 
-def read_json(path: Path, made_by: str) -> dict[str, Any]:
-    """Read a JSON object that the job `made_by` wrote; a key that it lacks is a JobError too."""
+@overload
+def read_json(path: Path, made_by: str) -> dict[str, Any]: ...
+
+
+@overload
+def read_json(
+    path: Path, made_by: str, form: type[T], upgrade: Callable[[Any], Any] = ...
+) -> T: ...
+
+
+def read_json(
+    path: Path,
+    made_by: str,
+    form: Any = None,
+    upgrade: Callable[[Any], Any] = lambda content: content,
+) -> Any:
+    """Read a JSON object that the job `made_by` wrote, as a struct of the given form.
+
+    `upgrade` turns the content of a file of an earlier version into the present form. JobError
+    where the file is missing, is not JSON, lacks a field or has one of another type.
+    """
     again = f"run python -m {made_by} again"
 
     class Content(dict[str, Any]):
@@ -71,8 +99,15 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
         content = json.loads(path.read_text(), object_hook=Content)
     except FileNotFoundError:
         raise JobError(f"{path} is missing: run python -m {made_by}") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise JobError(f"{path} is not JSON ({error}): {again}") from None
     if not isinstance(content, dict):
         raise JobError(f"{path} holds no JSON object: {again}")
-    return content
+    if form is None:
+        return content
+    try:
+        return msgspec.convert(upgrade(content), form)
+    except msgspec.ValidationError as error:
+        raise JobError(
+            f"{path} can't be used ({error}), it may be of another version: {again}"
+        ) from None

@@ -9,6 +9,7 @@ import numpy as np
 from jobs.contract import storage
 from jobs.contract.names import SPLIT
 from jobs.contract.ragged import place_in_row
+from jobs.contract.results import Split
 from jobs.data.listens import SECONDS_A_DAY, Listens
 
 FEWEST_LISTENS = 3  # of a user from whom "user" holds something out
@@ -135,4 +136,4 @@ def users_share(folder: Path) -> float:
     path = folder / SPLIT
     if not path.exists():
         return 1.0
-    return float(storage.read_json(path, made_by="jobs.windows")["users"])
+    return storage.read_json(path, "jobs.windows", Split).users

@@ -7,7 +7,7 @@ import numpy as np
 
 from jobs.contract import journal, storage
 from jobs.contract.names import FORGOTTEN_UNTIL
-from jobs.contract.storage import JobError
+from jobs.contract.results import ForgottenUntil
 
 
 class Tombstones(NamedTuple):
@@ -41,7 +41,7 @@ def note(work: Path, forgotten: Tombstones) -> None:
     """Write into WORK up to which tombstone its listens are without those who are forgotten."""
     path = work / FORGOTTEN_UNTIL
     if forgotten.last:
-        storage.write_json(path, {"until": forgotten.last})
+        storage.write_json(path, ForgottenUntil(forgotten.last))
     else:
         path.unlink(missing_ok=True)
 
@@ -51,7 +51,4 @@ def noted(folder: Path) -> int:
     path = folder / FORGOTTEN_UNTIL
     if not path.exists():
         return 0
-    until = storage.read_json(path, made_by="jobs.prepare").get("until")
-    if not isinstance(until, int):
-        raise JobError(f"{path} has no time in `until`: run python -m jobs.prepare again")
-    return until
+    return storage.read_json(path, "jobs.prepare", ForgottenUntil).until

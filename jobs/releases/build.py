@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.contract import serving, storage, tables
-from jobs.contract.blending import Blending, upgraded
+from jobs.contract.blending import Blending
 from jobs.contract.names import (
     ALS_MODEL,
     COMPARISON,
@@ -27,6 +27,7 @@ from jobs.contract.names import (
     SERVING,
     SETTINGS,
 )
+from jobs.contract.results import Replay, upgrade_blending
 from jobs.contract.storage import JobError
 from jobs.data import tombstones
 from jobs.models import hyperparameters
@@ -65,13 +66,7 @@ def blending(folder: Path) -> Blending:
     path = folder / REPLAY
     if not path.exists():
         return Blending()
-    content = storage.read_json(path, made_by="jobs.replay")
-    try:
-        return msgspec.convert(upgraded(content.get("blending")), Blending)
-    except msgspec.ValidationError as error:
-        raise JobError(
-            f"{path} has a blending that can't be served ({error}): run python -m jobs.replay again"
-        ) from None
+    return storage.read_json(path, "jobs.replay", Replay, upgrade_blending).blending
 
 
 def description(folder: Path, release: str) -> dict[str, Any]:

@@ -1,17 +1,20 @@
 """jobs.contract: what is written is read back, and a file that exists is whole."""
 
+import json
 import random
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.contract import storage, tables
+from jobs.contract.results import Ranking
 from jobs.contract.storage import JobError
 from jobs.contract.tables import Table
 
@@ -142,6 +145,34 @@ def test_json_that_cannot_be_used_names_the_job_that_makes_it(content, says, tmp
         path.write_bytes(content)
     with pytest.raises(JobError, match=rf"metrics.json.*{says}.*run python -m jobs.evaluate"):
         _ = storage.read_json(path, "jobs.evaluate")["lists"]["all"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"rule": "ranker"}', "missing required field `ndcg@10_on_validation`"),
+        (b'{"rule": 1}', "Expected `str`, got `int` - at `\\$.rule`"),
+    ],
+)
+def test_json_without_the_fields_of_its_form_names_the_job_that_makes_it(content, says, tmp_path):
+    path = tmp_path / "ranking.json"
+    path.write_bytes(content)
+    with pytest.raises(JobError, match=rf"ranking.json.*{says}.*run python -m jobs.rank again"):
+        storage.read_json(path, "jobs.rank", Ranking)
+
+
+def test_a_result_is_read_back_as_it_was_written_and_unknown_keys_are_ignored(tmp_path):
+    path = tmp_path / "ranking.json"
+    ranking = Ranking("ranker", {"als": 0.25, "ё": 1.0}, {}, {"item_plays": float("nan")})
+    storage.write_json(path, ranking)
+    content = json.loads(path.read_text())
+    assert [*content] == [
+        "rule", "ndcg@10_on_validation", "fusion_weights", "feature_importance"
+    ]  # fmt: skip
+    storage.write_json(path, content | {"of a later version": 1})
+    found = storage.read_json(path, "jobs.rank", Ranking)
+    assert np.isnan(found.feature_importance.pop("item_plays"))
+    assert found == Ranking("ranker", {"als": 0.25, "ё": 1.0}, {}, {})
 
 
 def test_json_is_read_back_in_its_order(tmp_path):

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from jobs.contract import storage, tables
 from jobs.contract.fold_in import fold_in
 from jobs.contract.names import ALS_MODEL, SPLIT
+from jobs.contract.results import Split
 from jobs.contract.storage import JobError
 from jobs.data import listens
 from jobs.data.ids import MISSING, Encoder
@@ -232,7 +233,7 @@ def test_in_a_large_catalogue_nearly_all_neighbours_are_found_by_any_number_of_t
     told = float(re.search(r"recall@100 (\S+) by \d+ of 219 cells", summary)[1])
     assert np.mean(shares) == pytest.approx(told, abs=0.01)
     assert np.mean(shares) > 0.98
-    storage.write_json(tmp_path / SPLIT, {"users": 0.1})
+    storage.write_json(tmp_path / SPLIT, Split("time", "", 0.1, 0, 0.1, ""))
     fewer = float(re.search(r"recall@100 (\S+) by", run("similar", tmp_path))[1])
     assert 0.8 < fewer < told
 

@@ -1,0 +1,72 @@
+"""The JSON files that the jobs write: each is one struct, which its writer and its readers share.
+
+Readers ignore keys that they do not know, so a file of a later version with more keys can be read.
+A missing key or a wrong type is an error: see storage.read_json.
+"""
+
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+from jobs.contract.blending import Blending, upgraded
+
+
+class Split(Struct):
+    """split.json of a window: how the listens were cut into its past and its holdout."""
+
+    split: str  # "time" or "user"
+    reason: str  # why this split was taken
+    share: float  # of the listens that the holdout has
+    gap_days: float  # between the past and the holdout
+    users: float  # share of all users that the window is made of
+    cut: str  # the moment of the cut, or its place in each user's history
+
+
+class ForgottenUntil(Struct):
+    """forgotten.json: the newest request to be forgotten that the listens beside it obey."""
+
+    until: int  # microseconds since 1970
+
+
+class Ranking(Struct):
+    """ranking.json: which rule orders the final lists, and what it was compared with."""
+
+    rule: str
+    ndcg_on_validation: dict[str, float] = field(name="ndcg@10_on_validation")  # by rule
+    fusion_weights: dict[str, float]  # by generator
+    feature_importance: dict[str, float]  # by feature, in per cent; empty without a ranker
+
+
+class ReplayedPlays(Struct, kw_only=True):
+    """Plays with the same number of events before them: hit@10 of each list."""
+
+    events_seen: str = field(name="events seen")
+    plays: int
+    offline: float
+    online: float
+    blend: float
+    exchanged: float | UnsetType = UNSET  # missing where there is one session only
+    blend_ratio: float | None = field(name="blend / offline")  # None where offline has no hit
+    exchanged_ratio: float | UnsetType | None = field(name="exchanged / offline", default=UNSET)
+
+
+class TriedRule(Blending, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A blending that was compared on the window "validation"."""
+
+    hit_rate: float = field(name="hit@10")
+
+
+class Replay(Struct):
+    """replay.json: the blending that was chosen, and hit@10 in the windows."""
+
+    blending: Blending
+    users: int = 0
+    test: list[ReplayedPlays] = []
+    validation: list[TriedRule] = []  # the best first
+
+
+def upgrade_blending(content: Any) -> Any:
+    """Return the content of a file with a blending in the present form; see blending.upgraded."""
+    if isinstance(content, dict) and "blending" in content:
+        return content | {"blending": upgraded(content["blending"])}
+    return content
