@@ -21,8 +21,9 @@ from litestar.plugins import CLIPlugin
 from api.http import problems, routes
 from api.http.asgi import Application
 from api.http.guard import Guard, check_host
+from api.prometheus import Metrics
 from api.service import Service
-from api.settings import Settings, SettingsError, check_state_folder, from_environment
+from api.settings import Settings, SettingsError, usable_settings
 
 logger = logging.getLogger("api")
 
@@ -34,26 +35,33 @@ KEYS: dict[str, SecurityScheme | Reference] = {
 
 
 class CheckSettings(CLIPlugin):
-    """`litestar run` ends with one line and exit code 1 where a setting can't be used."""
+    """Ends `litestar run` with one line and exit code 1 where a setting cannot be used.
+
+    Other servers, such as uvicorn, learn it from the application (`api.http.asgi`).
+    """
 
     def on_cli_init(self, cli: Group) -> None:
         """Add no command."""
 
     @contextmanager
     def server_lifespan(self, app: Litestar) -> Iterator[None]:
-        """Check before the server starts."""
+        """Check the settings before the server starts."""
+        assert isinstance(app, Application)
         try:
-            settings = from_environment(os.environ)
-            check_state_folder(settings)
+            settings = usable_settings(app.given_settings)
             check_host(settings, get_current_context(silent=True))
         except SettingsError as error:
             sys.exit(str(error))
-        signal.signal(signal.SIGTERM, pass_on)
+        signal.signal(signal.SIGTERM, pass_on_signal)
         yield
 
 
-def pass_on(number: int, frame: object) -> None:
-    """A signal to end is for the workers too, which litestar starts by a process of their own."""
+def pass_on_signal(number: int, frame: object) -> None:
+    """Pass a signal on to the child processes; without any, end as if there were no handler.
+
+    Where several workers are asked for, litestar starts them in a process of its own and waits for
+    it: without this, SIGTERM would end litestar alone.
+    """
     path = Path(f"/proc/self/task/{threading.get_native_id()}/children")
     children = path.read_text().split() if path.exists() else []
     for child in children:
@@ -65,33 +73,41 @@ def pass_on(number: int, frame: object) -> None:
 
 @asynccontextmanager
 async def serve(app: Litestar) -> AsyncIterator[None]:
-    """Read the settings, open the journal and the current release; start without them as well."""
-    settings: Settings = app.state.get("settings") or from_environment(os.environ)
+    """Start the service, which opens the journal and the current release; stop it at the end.
+
+    It starts without a journal or a release that can be used, too.
+    """
     assert isinstance(app, Application)
+    settings = usable_settings(app.given_settings)
     set_up_logging(settings.log_level)
     warn_of_several_workers(settings.journal)
+    service = Service(settings)
     app.guard = Guard(settings)
-    app.service = app.state.service = app.state.calls.service = Service(settings)
-    app.service.metrics.know([route.path for route in app.routes])
-    await app.service.start()
+    app.metrics = Metrics([route.path for route in app.routes], service.state)
+    app.service = app.state.service = app.state.calls.service = service
+    app.state.metrics = app.metrics
+    await service.start()
     yield
-    await app.service.stop()
+    await service.stop()
 
 
 def set_up_logging(level: str) -> None:
-    """One line a request on the console, the service's own, instead of uvicorn's access log."""
+    """Write log lines to the console, and turn off uvicorn's access log.
+
+    One line a request is written by the service itself.
+    """
     logger.setLevel(level)
     if not logger.handlers:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(levelname)s:     %(message)s"))
         logger.addHandler(handler)
     access = logging.getLogger("uvicorn.access")
-    access.handlers.clear()  # without handlers uvicorn doesn't even put the line together
+    access.handlers.clear()  # without handlers uvicorn does not even compose the line
     access.propagate = False
 
 
 def warn_of_several_workers(journal: str) -> None:
-    """Say loudly what several workers do; a child process that isn't --reload's is one of them."""
+    """Warn that workers share little. A child process is a worker, unless --reload started it."""
     if multiprocessing.parent_process() and "--reload" not in sys.argv:
         logger.warning(
             "Several workers: each keeps its own events and counters%s, so answers depend on which "
@@ -106,12 +122,12 @@ def create_app(
     """Build the application; without settings, the environment's are read when it starts."""
 
     class Calls(routes.Calls):
-        """The calls of this application; the service comes when it starts."""
+        """The calls of this application; `serve` sets their service."""
 
-    return kind(
+    app = kind(
         [Calls],
         lifespan=[serve],
-        state=State({"settings": settings, "calls": Calls}),
+        state=State({"calls": Calls}),
         exception_handlers=problems.HANDLERS,
         logging_config=None,
         plugins=[CheckSettings()],
@@ -120,12 +136,14 @@ def create_app(
             version="1",
             description="Recommends tracks by a user's history and by what they play right now.",
             path="/schema",
-            security=[{}, {"key": []}, {"bearer": []}],  # each asked for only where keys are set
+            security=[{}, {"key": []}, {"bearer": []}],  # a key is asked for only where one is set
             components=Components(security_schemes=KEYS),
             use_handler_docstrings=True,
             render_plugins=[JsonRenderPlugin(), SwaggerRenderPlugin()],
         ),
     )
+    app.given_settings = settings
+    return app
 
 
 app = create_app()

@@ -1,10 +1,13 @@
-"""What /metrics tells Prometheus: each answer's time is noted, all else is read when asked for."""
+"""Metrics for Prometheus: the time of each answer is recorded, all else is read when asked for.
+
+The application owns the `Metrics` of a process and passes in a function that returns a
+`ServiceState`: what the service counts anyway. So this module needs nothing of the service.
+"""
 
 from bisect import bisect_left
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, ProcessCollector
 from prometheus_client.core import (
@@ -16,151 +19,153 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
-if TYPE_CHECKING:
-    from api.service import Service
+from api.events.store import JournalState
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
-OTHER = "other"  # a path that is no route
+OTHER = "other"  # the label of every path that is no route
 
 
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+# upper bounds of the histogram's buckets, in seconds
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 
 
-class Times:
-    """How long answers took: how many up to each of SECONDS, and all together.
+@dataclass(frozen=True)
+class ReleaseState:
+    """The release that is served, and its age."""
 
-    Prometheus' own histogram takes ten times as long to note one.
+    id: str
+    age_seconds: float
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """What the service has counted since it started, and how it is now."""
+
+    personal_answers: int
+    default_answers: int
+    events: int
+    unknown_tracks: int
+    evicted_users: int
+    users_with_events: int
+    swaps: int
+    refusals: int
+    max_age_seconds: int
+    journal: JournalState | None  # None without a journal
+    release: ReleaseState | None  # None while no release is served
+
+
+class AnswerTimes:
+    """A histogram of the times of one route's answers.
+
+    Recording a time takes a tenth of what it takes with Prometheus' own histogram.
     """
 
     def __init__(self) -> None:
-        self.counts = [0] * (len(SECONDS) + 1)
-        self.seconds = 0.0
-
-    def note(self, seconds: float) -> None:
-        """Note an answer."""
-        self.counts[bisect_left(SECONDS, seconds)] += 1
-        self.seconds += seconds
+        self.counts = [0] * (len(BUCKETS) + 1)  # the last one: longer than all bounds
+        self.seconds = 0.0  # the sum of all times
 
 
 class Metrics:
-    """The metrics of one service; labels are routes, statuses, kinds and the release only."""
+    """The metrics of one process.
 
-    def __init__(self, service: "Service") -> None:
+    Labels are routes, statuses, kinds and the release only: with a label that clients choose, such
+    as a user or any path, the number of time series would have no bound.
+    """
+
+    def __init__(self, routes: Sequence[str], read_state: Callable[[], ServiceState]) -> None:
         self._registry = CollectorRegistry()
         self._errors = Counter(
             "reco_errors", "Answers with a status of 400 or more.", ["route", "status"],
             registry=self._registry,
         )  # fmt: skip
-        self._times = {OTHER: Times()}
-        self._registry.register(_Latency(self._times))
-        self._registry.register(_State(service))
+        self._times = {route: AnswerTimes() for route in (OTHER, *routes)}
+        self._registry.register(_AnswerTimesCollector(self._times))
+        self._registry.register(_StateCollector(read_state))
         ProcessCollector(registry=self._registry)
 
-    def know(self, routes: list[str]) -> None:
-        """Tell these routes apart; all others count as one."""
-        self._times.update((route, Times()) for route in routes)
+    def record_answer(self, path: str, seconds: float) -> None:
+        """Record how long an answer took."""
+        times = self._times.get(path) or self._times[OTHER]
+        times.counts[bisect_left(BUCKETS, seconds)] += 1
+        times.seconds += seconds
 
-    def answered(self, path: str, seconds: float) -> None:
-        """Note an answer."""
-        (self._times.get(path) or self._times[OTHER]).note(seconds)
-
-    def failed(self, path: str, status: int) -> None:
-        """Count an answer that is an error."""
+    def count_error(self, path: str, status: int) -> None:
+        """Count an answer whose status is an error."""
         self._errors.labels(path if path in self._times else OTHER, str(status)).inc()
 
     def text(self) -> bytes:
-        """All of them, as Prometheus reads them."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
-class _Latency(Collector):
-    """The time of answers, by route."""
+class _AnswerTimesCollector(Collector):
+    """Exports the times of answers, by route."""
 
-    def __init__(self, times: dict[str, Times]) -> None:
+    def __init__(self, times: dict[str, AnswerTimes]) -> None:
         self._times = times
 
     def collect(self) -> Iterator[Metric]:
-        """Read it."""
+        """Yield the histogram."""
         what = "From a request's head to its answer's end."
         family = HistogramMetricFamily("reco_request_seconds", what, labels=["route"])
-        bounds = [*map(str, SECONDS), "+Inf"]
+        bounds = [*map(str, BUCKETS), "+Inf"]
         for route, times in self._times.items():
             buckets = [*zip(bounds, accumulate(times.counts), strict=True)]
             family.add_metric([route], buckets, times.seconds)
         yield family
 
 
-class _State(Collector):
-    """What the service counts anyway, and how it stands."""
+class _StateCollector(Collector):
+    """Exports the state of the service."""
 
-    def __init__(self, service: "Service") -> None:
-        self._service = service
+    def __init__(self, read_state: Callable[[], ServiceState]) -> None:
+        self._read_state = read_state
 
     def collect(self) -> Iterator[Metric]:
-        """Read it."""
-        yield from self._counts()
-        yield from self._journal()
-        yield from self._release()
+        """Yield the metrics of those parts of the state that there are."""
+        state = self._read_state()
+        yield from _counts(state)
+        if state.journal:
+            yield from _journal(state.journal)
+        yield _gauge("release_max_age_seconds", "RECO_MAX_AGE_HOURS.", state.max_age_seconds)
+        yield _gauge("release_served", "1 where there is one.", float(state.release is not None))
+        if state.release:
+            yield from _release(state.release)
 
-    def _counts(self) -> Iterator[Metric]:
-        service, counters = self._service, self._service.counters
-        answers = CounterMetricFamily(
-            "reco_answers", "Answers of /recommendations, by their offline list.", labels=["kind"]
-        )
-        answers.add_metric(["personal"], counters.personal)
-        answers.add_metric(["default"], counters.default)
-        yield answers
-        for name, what, value in (
-            ("events", "Events taken in.", counters.events),
-            ("unknown_tracks", "Those of a track that the release lacks.", counters.unknown_tracks),
-            ("evicted_users", "Users whose events left memory.", service.events.evictions),
-            ("swaps", "Releases that were taken.", counters.swaps),
-            ("refusals", "Releases that were refused.", counters.refusals),
-        ):
-            yield CounterMetricFamily(f"reco_{name}", what, value)
-        yield _gauge("users_with_events", "Users whose events are in memory.", service.events.users)
 
-    def _journal(self) -> Iterator[Metric]:
-        recorder = self._service.recorder
-        if recorder:
-            works = float(recorder.problem is None)
-            yield _gauge("journal_works", "1 where events can be stored.", works)
-            waits = "Seconds that a commit has been going on."
-            yield _gauge("journal_lag_seconds", waits, recorder.lag)
+def _counts(state: ServiceState) -> Iterator[Metric]:
+    answers = CounterMetricFamily(
+        "reco_answers", "Answers of /recommendations, by their offline list.", labels=["kind"]
+    )
+    answers.add_metric(["personal"], state.personal_answers)
+    answers.add_metric(["default"], state.default_answers)
+    yield answers
+    for name, what, value in (
+        ("events", "Events that were stored.", state.events),
+        ("unknown_tracks", "Of these, events of unknown tracks.", state.unknown_tracks),
+        ("evicted_users", "Users whose events left memory.", state.evicted_users),
+        ("swaps", "Releases that were loaded.", state.swaps),
+        ("refusals", "Releases that were refused.", state.refusals),
+    ):
+        yield CounterMetricFamily(f"reco_{name}", what, value)
+    what = "Users whose events are in memory."
+    yield _gauge("users_with_events", what, state.users_with_events)
 
-    def _release(self) -> Iterator[Metric]:
-        most = self._service.settings.max_age_hours * 3600
-        yield _gauge("release_max_age_seconds", "RECO_MAX_AGE_HOURS.", most)
-        yield _gauge("release_served", "1 where there is one.", float(self._service.serves))
-        if self._service.serves:
-            catalog = self._service.current().catalog
-            age = (datetime.now(UTC) - catalog.created_at).total_seconds()
-            yield _gauge("release_age_seconds", "Since the release was made.", age)
-            info = GaugeMetricFamily("reco_release", "What is served.", labels=["release"])
-            info.add_metric([catalog.id], 1)
-            yield info
+
+def _journal(journal: JournalState) -> Iterator[Metric]:
+    yield _gauge("journal_works", "1 where events can be stored.", float(journal.works))
+    what = "Seconds that the running commit has taken so far."
+    yield _gauge("journal_lag_seconds", what, journal.lag_seconds)
+
+
+def _release(release: ReleaseState) -> Iterator[Metric]:
+    yield _gauge("release_age_seconds", "Since the release was made.", release.age_seconds)
+    info = GaugeMetricFamily("reco_release", "The release that is served.", labels=["release"])
+    info.add_metric([release.id], 1)
+    yield info
 
 
 def _gauge(name: str, what: str, value: float) -> Metric:
     return GaugeMetricFamily(f"reco_{name}", what, value)
-
-
-class Counters:
-    """What happened since the start; answers of /recommendations by their offline list."""
-
-    def __init__(self) -> None:
-        self.personal = 0
-        self.default = 0
-        self.events = 0  # taken in
-        self.unknown_tracks = 0  # of these, those of a track that the release lacks
-        self.swaps = 0  # releases that were taken
-        self.refusals = 0  # and refused
-
-    def count(self, personal: bool) -> None:
-        """Count one answer."""
-        if personal:
-            self.personal += 1
-        else:
-            self.default += 1

@@ -138,6 +138,23 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     return settings
 
 
+def usable_settings(given: Settings | None = None) -> Settings:
+    """Return the given settings, else the environment's; SettingsError where they can't be used."""
+    settings = given or from_environment(os.environ)
+    check_work_folder(settings)
+    check_state_folder(settings)
+    return settings
+
+
+def check_work_folder(settings: Settings) -> None:
+    """Raise SettingsError where the folder of releases is missing: its name may be mistyped."""
+    if not settings.work.is_dir():
+        raise SettingsError(
+            f"{PREFIX}WORK={str(settings.work)!r}: expected the folder with the releases that "
+            "the jobs made, found no folder"
+        )
+
+
 def check_state_folder(settings: Settings) -> None:
     """Make the journal's folder; SettingsError where it can't be written."""
     folder = settings.state_folder

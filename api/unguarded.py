@@ -1,6 +1,6 @@
-"""The service without metrics, keys, rates and the release's name: the benchmark's other side.
+"""The service without metrics, keys, rates and X-Release, to measure what those cost.
 
-`litestar --app api.unguarded:app run` serves whoever can reach it.
+`litestar --app api.unguarded:app run` answers whoever can reach it: for benchmarks only.
 """
 
 from typing import Any
@@ -11,12 +11,12 @@ from api.app import create_app
 from api.http.asgi import Application
 
 
-class Bare(Application):
+class Unguarded(Application):
     """Answers each request, and does nothing else for it."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """As Litestar's own."""
+        """Answer as Litestar's own application does."""
         await Litestar.__call__(self, scope, receive, send)
 
 
-app = create_app(kind=Bare)
+app = create_app(kind=Unguarded)

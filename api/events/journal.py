@@ -1,6 +1,27 @@
-"""The journal: every live event in an SQLite file (its table is the contract's), in order.
+"""The journal: every live event in an SQLite file, in the order in which the events came.
 
-Several processes may write into one journal: SQLite's locks keep their events apart and in order.
+The table is part of the contract (`jobs.contract.journal`): jobs.export_events reads it. Several
+processes may write into one journal; SQLite's locks keep their events apart and in order.
+
+Order is time. The time of an event, in microseconds since 1970, is the key of its row, and is
+always later than that of the row before, even where the clock went back:
+
+    newest row at 5,000; the clock says 9,000: two events get 9,000 and 9,001
+    newest row at 9,001; the clock says 1,000: the next event gets 9,002
+
+The write-ahead log. SQLite appends each commit to a second file, events.db-wal, which takes one
+write; a checkpoint later copies it into events.db itself. With RECO_JOURNAL=normal:
+
+    call                   in the log       in the file   survives
+    append([(7, 10)])      10               -             kill -9; not always a loss of power
+    append([(7, 20)])      10, 20           -             the same
+    checkpoint()           10, 20           10, 20        a loss of power too
+    append([(7, 30)])      30, (20)         10, 20        the log begins anew at its start
+
+"full" waits for the disk at each append, so each survives a loss of power. The last row shows why
+`forget` must empty the log: what was copied into the file is not erased from the log, but stays in
+it until later commits happen to overwrite it. While another program reads the file, SQLite refuses
+to empty its log. Then `log_holds_forgotten` is set, and each checkpoint tries again.
 """
 
 import sqlite3
@@ -8,31 +29,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.contract import journal
+from api.events.connections import Connections, is_locked
 
-T = TypeVar("T")
-
-
-PATIENCE = 5.0  # seconds to wait for another process that is writing
+READER_SECONDS = 0.05  # how long a checkpoint waits for other programs that are reading
 
 
-A_MOMENT = 0.05  # seconds to wait for others who are reading
+LONG_LOG_PAGES = 16_384  # of 4 KiB: a longer log is emptied by the next checkpoint
 
 
-LONG = 16_384  # pages of the write-ahead log after which it begins anew
-
-
-LAST = """
+# forgotten events count too: time must not go back before them
+NEWEST_TIME = """
 SELECT max(at) FROM (SELECT max(at) AS at FROM events UNION ALL SELECT at FROM forgotten_until)
 """
 
 
-# each user by one search, instead of a walk through all events
+# one index look-up for each user; SELECT DISTINCT would walk through all events
 USERS = """
 WITH RECURSIVE found(user_id) AS (
     SELECT min(user_id) FROM events
@@ -45,7 +60,7 @@ SELECT user_id FROM found WHERE user_id IS NOT NULL
 
 
 class JournalError(Exception):
-    """The journal can't be written or read: says which file and why."""
+    """The journal cannot be written or read: says which file and why."""
 
 
 class Busy(JournalError):
@@ -53,249 +68,182 @@ class Busy(JournalError):
 
 
 class Journal:
-    """One file; it is opened when first needed, and again after an error.
+    """The operations on one journal file.
 
-    `append` and `forget` have a connection and `last` another, so that each may be called in a
-    thread of its own. With `full`, every commit has reached the disk before `append` returns.
+    `append` and `forget` share a connection, `last` and `users_of_others` another: one thread may
+    write while another reads. The other methods open a connection of their own. With `full`, every
+    commit has reached the disk before `append` returns. A failed call raises JournalError; the next
+    call opens the file anew, so the journal works again once the cause is gone.
     """
 
     def __init__(self, path: Path, full: bool = False) -> None:
         self.path = path
-        self._log = path.with_name(f"{path.name}-wal")  # SQLite's own name for it
-        self._synchronous = "FULL" if full else "NORMAL"
-        self._writer: sqlite3.Connection | None = None
-        self._reader: sqlite3.Connection | None = None
-        self._written: list[int] = []  # the inodes that the writer has open
-        self._read: list[int] = []  # and the reader
-        self.not_before = 0  # what comes is later than this
-        self.leaves_traces = False  # what is forgotten may still stand in the log
-        self._seen = 0  # the time of the last event whose user was told of
-        self._others: list[tuple[int, int]] = []  # after and up to which others wrote meanwhile
+        self._connections = Connections(path, full)
+        self.not_before = 0  # new events get a later time than this
+        self.log_holds_forgotten = False  # the log may hold events that were forgotten
+        # what other processes wrote stands after one of our own rows and before the next one
+        self._newest_seen = 0  # the time of the newest row that we wrote, or know others wrote
+        self._unread_spans: list[tuple[int, int]] = []  # after and up to which others wrote
 
-    def append(self, events: Sequence[tuple[int, int]], patience: float = 0) -> None:
+    def append(self, events: Sequence[tuple[int, int]], timeout: float = 0) -> None:
         """Store (user_id, item_id) pairs in one commit: all of them or none, in this order.
 
-        Their time is the clock's, but always after that of the event before. Busy where another
-        process has not finished its own commit within `patience` seconds.
+        Busy where another process has not finished its own commit within `timeout` seconds.
         """
         try:
-            db = self._begin(patience)
-            last = _last(db)
-            at = max(last + 1, self.not_before + 1, time.time_ns() // 1000)
+            db = self._connections.begin(timeout)
+            newest = _newest_time(db)
+            at = max(newest + 1, self.not_before + 1, time.time_ns() // 1000)
             rows = [(at + i, user, item) for i, (user, item) in enumerate(events)]
             db.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
             db.execute("COMMIT")
-            self._note_others(last)
-            self._seen = at + len(rows) - 1
+            self._note_others(newest)
+            self._newest_seen = at + len(rows) - 1
         except (sqlite3.Error, OSError) as error:
-            if _is_busy(error):
-                raise Busy(f"{self.path} is locked by another process") from None
-            self._close_writer()
-            raise self._error("written", error) from error
+            raise self._failed_write(error) from error
 
-    def forget(self, user_id: int, tombstone: Callable[[int], int], patience: float = 0) -> int:
-        """Remove a user's events from the file, zeros in their place; how many there were.
+    def forget(self, user_id: int, tombstone: Callable[[int], int], timeout: float = 0) -> int:
+        """Remove a user's events from the file and overwrite them with zeros; return their number.
 
-        `tombstone` stores that the user is to be forgotten, not before a time, and gives the time;
-        no other event is taken in between that and the end.
+        `tombstone(not_before)` stores that the user is to be forgotten and returns up to when. It
+        is called inside the transaction, when no other event can be stored: each event is either
+        deleted here or later than the tombstone.
         """
         try:
-            db = self._begin(patience)
+            db = self._connections.begin(timeout)
             try:
-                at = tombstone(_last(db))
-                found = db.execute("DELETE FROM events WHERE user_id = ?", (user_id,)).rowcount
+                until = tombstone(_newest_time(db))
+                n_events = db.execute("DELETE FROM events WHERE user_id = ?", (user_id,)).rowcount
                 db.execute("DELETE FROM forgotten_until")
-                db.execute("INSERT INTO forgotten_until VALUES (?)", (at,))
+                db.execute("INSERT INTO forgotten_until VALUES (?)", (until,))
                 db.execute("COMMIT")
             except BaseException:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
-            self.leaves_traces = not _empty_log(db, min(patience, 1))
-            return found
+            self.log_holds_forgotten = True
+            self._empty_log(db, min(timeout, 1))
+            return n_events
         except (sqlite3.Error, OSError) as error:
-            if _is_busy(error):
-                raise Busy(f"{self.path} is locked by another process") from None
-            self._close_writer()
-            raise self._error("written", error) from error
+            raise self._failed_write(error) from error
 
     def finish_forgetting(self, until: Mapping[int, int]) -> None:
-        """Remove each user's events up to a time, where a crash came before that."""
+        """Delete the events of forgotten users up to their tombstones' times.
+
+        They are still there where a crash came between the tombstone and the end of `forget`.
+        """
         self.not_before = max(until.values(), default=0)
         if not until or not self.path.is_file():
             return
-        left = "SELECT 1 FROM events WHERE user_id = ? AND at <= ? LIMIT 1"
+        query = "SELECT 1 FROM events WHERE user_id = ? AND at <= ? LIMIT 1"
         try:
-            with closing(self._open()) as db:  # events may be stored meanwhile
-                gone = [pair for pair in until.items() if db.execute(left, pair).fetchone()]
-                if gone:
+            # a connection of its own: events may be stored meanwhile
+            with closing(self._connections.connect()) as db:
+                left = [pair for pair in until.items() if db.execute(query, pair).fetchone()]
+                if left:
                     db.execute("BEGIN IMMEDIATE")
-                    db.executemany("DELETE FROM events WHERE user_id = ? AND at <= ?", gone)
+                    db.executemany("DELETE FROM events WHERE user_id = ? AND at <= ?", left)
                     db.execute("COMMIT")
-            self.leaves_traces = True
+            self.log_holds_forgotten = True
         except (sqlite3.Error, OSError) as error:
             raise self._error("written", error) from error
 
-    def last(self, user_id: int, n: int) -> list[int]:
-        """The user's last n item ids, oldest first."""
-        query = "SELECT track_id FROM events WHERE user_id = ? ORDER BY at DESC LIMIT ?"
+    def last(self, user_id: int, n: int, after: int = 0) -> list[int]:
+        """Return the user's last n item ids that came after a time, oldest first."""
+        query = """
+            SELECT track_id FROM events WHERE user_id = ? AND at > ? ORDER BY at DESC LIMIT ?
+        """
         try:
-            rows = self._open_reader().execute(query, (user_id, n)).fetchall()
+            rows = self._connections.reader().execute(query, (user_id, after, n)).fetchall()
         except (sqlite3.Error, OSError) as error:
-            self._close_reader()
-            raise self._error("read", error) from error
+            raise self._failed_read(error) from error
         return [item for (item,) in reversed(rows)]
 
     def users(self) -> NDArray[np.int64]:
-        """Everyone who has an event, ascending."""
+        """Return the ids of all users with events, ascending."""
         try:
-            with closing(self._open()) as db:
-                self._seen, self._others = _last(db), []
+            with closing(self._connections.connect()) as db:
+                self._newest_seen, self._unread_spans = _newest_time(db), []
                 return np.fromiter((user for (user,) in db.execute(USERS)), np.int64)
         except (sqlite3.Error, OSError) as error:
             raise self._error("read", error) from error
 
-    def news(self) -> set[int]:
-        """Users of whom other processes have stored events since the last call or users()."""
+    def users_of_others(self) -> set[int]:
+        """Return the users of whom other processes stored events since the last call or users()."""
         query = "SELECT user_id FROM events WHERE at > ? AND at <= ?"
         try:
-            if self._reader and self._inodes() != self._read:  # the file was replaced
-                self._close_reader()
-            db = self._open_reader()
-            self._note_others(_last(db))
-            spans = self._others[:]
-            found = {user for span in spans for (user,) in db.execute(query, span).fetchall()}
-            del self._others[: len(spans)]
-            return found
+            db = self._connections.reader_of_present_file()
+            self._note_others(_newest_time(db))
+            spans = self._unread_spans[:]  # `append` may add one meanwhile, in another thread
+            users = {user for span in spans for (user,) in db.execute(query, span).fetchall()}
+            del self._unread_spans[: len(spans)]
+            return users
         except (sqlite3.Error, OSError) as error:
-            self._close_reader()
-            raise self._error("read", error) from error
+            raise self._failed_read(error) from error
 
-    def _note_others(self, last: int) -> None:
-        """What was stored since the last event that this one stored or saw is by others."""
-        if last > self._seen:
-            self._others.append((self._seen, last))
-            self._seen = last
+    def _note_others(self, newest: int) -> None:
+        """Note that others wrote rows, if the newest row is none that we know."""
+        if newest > self._newest_seen:
+            self._unread_spans.append((self._newest_seen, newest))
+            self._newest_seen = newest
 
     def checkpoint(self) -> None:
-        """Bring all that was written to the disk, and into the file itself.
+        """Copy the log into the file, and wait until the disk has it.
 
-        Others may write meanwhile; only where the write-ahead log is long, or may hold what is
-        forgotten, do they wait a moment.
+        Others may write meanwhile. Only to empty the log, where it is long or may hold forgotten
+        events, they are kept waiting for up to READER_SECONDS.
         """
         try:
-            with closing(self._open()) as db:
+            with closing(self._connections.connect()) as db:
                 _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                if pages > LONG or self.leaves_traces:
+                if pages > LONG_LOG_PAGES or self.log_holds_forgotten:
                     db.execute("PRAGMA busy_timeout = 0")
-                    traces, self.leaves_traces = self.leaves_traces, False
-                    if not _empty_log(db, A_MOMENT):
-                        self.leaves_traces |= traces
+                    self._empty_log(db, READER_SECONDS)
         except (sqlite3.Error, OSError) as error:
             raise self._error("written", error) from error
 
+    def _empty_log(self, db: sqlite3.Connection, timeout: float) -> None:
+        """Copy the log into the file and empty it, if that succeeds within the timeout.
+
+        It fails while others read. No other process can write while it is tried.
+        """
+        emptied, deadline = False, time.monotonic() + timeout
+        # cleared first: another thread may set it, for a user who is forgotten meanwhile
+        held_forgotten, self.log_holds_forgotten = self.log_holds_forgotten, False
+        try:
+            while not (emptied := _empty_log_now(db)) and time.monotonic() < deadline:
+                time.sleep(0.01)
+        finally:
+            if not emptied:
+                self.log_holds_forgotten |= held_forgotten
+
     def close(self) -> None:
         """Close the file."""
-        self._close_writer()
-        self._close_reader()
+        self._connections.close_writer()
+        self._connections.close_reader()
 
-    def _close_writer(self) -> None:
-        if self._writer:
-            self._writer.close()
-            self._writer = None
+    def _failed_write(self, error: Exception) -> JournalError:
+        """Return the exception to raise; a connection that failed is not used again."""
+        if is_locked(error):
+            return Busy(f"{self.path} is locked by another process")
+        self._connections.close_writer()
+        return self._error("written", error)
 
-    def _close_reader(self) -> None:
-        if self._reader:
-            self._reader.close()
-            self._reader = None
-
-    def _begin(self, patience: float) -> sqlite3.Connection:
-        """The writer, in a transaction that keeps other writers out."""
-        db = self._writer or self._open_writer(patience)
-        if self._inodes() != self._written:
-            raise OSError("it was removed or replaced; the next event begins a new one")
-        _patiently(lambda: db.execute("BEGIN IMMEDIATE"), patience)
-        return db
-
-    def _open_writer(self, patience: float) -> sqlite3.Connection:
-        self._writer = db = self._open(patience)
-        db.execute("PRAGMA busy_timeout = 0")
-        self._written = self._inodes()
-        return db
-
-    def _open_reader(self) -> sqlite3.Connection:
-        """The reader; it follows the writer to a new file."""
-        if self._reader and self._written and self._read != self._written:
-            self._close_reader()
-        if self._reader is None:
-            self._reader = self._open()
-            self._read = self._inodes()
-        return self._reader
-
-    def _open(self, patience: float = PATIENCE) -> sqlite3.Connection:
-        """A connection to the file, which is made where there is none."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self.path, patience, isolation_level=None, check_same_thread=False)
-        try:
-            _patiently(lambda: self._set_up(db), patience)
-        except sqlite3.Error:
-            db.close()
-            raise
-        return db
-
-    def _set_up(self, db: sqlite3.Connection) -> None:
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version not in (0, journal.JOURNAL_VERSION):
-            raise sqlite3.DatabaseError(
-                f"it has version {version}, expected {journal.JOURNAL_VERSION}"
-            )
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA synchronous = {self._synchronous}")
-        db.execute("PRAGMA secure_delete = ON")  # zeros take the place of what is forgotten
-        db.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoint() is called for that
-        db.executescript(journal.JOURNAL_SCHEMA)
-        if version == 0:
-            db.execute(f"PRAGMA user_version = {journal.JOURNAL_VERSION}")
-
-    def _inodes(self) -> list[int]:
-        """What stands at the paths of the file and of its log; OSError where nothing does."""
-        return [self.path.stat().st_ino, self._log.stat().st_ino]
+    def _failed_read(self, error: Exception) -> JournalError:
+        self._connections.close_reader()
+        return self._error("read", error)
 
     def _error(self, verb: str, error: Exception) -> JournalError:
         return JournalError(f"the journal {self.path} can't be {verb}: {error}")
 
 
-def _last(db: sqlite3.Connection) -> int:
-    """The time of the last event, also of one that was forgotten since."""
-    (last,) = db.execute(LAST).fetchone()
-    return last or 0
+def _newest_time(db: sqlite3.Connection) -> int:
+    """Return the time of the newest event, be it forgotten or not; 0 without any."""
+    (newest,) = db.execute(NEWEST_TIME).fetchone()
+    return newest or 0
 
 
-def _empty_log(db: sqlite3.Connection, patience: float) -> bool:
-    """Bring all into the file and empty its log: whether that was done before patience ended.
-
-    It can't be while others read; no other process can write while it is tried.
-    """
-    deadline = time.monotonic() + patience
-    while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def _is_busy(error: Exception) -> bool:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
-    return bool(code & 0xFF == sqlite3.SQLITE_BUSY)
-
-
-def _patiently(action: Callable[[], T], patience: float) -> T:
-    """Try again while another process holds the lock, for so many seconds."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            return action()
-        except sqlite3.Error as error:
-            if not _is_busy(error) or time.monotonic() >= deadline:
-                raise
-            time.sleep(0.001)
+def _empty_log_now(db: sqlite3.Connection) -> bool:
+    """Try to copy the log into the file and to empty it; return whether that succeeded."""
+    busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy

@@ -1,250 +1,99 @@
-"""Events that last: in the journal before they are acknowledged, in memory for the answers."""
+"""What the service asks of a store of live events, and the states that events go through.
 
-import asyncio
-import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
-from typing import Any
+`MemoryStore` keeps events in memory only (RECO_JOURNAL=off). `JournaledStore` stores each event in
+the journal before it is acknowledged, and keeps those of recently active users in memory. In it a
+put goes through these states:
 
-import numpy as np
+                     the loop's next turn
+    put --> waiting ----------------------> commit --------------------> acknowledged
+              ^                               |  |                         ^
+              | puts that come while          |  | Busy, or               |
+              | a thread runs wait for        |  | RECO_JOURNAL=full      |
+              | the next commit               |  '--> commit in thread ---+
+              |                               |              |            |
+              '------------------------------ | <------------'            |
+                                              |              | error      | once the file has it:
+                                              '--------------+---> refused: JournalError
 
-from api.events.journal import PATIENCE, Busy, Journal
-from api.events.recent import RecentEvents
-from api.events.user_filter import UserFilter
+All puts of one turn of the event loop share a commit: the group. A commit takes about 0.1 ms, less
+than handing it to a thread and back takes; so it runs on the event loop, unless it has to wait for
+the disk ("full") or for another process (Busy). One thread runs at a time. `forget` waits like a
+put, always runs in the thread, and goes before the puts that are waiting.
 
-logger = logging.getLogger("api")
+A user is in one of three states. In memory are at most RECO_MAX_USERS users:
+
+                        acknowledged put
+       no events ------------------------------------> in memory
+           ^                                            |     ^
+           |       evicted: others were more recent     |     |
+           |       dropped: another process wrote       |     | recall: a call reads the user
+           |       read while a thread committed        v     |
+           '------------------------------------- in the journal only <--. acknowledged put: it
+              forget, from either state                    |             | is not read for that
+                                                           '-------------'
+
+"No events" is answered by a Bloom filter of all users in the journal, without a file access. Until
+it is filled at start, everyone counts as "in the journal only", so each first call reads the file.
+
+Upkeep, a background task, makes its round each second: fill the filter (once), drop the users of
+whom other processes stored events, and checkpoint: copy SQLite's write-ahead log into the file.
+"""
+
+from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
 
 
-REST = 1.0  # seconds between two checkpoints
+@dataclass(frozen=True)
+class JournalState:
+    """Whether events can be stored, and how long the running commit has taken so far."""
+
+    works: bool
+    lag_seconds: float  # 0 while no commit is running
 
 
-HEAD_START = 0.5  # seconds that the journal is read before requests are answered
-
-
-NOBODY: Mapping[int, int] = {}
-
-
-AT_A_TIME = 20_000  # users that are learnt of before requests have their turn
-
-
-class JournaledStore:
-    """Takes events in; those that arrive together share a commit. Belongs to one event loop.
-
-    A commit that waits for the disk (`in_thread`) or for another process goes on in a thread; any
-    other is shorter than the way to a thread and back.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        per_user: int,
-        max_users: int,
-        in_thread: bool = False,
-        tombstone: Callable[[int, int], int] = lambda user_id, not_before: not_before,
-    ) -> None:
-        self.events = RecentEvents(per_user, max_users, self._recall)
-        self._problems: dict[str, str] = {}  # why the journal can't be used, by the task
-        self._journal = journal
-        self._per_user = per_user
-        self._in_thread = in_thread
-        self._tombstone = tombstone
-        self._known = UserFilter()  # who has events in the journal
-        self._forgotten = NOBODY
-        self._knows_all = False  # until then anyone may have some
-        self._group: list[tuple[int, int]] = []  # to be committed next
-        self._waiting: list[asyncio.Future[None]] = []  # one for each of these
-        self._leaving: list[tuple[int, asyncio.Future[int]]] = []  # whom to forget before that
-        self._commit: asyncio.Task[None] | None = None  # the one that goes on in a thread
-        self._recalled: set[int] = set()  # users, meanwhile
-        self._rounds: asyncio.Task[None] | None = None
-        self._since = 0.0  # when the last commit began
-        self._unsaved = False  # since the last checkpoint
-        self._looked = asyncio.Event()  # for the first time
+class EventStore(Protocol):
+    """Live events by user. A store belongs to one event loop, and is called from there only."""
 
     @property
-    def lag(self) -> float:
-        """For how many seconds a commit has been going on; 0 where none is."""
-        return time.monotonic() - self._since if self._commit else 0.0
+    def users(self) -> int:
+        """How many users have events in memory."""
 
     @property
-    def problem(self) -> str | None:
-        """Why the journal can't be used just now."""
-        return next(iter(self._problems.values()), None)
+    def evictions(self) -> int:
+        """How many users' events have left memory to make room for others."""
 
-    async def start(self, forgotten: Mapping[int, int] = NOBODY) -> None:
-        """Open the journal and learn who has events there; of a broken one the log tells.
+    @property
+    def status(self) -> str:
+        """What becomes of events: "ok", "off" (they are in memory only), or why none is stored."""
 
-        Whom to forget, up to when, a crash may have left undone.
+    @property
+    def journal(self) -> JournalState | None:
+        """The journal's state, for metrics; None without a journal."""
 
-        With a large journal that goes on while requests are answered: anyone may have events then.
-        """
-        self._forgotten = forgotten
-        self._rounds = asyncio.create_task(self._make_rounds())
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._looked.wait(), HEAD_START)
+    async def start(self) -> None:
+        """Open the store. One that cannot be opened is logged and tried again; see `status`."""
 
     async def stop(self) -> None:
-        """Commit what is waiting, and close the journal."""
-        if self._rounds:
-            self._rounds.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._rounds
-        while self._commit or self._group or self._leaving:
-            await asyncio.sleep(0.01)
-        self._journal.close()
+        """Store what is waiting, and close."""
 
-    def put(self, user_id: int, item_id: int) -> asyncio.Future[None]:
-        """Store an event: done once it is committed and answers obey it, else JournalError."""
-        loop = asyncio.get_running_loop()
-        if not self._group and not self._commit and not self._leaving:
-            loop.call_soon(self._flush)
-        done = loop.create_future()
-        self._group.append((user_id, item_id))
-        self._waiting.append(done)
-        return done
+    def put(self, user_id: int, item_id: int) -> Awaitable[None]:
+        """Store an event: done once it is stored and reads return it; else JournalError."""
 
-    def forget(self, user_id: int) -> asyncio.Future[int]:
-        """Remove a user's events, with a tombstone: done once answers obey it, with how many.
+    def forget(self, user_id: int) -> Awaitable[int]:
+        """Store a tombstone and remove the user's events: done with their number, or JournalError.
 
-        Events that are put after this call count as new.
+        Events that are put after this call count as a new user's.
         """
-        loop = asyncio.get_running_loop()
-        if not self._group and not self._commit and not self._leaving:
-            loop.call_soon(self._flush)
-        done = loop.create_future()
-        self._leaving.append((user_id, done))
-        return done
 
-    def _flush(self) -> None:
-        """Commit what has come in since the last time."""
-        self._since = time.monotonic()
-        if self._leaving:
-            self._commit = asyncio.create_task(self._forget_in_thread(self._leaving))
-            self._leaving = []
-            return
-        group, waiting = self._group, self._waiting
-        self._group, self._waiting = [], []
-        if self._in_thread:
-            self._commit = asyncio.create_task(self._commit_in_thread(group, waiting))
-            return
-        try:
-            self._journal.append(group)
-        except Busy:
-            self._commit = asyncio.create_task(self._commit_in_thread(group, waiting))
-        except Exception as error:
-            self._refuse(waiting, error)
-        else:
-            self._acknowledge(group, waiting)
+    def drop(self, user_ids: Iterable[int]) -> None:
+        """Remove users from memory whom another process was told to forget, or stored events of."""
 
-    async def _commit_in_thread(
-        self, group: list[tuple[int, int]], waiting: list[asyncio.Future[None]]
-    ) -> None:
-        try:
-            await asyncio.to_thread(self._journal.append, group, PATIENCE)
-        except Exception as error:
-            self._refuse(waiting, error)
-        else:
-            self._acknowledge(group, waiting)
-        self._go_on()
+    def last(self, user_id: int, k: int) -> list[int]:
+        """Return the user's last k item ids, newest first, repeats kept; [] without events.
 
-    async def _forget_in_thread(self, leaving: list[tuple[int, asyncio.Future[int]]]) -> None:
-        for user_id, done in leaving:
-            tombstone = partial(self._tombstone, user_id)
-            try:
-                found = await asyncio.to_thread(self._journal.forget, user_id, tombstone, PATIENCE)
-            except Exception as error:
-                self._refuse([done], error)
-            else:
-                self.events.forget(user_id)
-                if not done.done():
-                    done.set_result(found)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Take in what has come while something went on in a thread."""
-        self._recalled.clear()
-        self._commit = None
-        if self._group or self._leaving:
-            self._flush()
-
-    def _acknowledge(
-        self, group: list[tuple[int, int]], waiting: list[asyncio.Future[None]]
-    ) -> None:
-        """Let answers obey a committed group.
-
-        Who has earlier events in the journal only is not brought into memory by another one.
+        JournalError where they would have to be read from a journal that cannot be read.
         """
-        for user_id, item_id in group:
-            if user_id in self._recalled:  # with or without this event
-                self.events.forget(user_id)
-            elif user_id in self.events or not self._may_have_events(user_id):
-                self.events.put(user_id, item_id)
-            self._known.add(user_id)
-        self._unsaved = True
-        self._mended("put")
-        for done in waiting:
-            if not done.done():  # its request may have been cancelled
-                done.set_result(None)
 
-    def _refuse(self, waiting: Sequence[asyncio.Future[Any]], error: Exception) -> None:
-        self._note("put", error)
-        for done in waiting:
-            if not done.done():
-                done.set_exception(error)
-
-    def _note(self, task: str, error: Exception) -> None:
-        """Let the state show what went wrong with a task, and log it once."""
-        if self._problems.get(task) != str(error):
-            self._problems[task] = str(error)
-            logger.error("Events may not be stored: %s", error)
-
-    def _mended(self, task: str) -> None:
-        """Let the state show that a task went well."""
-        if self._problems.pop(task, None):
-            logger.warning("The journal works again")
-
-    def _may_have_events(self, user_id: int) -> bool:
-        """Whether the user may have events in the journal."""
-        return not self._knows_all or user_id in self._known
-
-    def _recall(self, user_id: int) -> Sequence[int]:
-        """The last events of a user who is not in memory, oldest first."""
-        if not self._may_have_events(user_id):
-            return ()
-        if not self._knows_all and user_id in self._forgotten:
-            return ()  # their old events may still be in the journal: see _learn
-        if self._commit:
-            self._recalled.add(user_id)
-        return self._journal.last(user_id, self._per_user)
-
-    async def _make_rounds(self) -> None:
-        """Learn who has events; then now and then see what others wrote, and save what we did."""
-        while True:
-            try:
-                if not self._knows_all:
-                    await self._learn()
-                for user_id in self._journal.news():
-                    self._known.add(user_id)
-                    self.events.forget(user_id)  # the next call recalls them
-                if self._unsaved or self._journal.leaves_traces:
-                    self._unsaved = False
-                    await asyncio.to_thread(self._journal.checkpoint)
-            except Exception as error:
-                self._note("round", error)
-            else:
-                self._mended("round")
-            self._looked.set()
-            await asyncio.sleep(REST)
-
-    async def _learn(self) -> None:
-        """Learn who has events in the journal, those who are forgotten left out."""
-        await asyncio.to_thread(self._journal.finish_forgetting, self._forgotten)
-        for user_id in list(self._forgotten):  # the next call recalls what they did later
-            self.events.forget(user_id)
-        users = await asyncio.to_thread(self._journal.users)
-        for block in np.array_split(users, len(users) // AT_A_TIME + 1):
-            self._known.add_all(block)
-            await asyncio.sleep(0)
-        self._knows_all = True
+    def of(self, user_id: int) -> list[int]:
+        """Return all item ids that the store keeps of the user, newest first; errors as `last`."""

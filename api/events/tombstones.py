@@ -1,70 +1,157 @@
-"""Who asked to be forgotten, and when: kept in a file beside the journal, and in memory."""
+"""Tombstones: which users asked to be forgotten, and up to when, in a file beside the journal.
 
+A tombstone is a user and a time, until. What the user did up to that time is not used any more;
+what they do later counts as if they were new. It works on three things:
+
+    time 100  user 7 plays track 10         journal: (100, 7, 10)
+    time 120  release A is made             its lists know user 7; it obeys tombstones up to 0
+    time 150  POST /forget_user?user_id=7   1. tombstone (7, 150) is stored, the disk has it
+                                            2. row (100, 7, 10) of the journal becomes zeros
+    time 200  user 7 plays track 20         journal: (200, 7, 20), later than 150: it counts
+    time 220  release B is made by jobs     they left out listens of user 7 up to 150; B obeys
+              that read the tombstones      tombstones up to 150, so it may know user 7 again
+
+Release A obeys tombstones up to 0 < 150: user 7 is answered as someone whom it does not know, also
+after a restart, a swap or a return to A. Release B obeys up to 150: its list of user 7 is used.
+
+Why this order: after a crash between 1 and 2 the tombstone is there, and the next start deletes the
+row (`Journal.finish_forgetting`). The other way round, a crash would lose that the user is to be
+forgotten, and release A would answer with their history. No event can get a time between the
+newest row and the tombstone, as the journal is locked meanwhile. No two tombstones have the same
+time, so "obeys up to 150" says exactly which ones a release obeys.
+
+Other processes on the same folder poll the file (`TombstoneWatcher`) and obey within a second.
+"""
+
+import asyncio
+import logging
 import sqlite3
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from threading import Lock
 
-from api.events.journal import PATIENCE, JournalError
+from api.events.connections import LOCK_SECONDS
+from api.events.journal import JournalError
 from jobs.contract import journal, storage
+
+logger = logging.getLogger("api")
+
+
+TOMBSTONE_POLL_SECONDS = 1.0
 
 
 class Tombstones:
-    """The tombstones of one file; several processes may share it. No two have the same time."""
+    """The tombstones of one file; several processes may share it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # by user the time, in microseconds since 1970; never changed, as others may go through it
-        self.at: dict[int, int] = {}
-        self._changing = Lock()
-        self.known = False  # whether the file has been read, or there was none
-        self._seen: tuple[int, int] | None = None  # size and time of change of what was read
-
-    @property
-    def last(self) -> int:
-        """The time of the newest tombstone; 0 without any."""
-        return max(self.at.values(), default=0)
+        # by user the time, in microseconds since 1970; replaced, never changed: others iterate it
+        self.until: dict[int, int] = {}
+        self.problem: str | None = None  # why the file could not be read
+        self.was_read = False  # once at least, if there is a file
+        self._lock = Lock()  # for replacing `until` from several threads
+        self._version: tuple[int, int] | None = None  # size and time of change of what was read
 
     def add(self, user_id: int, not_before: int = 0) -> int:
-        """Store on the disk that a user is to be forgotten: the time up to which.
+        """Store on the disk that a user is to be forgotten; return up to when.
 
-        It is the clock's, but never before `not_before` nor before that of another tombstone.
+        That is the clock's time, but not before `not_before`, and later than any other tombstone.
+        JournalError where the file cannot be written.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self.path, PATIENCE, isolation_level=None)) as db:
+            with closing(sqlite3.connect(self.path, LOCK_SECONDS, isolation_level=None)) as db:
                 db.executescript(journal.FORGOTTEN_SCHEMA)
                 db.execute("PRAGMA synchronous = FULL")
                 db.execute("BEGIN IMMEDIATE")
-                (last,) = db.execute("SELECT max(at) FROM forgotten").fetchone()
-                at: int = max(time.time_ns() // 1000, not_before, (last or 0) + 1)
-                db.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?)", (user_id, at))
+                (newest,) = db.execute("SELECT max(at) FROM forgotten").fetchone()
+                until: int = max(time.time_ns() // 1000, not_before, (newest or 0) + 1)
+                db.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?)", (user_id, until))
                 db.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"{self.path} can't be written: {error}") from error
-        with self._changing:
-            self.at = self.at | {user_id: at}
-        return at
+        with self._lock:
+            self.until = self.until | {user_id: until}
+        return until
 
-    def news(self) -> list[int]:
-        """Read the file if it has changed: users with a tombstone that was not known."""
+    def read_new(self) -> list[int]:
+        """Read the file if it has changed; return the users whose tombstones are new.
+
+        JournalError where it cannot be read; `problem` then says why, until it can.
+        """
+        try:
+            new = self._read_if_changed()
+        except JournalError as error:
+            self.problem = str(error)
+            raise
+        self.problem, self.was_read = None, True
+        return new
+
+    def _read_if_changed(self) -> list[int]:
         try:
             found = self.path.stat()
         except FileNotFoundError:
-            self.known = True
             return []
         except OSError as error:
             raise JournalError(f"{self.path} can't be read: {error}") from error
-        seen = found.st_size, found.st_mtime_ns
-        if seen == self._seen:
+        version = found.st_size, found.st_mtime_ns
+        if version == self._version:
             return []
         try:
             stored = journal.read_forgotten(self.path)
         except storage.JobError as error:
             raise JournalError(str(error)) from error
-        with self._changing:
-            new = [user for user, at in stored.items() if self.at.get(user) != at]
-            self.at = self.at | stored
-        self._seen, self.known = seen, True
+        with self._lock:
+            new = [user for user, until in stored.items() if self.until.get(user) != until]
+            self.until = self.until | stored
+        self._version = version
         return new
+
+
+class TombstoneWatcher:
+    """Polls the tombstones that other processes store, and has them obeyed.
+
+    `obey(users)` is awaited with the users of new tombstones; `recover()` when the file can be read
+    again after it could not.
+    """
+
+    def __init__(
+        self,
+        tombstones: Tombstones,
+        obey: Callable[[list[int]], None],
+        recover: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._tombstones = tombstones
+        self._obey = obey
+        self._recover = recover
+        self._polling: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read the file; from then on poll it."""
+        await self._poll()
+        self._polling = asyncio.create_task(self._keep_polling())
+
+    def stop(self) -> None:
+        """Poll no more."""
+        if self._polling:
+            self._polling.cancel()
+
+    async def _keep_polling(self) -> None:
+        while True:
+            await asyncio.sleep(TOMBSTONE_POLL_SECONDS)
+            await self._poll()
+
+    async def _poll(self) -> None:
+        before = self._tombstones.problem
+        try:
+            new = await asyncio.to_thread(self._tombstones.read_new)
+        except JournalError as error:
+            if str(error) != before:  # once, not at each poll
+                logger.error("Users who are to be forgotten may not be: %s", error)
+            return
+        if new:
+            self._obey(new)
+        if before:
+            await self._recover()

@@ -11,8 +11,8 @@ from litestar.types import ExceptionHandlersMap
 
 from api.events.journal import JournalError
 from api.release.loader import ReleaseError
+from api.release.manager import UnknownRelease
 from api.schemas import MAX_BODY, MAX_K, MAX_LISTS, Problem
-from api.service import UnknownRelease
 from jobs.contract.names import MAX_ID
 
 logger = logging.getLogger("api")
@@ -64,7 +64,7 @@ def too_large(request: AnyRequest, error: RequestEntityTooLarge) -> Response[Pro
 
 def refused_release(request: AnyRequest, error: ReleaseError) -> Response[Problem]:
     """409 while another release is served, 503 where there is none."""
-    return _problem(409 if request.app.state.service.recommender else 503, str(error))
+    return _problem(409 if request.app.state.service.releases.recommender else 503, str(error))
 
 
 def no_journal(request: AnyRequest, error: JournalError) -> Response[Problem]:

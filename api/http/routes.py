@@ -11,7 +11,7 @@ from litestar.params import JSONBody, QueryParameter
 from api.http import problems
 from api.http.asgi import RECOMMENDER_KEY
 from api.http.problems import AnyRequest
-from api.prometheus import CONTENT_TYPE
+from api.prometheus import CONTENT_TYPE, Metrics
 from api.schemas import (
     MAX_BODY,
     MAX_K,
@@ -160,7 +160,7 @@ class Calls(Controller):
         self, request: AnyRequest, data: JSONBody[ListsWanted]
     ) -> bytes:
         """Recommend k tracks to each of up to 1,000 users: what they would be given one by one."""
-        served = request.state[RECOMMENDER_KEY] = self.service.current()
+        served = request.state[RECOMMENDER_KEY] = self.service.releases.current()
         return b'{"recs":%b}' % await self.service.recommend_many(data.user_ids, data.k, served)
 
     @read("/get_online_u2i", TRACKS | BAD_PARAMETER | NO_RELEASE)
@@ -207,7 +207,7 @@ class Calls(Controller):
         k: Annotated[int, QueryParameter(ge=1, le=100, description="how many events")] = 10,
     ) -> UserEvents:
         """Give the user's last k events, newest first."""
-        return UserEvents(self.service.events.last(user_id, k))
+        return UserEvents(self.service.store.last(user_id, k))
 
     @route(
         "/load_recommendations",
@@ -225,7 +225,7 @@ class Calls(Controller):
         ] = None,
     ) -> Loaded:
         """Open and check a release, then serve it; other calls are answered meanwhile."""
-        return await self.service.load(release)
+        return await self.service.releases.load(release)
 
     @read("/get_statistics")
     def get_statistics(self) -> Statistics:
@@ -240,8 +240,8 @@ class Calls(Controller):
     @read("/health/ready", NO_RELEASE)
     def ready(self) -> Ready:
         """Say what is served; 503 while there is no release."""
-        events, catalog = self.service.events, self.service.current().catalog
-        return Ready(catalog.id, events.users, events.evictions, self.service.journal_state)
+        store, catalog = self.service.store, self.service.releases.current().catalog
+        return Ready(catalog.id, store.users, store.evictions, self.service.journal_status)
 
     @read("/freshness", NO_RELEASE)
     def freshness(self) -> Freshness:
@@ -254,6 +254,7 @@ class Calls(Controller):
         media_type=CONTENT_TYPE,
         responses=METRICS | NOT_LET_IN,
     )
-    def metrics(self) -> bytes:
+    def metrics(self, request: AnyRequest) -> bytes:
         """Tell Prometheus how the service does."""
-        return self.service.metrics.text()
+        metrics: Metrics = request.app.state.metrics
+        return metrics.text()

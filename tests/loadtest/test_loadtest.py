@@ -51,7 +51,7 @@ def test_rules_on_a_world_whose_answers_can_be_seen():
 def spoil_lists(call, user, answer, service):
     """Right sets in wrong orders, a heard track, too much of what is near, counts doubled."""
     if call == "/recommendations":
-        last = service.events.last(user, 1)
+        last = service.store.last(user, 1)
         return {"recs": [*last, *answer["recs"][:-1]] if last else answer["recs"][::-1]}
     if call == "/get_user_events":
         return {"events": answer["events"][::-1]}
@@ -110,9 +110,9 @@ def answer_of(service: Service, call: str, user: int, asked: dict[str, int]):
                 "recs": json.loads(service.online(user, asked.get("k", 100), asked.get("N", 10)))
             }
         case "/get_user_events":
-            return {"events": service.events.last(user, asked.get("k", 10))}
+            return {"events": service.store.last(user, asked.get("k", 10))}
         case "/put_user_event":
-            service.events.put(user, asked["item_id"])
+            service.store.add(user, asked["item_id"])
             return {"result": "ok"}
         case "/get_statistics":
             counters = service.counters
@@ -120,14 +120,14 @@ def answer_of(service: Service, call: str, user: int, asked: dict[str, int]):
                 "request_personal_count": counters.personal,
                 "request_default_count": counters.default,
             }
-    return {"release": service.current().catalog.id}
+    return {"release": service.releases.current().catalog.id}
 
 
 @contextmanager
 def spoilt_service(work: Path, spoil):
     """Serve WORK with answers spoilt; yields the URL."""
     service = Service(Settings(work=work, journal="off"))
-    asyncio.run(service.load())
+    asyncio.run(service.releases.load())
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from api.events.journal import Journal, JournalError
-from api.events.store import JournaledStore
+from api.events.journaled_store import JournaledStore
 from api.events.tombstones import Tombstones
 from jobs.contract import storage, tables
 from jobs.contract.journal import read_forgotten
@@ -119,11 +119,11 @@ def test_time_goes_on_from_a_tombstone_even_if_the_clock_goes_back(tmp_path, mon
     journal.append([(7, 1)])
     (at,) = closing_query(tmp_path / "events.db", "SELECT max(at) FROM events")
     journal.forget(7, lambda last: stored.add(7, last))
-    assert stored.at[7] >= at
+    assert stored.until[7] >= at
     monkeypatch.setattr(time, "time_ns", lambda: 1_000_000)
     journal.append([(7, 2)])
-    assert closing_query(tmp_path / "events.db", "SELECT at FROM events")[0] > stored.at[7]
-    assert stored.add(8) > stored.at[7]
+    assert closing_query(tmp_path / "events.db", "SELECT at FROM events")[0] > stored.until[7]
+    assert stored.add(8) > stored.until[7]
 
 
 def closing_query(path, query):
@@ -151,11 +151,11 @@ def test_what_is_read_for_long_leaves_the_log_once_it_can(tmp_path):
         other.execute("BEGIN")
         other.execute("SELECT * FROM events").fetchall()
         assert journal.forget(SOMEONE, lambda last: last) == 20
-        assert journal.leaves_traces
+        assert journal.log_holds_forgotten
         journal.checkpoint()
-        assert journal.leaves_traces and traces(tmp_path)
+        assert journal.log_holds_forgotten and traces(tmp_path)
     journal.checkpoint()
-    assert not journal.leaves_traces and not traces(tmp_path)
+    assert not journal.log_holds_forgotten and not traces(tmp_path)
 
 
 def test_puts_go_on_while_what_a_crash_left_undone_is_done(tmp_path):
@@ -163,36 +163,43 @@ def test_puts_go_on_while_what_a_crash_left_undone_is_done(tmp_path):
     Journal(path).append([(7, 1), (8, 1)])
 
     async def ask():
-        recorder = JournaledStore(Journal(path), 10, 10)
+        tombstones = Tombstones(tmp_path / FORGOTTEN)
+        tombstones.add(7, 2**60)
+        store = JournaledStore(Journal(path), tombstones, 10, 10)
         with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
             other.execute("BEGIN IMMEDIATE")
             asyncio.get_running_loop().call_later(1, other.execute, "COMMIT")
-            await recorder.start({7: 2**60})
-            assert recorder.problem is None
-            await asyncio.gather(*(recorder.put(9, item) for item in range(3)))
+            await store.start()
+            assert store.status == "ok"
+            await asyncio.gather(*(store.put(9, item) for item in range(3)))
             expected = [[], [1], [2, 1, 0]]
-            await until(lambda: [recorder.events.of(user) for user in (7, 8, 9)] == expected)
-        await recorder.stop()
+            await until(lambda: [store.of(user) for user in (7, 8, 9)] == expected)
+        await store.stop()
 
     asyncio.run(ask())
 
 
-def test_a_forgotten_user_is_not_remembered_while_what_a_crash_left_undone_is_done(tmp_path):
+def test_old_events_of_a_forgotten_user_are_not_read_while_a_crashed_forgetting_is_finished(
+    tmp_path,
+):
     path = tmp_path / JOURNAL
-    Journal(path).append([(7, 1), (8, 1)])
-    (at,) = closing_query(path, "SELECT min(at) FROM events")
-    later = Journal(path)
-    later.append([(8, 2)])
+    Journal(path).append([(7, 1), (8, 1), (9, 1)])
+    tombstones = Tombstones(tmp_path / FORGOTTEN)
+    for user in (7, 8, 9):
+        tombstones.add(user)
+    Journal(path).append([(8, 2)])
 
     async def ask():
-        recorder = JournaledStore(Journal(path), 10, 10)
+        store = JournaledStore(Journal(path), tombstones, 10, 10)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")  # so that the old events are still there
-            await recorder.start({7: 2**60, 8: at + 1})
-            assert recorder.events.of(7) == []
+            await store.start()
+            assert [store.of(user) for user in (7, 8)] == [[], [2]]
+            put = store.put(9, 3)
             other.execute("COMMIT")
-        await until(lambda: [recorder.events.of(user) for user in (7, 8)] == [[], [2]])
-        await recorder.stop()
+            await put
+            assert [store.of(user) for user in (7, 8, 9)] == [[], [2], [3]]
+        await store.stop()
 
     asyncio.run(ask())
 

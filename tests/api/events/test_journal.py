@@ -15,16 +15,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from api.events.journal import PATIENCE, Busy, Journal, JournalError
-from api.events.store import JournaledStore
+from api.events.connections import LOCK_SECONDS
+from api.events.journal import Busy, Journal, JournalError
+from api.events.journaled_store import JournaledStore
+from api.events.tombstones import Tombstones
 from api.events.user_filter import UserFilter
-from jobs.contract.names import JOURNAL, MAX_ID, STATE
+from jobs.contract.names import FORGOTTEN, JOURNAL, MAX_ID, STATE
 from tests.api.release.test_answers import client_of
 from tests.support import releases
 from tests.support.server import limit_files, litestar_run
-from tests.support.waiting import until
+from tests.support.waiting import until, wait_until
 
 PUT = "/put_user_event"
+
+
+def store_of(path, per_user=10, max_users=10, in_thread=False):
+    """A store whose journal is `path`, with its tombstones beside it."""
+    tombstones = Tombstones(path.with_name(f"{path.name}.{FORGOTTEN}"))
+    return JournaledStore(Journal(path, in_thread), tombstones, per_user, max_users, in_thread)
 
 
 def rows(path):
@@ -58,7 +66,7 @@ def test_several_writers_of_one_journal_lose_and_double_nothing(tmp_path, full):
     def write(user):
         journal = Journal(path, full)
         for item in range(0, 300, 3):
-            journal.append([(user, item), (user, item + 1), (user, item + 2)], patience=20)
+            journal.append([(user, item), (user, item + 1), (user, item + 2)], timeout=20)
             journal.checkpoint()
 
     with ThreadPoolExecutor(3) as pool:
@@ -114,8 +122,8 @@ def test_of_a_million_known_users_few_others_are_taken_for_known():
     assert sum(user in known for user in others) < 20
 
 
-class RecorderMachine(RuleBasedStateMachine):
-    """A recorder beside a plain list of (user, item), newest last, that forgets nothing."""
+class StoreMachine(RuleBasedStateMachine):
+    """A store beside a plain list of (user, item), newest last, that forgets nothing."""
 
     folder = None
     numbers = count()
@@ -127,19 +135,17 @@ class RecorderMachine(RuleBasedStateMachine):
         self.options = per_user, max_users, in_thread
         self.runner = asyncio.Runner()
         self.puts = []
-        self.recorder = None
+        self.store = None
         self.restart()
 
     @rule()
     def restart(self):
         """End without any farewell, as by kill -9, and start again."""
         per_user, max_users, in_thread = self.options
-        if self.recorder:
-            self.recorder._rounds.cancel()
-        self.recorder = JournaledStore(
-            Journal(self.path, in_thread), per_user, max_users, in_thread
-        )
-        self.runner.run(self.recorder.start())
+        if self.store:
+            self.store._upkeep.cancel()
+        self.store = store_of(self.path, per_user, max_users, in_thread)
+        self.runner.run(self.store.start())
 
     def expected(self, user, more=()):
         own = [item for u, item in (*self.puts, *more) if u == user]
@@ -151,10 +157,10 @@ class RecorderMachine(RuleBasedStateMachine):
     )
     def put_together(self, events, between):
         async def put_and_read():
-            waiting = [self.recorder.put(*event) for event in events]
+            waiting = [self.store.put(*event) for event in events]
             for user in between:  # some of them while the commit goes on in a thread
                 await asyncio.sleep(0)
-                found = self.recorder.events.of(user)
+                found = self.store.of(user)
                 assert found in (self.expected(user), self.expected(user, events))
             await asyncio.gather(*waiting)
 
@@ -163,11 +169,11 @@ class RecorderMachine(RuleBasedStateMachine):
 
     @rule(user=users)
     def read(self, user):
-        assert self.recorder.events.of(user) == self.expected(user)
+        assert self.store.of(user) == self.expected(user)
 
     @rule()
     def checkpoint(self):
-        self.recorder._journal.checkpoint()
+        self.store._journal.checkpoint()
 
     def teardown(self):
         if not hasattr(self, "runner"):
@@ -175,14 +181,14 @@ class RecorderMachine(RuleBasedStateMachine):
         for user in range(6):
             self.read(user)
         stored = [(user, item) for _, user, item in rows(self.path)] if self.puts else []
-        self.runner.run(self.recorder.stop())
+        self.runner.run(self.store.stop())
         self.runner.close()
         assert stored == self.puts
-        assert self.recorder.events.users <= self.options[1]
+        assert self.store.users <= self.options[1]
 
 
-def test_a_recorder_is_like_a_plain_list(tmp_path):
-    machine = type("Machine", (RecorderMachine,), {"folder": tmp_path})
+def test_a_store_is_like_a_plain_list(tmp_path):
+    machine = type("Machine", (StoreMachine,), {"folder": tmp_path})
     machine.TestCase.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
     machine.TestCase().runTest()
 
@@ -190,53 +196,53 @@ def test_a_recorder_is_like_a_plain_list(tmp_path):
 def test_a_user_without_events_costs_no_file_access(tmp_path, monkeypatch):
     async def ask():
         Journal(tmp_path / "events.db").append([(1, 5)])
-        recorder = JournaledStore(Journal(tmp_path / "events.db"), 10, 10)
-        await recorder.start()
-        assert recorder.events.of(1) == [5]
+        store = store_of(tmp_path / "events.db")
+        await store.start()
+        assert store.of(1) == [5]
         monkeypatch.setattr(Journal, "last", None)
-        assert recorder.events.of(1) == [5]
-        assert recorder.events.of(2) == []
-        await recorder.put(3, 7)
-        assert recorder.events.of(3) == [7]
-        await recorder.stop()
+        assert store.of(1) == [5]
+        assert store.of(2) == []
+        await store.put(3, 7)
+        assert store.of(3) == [7]
+        await store.stop()
 
     asyncio.run(ask())
 
 
 def test_while_another_process_writes_puts_wait_and_reading_goes_on(tmp_path):
     async def ask():
-        recorder = JournaledStore(Journal(tmp_path / "events.db"), 10, 10)
-        await recorder.start()
-        await recorder.put(1, 5)
+        store = store_of(tmp_path / "events.db")
+        await store.start()
+        await store.put(1, 5)
         with closing(sqlite3.connect(tmp_path / "events.db")) as other:
             other.execute("BEGIN IMMEDIATE")
-            waiting = [recorder.put(1, 6), recorder.put(2, 7)]
+            waiting = [store.put(1, 6), store.put(2, 7)]
             await asyncio.sleep(0.1)
             assert not any(put.done() for put in waiting)
-            assert recorder.events.of(1) == [5]
-            waiting.append(recorder.put(1, 8))
+            assert store.of(1) == [5]
+            waiting.append(store.put(1, 8))
             other.rollback()
         await asyncio.gather(*waiting)
-        assert [recorder.events.of(user) for user in (1, 2)] == [[8, 6, 5], [7]]
-        await recorder.stop()
+        assert [store.of(user) for user in (1, 2)] == [[8, 6, 5], [7]]
+        await store.stop()
 
     asyncio.run(ask())
 
 
 def test_what_another_process_stores_is_seen_soon(tmp_path, monkeypatch):
-    monkeypatch.setattr("api.events.store.REST", 0.02)
+    monkeypatch.setattr("api.events.journaled_store.UPKEEP_SECONDS", 0.02)
 
     async def ask():
-        both = [JournaledStore(Journal(tmp_path / "events.db"), 10, 10) for _ in range(2)]
-        for recorder in both:
-            await recorder.start()
+        both = [store_of(tmp_path / "events.db") for _ in range(2)]
+        for store in both:
+            await store.start()
         for i in range(6):  # users 0 and 1, taken in by turns
             await both[i % 2].put(i // 3, i)
             expected = [[*range(min(i, 2), -1, -1)], [*range(i, 2, -1)]]
-            for events in (recorder.events for recorder in both):
-                await until(lambda: [events.of(user) for user in (0, 1)] == expected)  # noqa: B023
-        for recorder in both:
-            await recorder.stop()
+            for store in both:
+                await until(lambda: [store.of(user) for user in (0, 1)] == expected)  # noqa: B023
+        for store in both:
+            await store.stop()
 
     asyncio.run(ask())
 
@@ -246,11 +252,11 @@ def test_only_users_of_other_writers_are_news(tmp_path):
     other.append([(1, 5)])
     assert own.users().tolist() == [1]
     own.append([(2, 5)])
-    assert own.news() == set()
+    assert own.users_of_others() == set()
     other.append([(3, 5)])
     own.append([(2, 6)])
     other.append([(4, 5)])
-    assert [own.news(), own.news()] == [{3, 4}, set()]
+    assert [own.users_of_others(), own.users_of_others()] == [{3, 4}, set()]
 
 
 def test_news_that_could_not_be_read_come_later(tmp_path, monkeypatch):
@@ -258,13 +264,13 @@ def test_news_that_could_not_be_read_come_later(tmp_path, monkeypatch):
     own.append([(1, 5)])
     other.append([(3, 5)])
     monkeypatch.setattr(
-        "api.events.journal._last", failing := Mock(side_effect=sqlite3.Error("no"))
+        "api.events.journal._newest_time", failing := Mock(side_effect=sqlite3.Error("no"))
     )
     with pytest.raises(JournalError, match="can't be read: no"):
-        own.news()
+        own.users_of_others()
     assert failing.called
     monkeypatch.undo()
-    assert own.news() == {3}
+    assert own.users_of_others() == {3}
 
 
 def test_who_only_reads_follows_a_journal_that_was_replaced(tmp_path):
@@ -274,12 +280,12 @@ def test_who_only_reads_follows_a_journal_that_was_replaced(tmp_path):
     for file in tmp_path.iterdir():
         file.unlink()
     Journal(path).append([(7, 9)])
-    assert reader.news() == {7}
+    assert reader.users_of_others() == {7}
     assert reader.last(7, 9) == [9]
 
 
 def test_where_others_read_for_long_a_long_log_waits_and_puts_do_not(tmp_path, monkeypatch):
-    monkeypatch.setattr("api.events.journal.LONG", 1)
+    monkeypatch.setattr("api.events.journal.LONG_LOG_PAGES", 1)
     journal = Journal(tmp_path / "events.db")
     journal.append([(1, 5)])
     with closing(sqlite3.connect(tmp_path / "events.db", isolation_level=None)) as other:
@@ -288,7 +294,7 @@ def test_where_others_read_for_long_a_long_log_waits_and_puts_do_not(tmp_path, m
         journal.append([(1, 6)])
         start = time.monotonic()
         journal.checkpoint()
-        assert time.monotonic() - start < PATIENCE
+        assert time.monotonic() - start < LOCK_SECONDS
     journal.checkpoint()
     assert not (tmp_path / "events.db-wal").stat().st_size
 
@@ -298,9 +304,9 @@ def test_a_lock_that_stays_is_given_up_on(tmp_path):
     journal.append([(1, 5)])
     with closing(sqlite3.connect(tmp_path / "events.db")) as other:
         other.execute("BEGIN IMMEDIATE")
-        for patience in (0, 0.05):
+        for timeout in (0, 0.05):
             with pytest.raises(Busy, match="locked by another process"):
-                journal.append([(1, 6)], patience)
+                journal.append([(1, 6)], timeout)
     journal.append([(1, 7)])
     assert journal.last(1, 9) == [5, 7]
 
@@ -331,7 +337,7 @@ def test_on_a_full_disk_puts_say_why_and_reading_goes_on(work):
         assert "events.db can't be written" in get("/health/ready")["journal"]
         limit_files(service.process, None)
         assert put(47, 198).status_code == 200
-        assert get("/health/ready")["journal"] == "ok"
+        wait_until(lambda: get("/health/ready")["journal"] == "ok")
         assert get("/get_user_events", user_id=47) == {"events": [198, 200]}
     with litestar_run(work) as service:
         assert get("/get_user_events", user_id=47) == {"events": [198, 200]}

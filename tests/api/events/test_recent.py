@@ -23,7 +23,7 @@ class EventsMachine(RuleBasedStateMachine):
 
     @rule(user=user, item=item)
     def put(self, user, item):
-        self.events.put(user, item)
+        self.events.add(user, item)
         self.kept = [u for u in self.kept if u != user] + [user]
         if len(self.kept) > self.max_users:
             self.evicted_at[self.kept.pop(0)] = len(self.puts)
@@ -55,19 +55,19 @@ TestEventsLikeAPlainList = EventsMachine.TestCase
 def test_repeats_are_kept_newest_first():
     events = RecentEvents(100, 10)
     for track in (679169, 679169, 630670):
-        events.put(16, track)
+        events.add(16, track)
     assert events.last(16, 10) == [630670, 679169, 679169]
 
 
 def test_exactly_the_bound_of_events_is_kept():
     events = RecentEvents(10, 10)
     for track in range(11):
-        events.put(1, track)
+        events.add(1, track)
     assert events.of(1) == [*range(10, 0, -1)]
 
 
 def test_a_hundred_events_take_less_than_a_kilobyte():
     events = RecentEvents(100, 10)
     for track in range(1000):
-        events.put(1, track)
-    assert sys.getsizeof(events._of_user[1]) < 1024
+        events.add(1, track)
+    assert sys.getsizeof(events._events[1]) < 1024

@@ -253,9 +253,9 @@ def random_world(request, tmp_path_factory):
 def test_any_answer_is_what_a_plain_reading_of_the_rules_gives(random_world, user, events, k):
     catalog, lists = random_world
     service = Service(Settings(journal="off"))
-    service.recommender = Recommender(catalog, RECENT_EVENTS)
+    service.releases.recommender = Recommender(catalog, RECENT_EVENTS)
     for item in events:
-        service.events.put(user, item)
+        service.store.add(user, item)
 
     gains = {}
     for item in events[-10:]:

@@ -18,7 +18,8 @@ from litestar.testing import AsyncTestClient, TestClient
 from api.app import create_app
 from api.release.catalog import Catalog
 from api.release.loader import ReleaseError, current
-from api.service import Service, UnknownRelease
+from api.release.manager import UnknownRelease
+from api.service import Service
 from api.settings import Settings
 from jobs.contract import storage
 from jobs.contract.names import CONTRACT_VERSION, MANIFEST
@@ -181,15 +182,15 @@ def test_without_hashes_sizes_must_agree(tmp_path):
     flip_a_bit("als_model.npz")(releases.make(tmp_path, "flipped"))
     truncate("als_model.npz")(releases.make(tmp_path, "half", activate=False))
     service = Service(Settings(work=tmp_path, check="sizes"))
-    assert asyncio.run(service.load()).release == "flipped"
+    assert asyncio.run(service.releases.load()).release == "flipped"
     with pytest.raises(ReleaseError, match=r"bytes of als_model.npz"):
-        asyncio.run(service.load("half"))
+        asyncio.run(service.releases.load("half"))
 
 
 def test_a_release_whose_name_cannot_stand_in_a_header_is_refused(tmp_path):
     releases.make(tmp_path, "a name")
     with pytest.raises(ReleaseError, match="an id of letters, digits"):
-        asyncio.run(Service(Settings(work=tmp_path)).load())
+        asyncio.run(Service(Settings(work=tmp_path)).releases.load())
 
 
 def test_freshness_says_until_when_the_data_went_and_what_is_stale(tmp_path):
@@ -248,16 +249,16 @@ def test_what_current_points_to_is_followed_and_a_named_release_left_alone(tmp_p
     async def scene():
         service = Service(Settings(work=tmp_path, follow_seconds=0.02, journal="off"))
         await service.start()
-        assert service.current().catalog.id == "first"
+        assert service.releases.current().catalog.id == "first"
         releases.make(tmp_path, "second")
-        await until(lambda: service.current().catalog.id == "second")
+        await until(lambda: service.releases.current().catalog.id == "second")
         releases.point_current(tmp_path, Path("releases/broken"))
         await until(lambda: "sha256 of als_model.npz" in caplog.text)  # why it is refused
-        assert service.current().catalog.id == "second"
-        await service.load("first")
+        assert service.releases.current().catalog.id == "second"
+        await service.releases.load("first")
         await asyncio.sleep(0.2)  # ten looks at `current`
         await service.stop()
-        assert service.current().catalog.id == "first"
+        assert service.releases.current().catalog.id == "first"
 
     asyncio.run(scene())
 
@@ -269,11 +270,11 @@ def test_a_broken_release_is_refused_with_the_reason_and_the_old_one_stays(
     releases.make(tmp_path, "first")
     damage(releases.make(tmp_path, "second", activate=False))
     service = Service(Settings(work=tmp_path))
-    asyncio.run(service.load())
+    asyncio.run(service.releases.load())
     with pytest.raises(ReleaseError) as error:
-        asyncio.run(service.load("second"))
+        asyncio.run(service.releases.load("second"))
     assert "second" in str(error.value) and reason in str(error.value)
-    assert service.current().catalog.id == "first"
+    assert service.releases.current().catalog.id == "first"
     assert len(json.loads(service.recommend(47, 100))) == 100
 
 
@@ -305,17 +306,17 @@ def test_a_parameter_never_becomes_a_path(tmp_path, release_id):
     releases.make(tmp_path, "first")
     service = Service(Settings(work=tmp_path))
     with pytest.raises(UnknownRelease, match=r"expected one of \['first'\]"):
-        asyncio.run(service.load(release_id))
+        asyncio.run(service.releases.load(release_id))
 
 
 def test_a_named_release_is_served_until_the_next_load(tmp_path):
     releases.make(tmp_path, "old", activate=False)
     releases.make(tmp_path, "new")
     service = Service(Settings(work=tmp_path))
-    assert asyncio.run(service.load()).release == "new"
-    named = asyncio.run(service.load("old"))
+    assert asyncio.run(service.releases.load()).release == "new"
+    named = asyncio.run(service.releases.load("old"))
     assert (named.release, named.previous, named.users, named.tracks) == ("old", "new", 2, 300)
-    assert asyncio.run(service.load()).release == "new"
+    assert asyncio.run(service.releases.load()).release == "new"
 
 
 def test_a_request_keeps_the_release_it_began_with_even_if_that_is_deleted(tmp_path):
@@ -332,9 +333,9 @@ def test_a_release_that_is_served_no_more_is_let_go_at_once(tmp_path):
         service = Service(Settings(work=tmp_path, journal="off"))
         await service.start()
         service.recommend(47, 10)
-        gone = weakref.ref(service.current().catalog)
+        gone = weakref.ref(service.releases.current().catalog)
         gc.disable()
-        await service.load()
+        await service.releases.load()
         gc.enable()
         await service.stop()
         return gone()
@@ -345,8 +346,8 @@ def test_a_release_that_is_served_no_more_is_let_go_at_once(tmp_path):
 def test_loads_wait_for_each_other_and_others_are_served_meanwhile(tmp_path):
     releases.make(tmp_path, "first")
     service = Service(Settings(work=tmp_path))
-    asyncio.run(service.load())
-    open_release, allowed, at_once = service._open, threading.Event(), []
+    asyncio.run(service.releases.load())
+    open_release, allowed, at_once = service.releases._open, threading.Event(), []
 
     def slow(release_id):
         at_once.append(1)
@@ -355,8 +356,8 @@ def test_loads_wait_for_each_other_and_others_are_served_meanwhile(tmp_path):
         return open_release(release_id)
 
     async def scene():
-        service._open = slow
-        loads = [asyncio.create_task(service.load()) for _ in range(3)]
+        service.releases._open = slow
+        loads = [asyncio.create_task(service.releases.load()) for _ in range(3)]
         while not at_once:
             await asyncio.sleep(0.01)
         assert len(json.loads(service.recommend(47, 100))) == 100  # the event loop is free

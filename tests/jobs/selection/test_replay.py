@@ -92,9 +92,11 @@ def test_a_hit_is_a_play_that_the_service_would_have_recommended(random_world, r
     hits = iter(found.hits(rule).tolist())
     offline = iter((found.offline_place < K).tolist())
     service = Service(Settings(journal="off"))
-    service.recommender = Recommender(Catalog(folder, msgspec.structs.asdict(rule)), RECENT_EVENTS)
+    service.releases.recommender = Recommender(
+        Catalog(folder, msgspec.structs.asdict(rule)), RECENT_EVENTS
+    )
     without = Service(Settings(journal="off"))
-    without.recommender = Recommender(Catalog(folder, {"rule": "offline"}), RECENT_EVENTS)
+    without.releases.recommender = Recommender(Catalog(folder, {"rule": "offline"}), RECENT_EVENTS)
     history = {user: set() for user in played}
     for user, track in rows(tables.LISTENS, folder, "user_id", "track_id"):
         history.setdefault(user, set()).add(track)
@@ -105,7 +107,7 @@ def test_a_hit_is_a_play_that_the_service_would_have_recommended(random_world, r
                 assert next(offline) == (track in json.loads(without.recommend(user, K)))
             history[user].add(track)
             for each in (service, without):
-                each.events.put(user, track)
+                each.store.add(user, track)
     assert [*hits, *offline] == []
     assert found.hits(rule).any()
 

@@ -1,0 +1,37 @@
+"""The store of RECO_JOURNAL=off: events in memory only, gone after a restart."""
+
+import asyncio
+
+from api.events.recent import RecentEvents
+from api.events.tombstones import Tombstones
+
+
+class MemoryStore(RecentEvents):
+    """An EventStore without a journal.
+
+    Tombstones are on the disk nevertheless: releases that know the user outlive this process.
+    """
+
+    status = "off"
+    journal = None
+
+    def __init__(self, tombstones: Tombstones, per_user: int, max_users: int) -> None:
+        super().__init__(per_user, max_users)
+        self._tombstones = tombstones
+
+    async def start(self) -> None:
+        """Do nothing: there is nothing to open."""
+
+    async def stop(self) -> None:
+        """Do nothing: there is nothing to close."""
+
+    async def put(self, user_id: int, item_id: int) -> None:
+        """Keep an event."""
+        self.add(user_id, item_id)
+
+    async def forget(self, user_id: int) -> int:
+        """Store a tombstone and remove the user's events; return their number."""
+        await asyncio.to_thread(self._tombstones.add, user_id)
+        n_events = len(self.of(user_id))
+        self.remove(user_id)
+        return n_events

@@ -1,0 +1,126 @@
+"""Which release is served: loading one, swapping it in, and following `current`.
+
+A request reads `recommender` once and keeps what it read, so a swap is one assignment: requests
+that are running end with the old release, which is freed when the last of them ends.
+"""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+from api.events.tombstones import Tombstones
+from api.release import loader
+from api.release.catalog import Catalog
+from api.release.loader import ReleaseError
+from api.release.recommender import Recommender
+from api.schemas import Loaded
+from api.settings import Settings
+from jobs.contract import storage
+from jobs.contract.names import RELEASES
+
+logger = logging.getLogger("api")
+
+
+class UnknownRelease(Exception):
+    """An id that is none of WORK/releases: says which there are."""
+
+
+class ReleaseManager:
+    """Serves one release of WORK at a time."""
+
+    def __init__(self, settings: Settings, tombstones: Tombstones) -> None:
+        self.recommender: Recommender | None = None  # what answers; None while none is served
+        self.swaps = 0  # releases that were loaded
+        self.refusals = 0  # releases that were refused
+        self._settings = settings
+        self._tombstones = tombstones
+        self._reason = "no release has been loaded yet"  # why there is no recommender
+        self._loading = asyncio.Lock()
+        self._followed: str | None = None  # what `current` pointed to when it was last loaded
+        self._following: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Load what `current` points to, and follow it where RECO_FOLLOW_SECONDS is set.
+
+        Without a usable release, calls that need one are refused with the reason.
+        """
+        with suppress(ReleaseError):
+            await self.load()
+        if self._settings.follow_seconds:
+            self._following = asyncio.create_task(self._follow(self._settings.follow_seconds))
+
+    def stop(self) -> None:
+        """Follow `current` no more."""
+        if self._following:
+            self._following.cancel()
+
+    def current(self) -> Recommender:
+        """Return what answers from the served release; ReleaseError where there is none."""
+        if self.recommender is None:
+            raise ReleaseError(self._reason)
+        return self.recommender
+
+    async def load(self, release_id: str | None = None) -> Loaded:
+        """Serve a release from now on: the named one, or the one that `current` points to.
+
+        It is opened and checked in a thread, one load at a time. After an error (ReleaseError,
+        UnknownRelease) the old release is still served.
+        """
+        async with self._loading:
+            start = time.monotonic()
+            try:
+                recommender = await asyncio.to_thread(self._open, release_id)
+            except (ReleaseError, OSError) as error:
+                self._reason = str(error)
+                self.refusals += 1
+                logger.error("Refused a release: %s", error)
+                raise ReleaseError(self._reason) from error
+            # on the event loop: no user can be forgotten between this and the swap
+            recommender.forget(self._tombstones.until)
+            previous, self.recommender = self.recommender, recommender
+        self.swaps += 1
+        catalog = recommender.catalog
+        logger.info("Serving release %s", catalog.id)
+        return Loaded(
+            release=catalog.id,
+            previous=previous.catalog.id if previous else None,
+            users=catalog.n_users,
+            tracks=catalog.n_tracks,
+            seconds=round(time.monotonic() - start, 3),
+        )
+
+    async def load_if_none(self) -> None:
+        """Load what `current` points to if no release is served; a refusal is logged only."""
+        if self.recommender is None:
+            with suppress(ReleaseError):
+                await self.load()
+
+    def obey_tombstones(self) -> None:
+        """Let the served release answer forgotten users as users that it does not know."""
+        if self.recommender:
+            self.recommender.forget(self._tombstones.until)
+
+    async def _follow(self, seconds: int) -> None:
+        """Load what `current` points to whenever that has changed; a refused one is tried once."""
+        while True:
+            await asyncio.sleep(seconds)
+            with suppress(ReleaseError, OSError):  # `load` has logged why
+                current = await asyncio.to_thread(loader.current, self._settings.work)
+                if current != self._followed:
+                    await self.load()
+
+    def _open(self, release_id: str | None) -> Recommender:
+        """Open and check a release; runs in a thread."""
+        settings, tombstones = self._settings, self._tombstones
+        if tombstones.problem and not tombstones.was_read:
+            # an answer could use the history of a user who was promised to be forgotten
+            raise ReleaseError(f"it is not known who is to be forgotten: {tombstones.problem}")
+        if release_id is None:
+            release_id = self._followed = loader.current(settings.work)
+        elif release_id not in (listed := storage.listed(settings.work)):
+            # only a name that was listed becomes part of a path
+            raise UnknownRelease(f"expected one of {listed}, found {release_id[:40]!r}")
+        folder = settings.work / RELEASES / release_id
+        catalog = Catalog(folder, settings.blending_overrides(), settings.check == "hashes")
+        return Recommender(catalog, settings.recent_events)
