@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from tests.support import releases
-from tests.support.server import litestar_run, start
+from tests.support.server import litestar_run
 
 ROCK = [679169, 630670, 646516, 19152669, 38646012]
 
@@ -79,23 +79,3 @@ def test_the_walk_through(service):
         "Found 100 personal recommendations!",
     ]
     assert not any("HTTP/1.1" in line for line in console)  # no access log beside it
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "allowed"),
-    [
-        ("MAX_USERS", "many", "a whole number from 1 to"),
-        ("BLENDING", "random", "one of alternate, weighted, offline"),
-        ("JOURNAL", "on", "one of off, normal, full"),
-        ("STATE", "/dev/null/state", "expected a folder for the journal of events"),
-        ("LOG_LEVEL", "loud", "one of DEBUG, INFO"),
-        ("WROK", "data", "is no setting; there are RECO_WORK,"),
-    ],
-)
-def test_a_setting_that_cannot_be_used_ends_the_start_with_one_line(tmp_path, name, value, allowed):
-    with (tmp_path / "log").open("w") as out:
-        process = start([], out, **{name: value})
-        assert process.wait(20) == 1
-    lines = (tmp_path / "log").read_text().splitlines()
-    assert len(lines) == 1
-    assert f"RECO_{name}" in lines[0] and allowed in lines[0]
