@@ -4,10 +4,13 @@ Where several processes run the tests, they share these folders: the first that 
 """
 
 import fcntl
+import functools
+import inspect
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import CodeType
 
 import pytest
 from hypothesis import settings
@@ -17,15 +20,60 @@ from tests.support.kernels import check_kernels
 from tests.support.workspace import run_line
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
-settings.load_profile("untimed")
+settings.register_profile("quick", deadline=None, max_examples=15)
 
 
-def pytest_configure() -> None:
-    """End the run where it would not use the kernels that its environment asks for."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples are tried, and check that the kernels are those asked for."""
+    settings.load_profile("quick" if config.getoption("markexpr") == "quick" else "untimed")
     try:
         check_kernels()
     except RuntimeError as error:
         pytest.exit(str(error), returncode=4)
+
+
+# A test that reaches one of these is not quick, nor are those of some files that compute much.
+SLOW_NAMES = {"subprocess", "launch", "litestar_run", "run_line", "spoilt_service"}
+SLOW_FILES = {
+    "test_getting_started.py", "test_tune.py", "test_states.py", "test_explore.py",
+    "test_benchmark.py", "test_lists.py",
+}  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the quick tests, and put first what needs the finished folder, the slowest to make.
+
+    A quick test starts no process and runs no whole line of jobs, nor do its fixtures.
+    """
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs.values()
+        functions = [item.obj, *(each.func for defs in fixtures for each in defs)]
+        slow = item.path.name in SLOW_FILES or any(map(is_slow, functions))
+        if not slow:
+            item.add_marker(pytest.mark.quick)
+    items.sort(key=lambda item: "finished" not in getattr(item, "fixturenames", ()))
+
+
+@functools.cache
+def _names(code: CodeType) -> frozenset[str]:
+    inner = [_names(const) for const in code.co_consts if isinstance(const, CodeType)]
+    return frozenset(code.co_names).union(*inner)
+
+
+def is_slow(function: object, seen: set[object] | None = None) -> bool:
+    """Return whether a function of the tests uses one of SLOW_NAMES, or calls one that does."""
+    seen = set() if seen is None else seen
+    function = getattr(getattr(function, "hypothesis", None), "inner_test", function)
+    function = inspect.unwrap(function) if callable(function) else function
+    code = getattr(function, "__code__", None)
+    if code is None or function in seen or not function.__module__.startswith("tests"):
+        return False
+    seen.add(function)
+    names = _names(code)
+    return bool(SLOW_NAMES & names) or any(
+        is_slow(function.__globals__.get(name), seen) for name in names
+    )
 
 
 Shared = Callable[[str, Callable[[Path], object]], Path]

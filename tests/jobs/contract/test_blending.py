@@ -35,6 +35,12 @@ gains = st.integers(-4, 16).map(lambda n: n / 8)
 neighbours = st.dictionaries(track, gains, max_size=12)
 
 
+# The neighbours of each of eight tracks.
+neighbours_of_eight = st.lists(
+    st.dictionaries(st.integers(0, 7), gains, max_size=4), min_size=8, max_size=8
+)
+
+
 some_neighbours = st.dictionaries(track, gains, min_size=1, max_size=12)
 
 
@@ -159,7 +165,7 @@ def test_a_longer_answer_begins_with_the_shorter(online, offline, out, k, rule):
     assert blended(online, offline, out, k + 5, rule)[:k] == shorter
 
 
-@given(st.lists(track, max_size=4), st.lists(neighbours, min_size=31, max_size=31), distinct, rules)
+@given(st.lists(st.integers(0, 7), max_size=4), neighbours_of_eight, distinct, rules)
 def test_blending_changes_nothing_that_it_reads_and_repeats_itself(events, listed, offline, rule):
     lists = dict.fromkeys(["similar", "next_played"], lists_of(listed))
     given = [*lists["similar"], tracks(events), tracks(offline)]
@@ -178,7 +184,7 @@ def test_where_nothing_is_near_the_offline_list_is_the_answer(offline, out, n_ev
     assert answer.tolist() == [t for t in offline if t not in out]
 
 
-@given(st.lists(track, max_size=4), st.lists(neighbours, min_size=31, max_size=31), distinct, rules)
+@given(st.lists(st.integers(0, 7), max_size=4), neighbours_of_eight, distinct, rules)
 def test_neighbours_of_weight_0_leave_the_offline_list_as_it_is(events, listed, offline, rule):
     lists = dict.fromkeys(["similar", "next_played"], lists_of(listed))
     rule = msgspec.structs.replace(rule, similar_weight=0, next_played_weight=0)

@@ -289,7 +289,7 @@ def same_listens(draw):
     return pa.table({name: columns[name] for name in order}), tracks(track_id=ids, **lists)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(same_listens())
 def test_listens_and_items_are_the_same_whatever_the_types(tmp_path_factory, tables):
     folder = tmp_path_factory.mktemp("types")
@@ -363,7 +363,7 @@ small = st.integers(0, 3)
 ROW = st.tuples(small, st.sampled_from([10, 20, 30]), small, st.none() | st.integers(0, 5))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(ROW, min_size=1, max_size=40), st.integers(1, 50), st.integers(0, 2**40))
 def test_histories_equal_a_plain_model_in_parts_of_any_size(tmp_path_factory, listens, part, base):
     folder = tmp_path_factory.mktemp("model")
