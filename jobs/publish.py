@@ -14,10 +14,10 @@ the links, and the service follows at /load_recommendations.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from jobs.contract import storage
-from jobs.contract.names import CURRENT, MANIFEST, PREVIOUS, RELEASES
+from jobs.contract.names import CURRENT, PREVIOUS, RELEASES
+from jobs.contract.results import Manifest, ServedSettings, read_manifest
 from jobs.contract.storage import JobError
 from jobs.releases import store
 from jobs.runtime import cli, memory, parallel
@@ -39,23 +39,22 @@ def listing(work: Path) -> str:
     columns = "{:24} {:9} {:26} {:20} {:>8} {:>9}".format
     lines = [columns("release", "is", "made", "data until", "NDCG@10", "MB")]
     for release in reversed(storage.listed(work)):
-        path = work / RELEASES / release / MANIFEST
         try:
-            told = _told(storage.read_json(path, made_by="jobs.publish"))
+            told = _told(read_manifest(work / RELEASES / release))
         except JobError:
             told = ["no manifest", "", "", ""]
         lines.append(columns(release, links.get(release, ""), *told))
     return "\n".join(lines)
 
 
-def _told(manifest: dict[str, Any]) -> list[str]:
+def _told(manifest: Manifest[ServedSettings]) -> list[str]:
     """When the release was made, until when its data went, how good it is, and how large."""
-    lists = manifest.get("metrics", {}).get("lists", {})
+    lists = manifest.metrics.get("lists", {})
     ndcg = lists.get("final list", {}).get("all", {}).get("@10", {}).get("ndcg")
-    size = sum(file["bytes"] for file in manifest["files"].values())
+    size = sum(entry.bytes for entry in manifest.files.values())
     shown = "" if ndcg is None else f"{ndcg:.4f}"
-    until = manifest.get("data", {}).get("last", "")
-    return [manifest["created_at"], until, shown, f"{size / 1e6:,.1f}"]
+    until = manifest.data.last if manifest.data else ""
+    return [manifest.created_at.isoformat(), until, shown, f"{size / 1e6:,.1f}"]
 
 
 def main(argv: Sequence[str]) -> str:

@@ -10,7 +10,6 @@ service maps are whole; the tables beside them are empty, as the service doesn't
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from jobs.contract import serving, storage, tables
@@ -18,6 +17,7 @@ from jobs.contract.blending import LISTED, Blending
 from jobs.contract.fold_in import FoldInModel
 from jobs.contract.names import CURRENT, LIST_LENGTH, MANIFEST, RELEASES
 from jobs.contract.ragged import offsets_of
+from jobs.contract.results import Manifest
 from jobs.contract.storage import JobError
 from jobs.models.als_model import fold_in_model
 from jobs.models.hyperparameters import Hyperparameters
@@ -89,11 +89,10 @@ def write_release(folder: Path, users: int, tracks: int, first: int) -> None:
         tables.write(table, folder, table.schema.empty_table())
 
 
-def manifest(folder: Path, name: str) -> dict[str, object]:
+def manifest(folder: Path, name: str) -> Manifest[build.ReleaseSettings]:
     """What the service asks of it."""
     blending = Blending("weighted", LISTED, events=5, neighbours=50, offline_half_life=4)
-    chosen = vars(Hyperparameters()) | {"blending": msgspec.to_builtins(blending)}
-    return build.description(folder, name) | {"settings": chosen}
+    return build.manifest(folder, name, Hyperparameters(), blending)
 
 
 def main(argv: Sequence[str]) -> str:

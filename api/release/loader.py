@@ -6,9 +6,8 @@ import math
 import mmap
 import os
 import re
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from jobs.contract import storage, tables
-from jobs.contract.blending import Blending, upgraded
 from jobs.contract.names import CONTRACT_VERSION, CURRENT, MANIFEST, RELEASES, SERVING
+from jobs.contract.results import Manifest, ServedSettings, upgrade_manifest
 from jobs.contract.serving import SERVING_ARRAYS
 
 if TYPE_CHECKING:
@@ -38,46 +37,6 @@ class ReleaseError(Exception):
     """A release that can't be served: says which one, what was expected and what was found."""
 
 
-class FileEntry(msgspec.Struct):
-    """What the manifest says of one file."""
-
-    bytes: int
-    sha256: str
-    rows: int | None  # of a table
-
-
-class DataRange(msgspec.Struct):
-    """From when the listens are that the release is made of."""
-
-    last: str
-
-
-class ReleaseSettings(msgspec.Struct):
-    """How the release wants to be served; what begins with als_ is how users are folded in."""
-
-    heard: Literal["exclude", "include"]
-    blending: Blending
-    als_regularization: float
-    als_unobserved: float
-    als_exponent: float
-    als_repeats: float
-    als_half_life: float | None
-
-
-class Manifest(msgspec.Struct):
-    """What the service needs of manifest.json; whatever else stands there is not its business."""
-
-    id: str
-    contract: int
-    created_at: datetime
-    files: dict[str, FileEntry]
-    schemas: dict[str, dict[str, str]]
-    serving: dict[str, str]
-    settings: ReleaseSettings
-    data: DataRange | None = None
-    forgotten_until: int = 0  # the time of the newest tombstone that its lists obey
-
-
 def current(work: Path) -> str:
     """The id that the link WORK/current points to; only a folder of WORK/releases will do."""
     link = work / CURRENT
@@ -90,7 +49,7 @@ def current(work: Path) -> str:
     return target.name
 
 
-def check(folder: Path, hashes: bool = True) -> Manifest:
+def check(folder: Path, hashes: bool = True) -> Manifest[ServedSettings]:
     """Read the manifest of a release and compare it with the contract and with the files.
 
     Comparing the files' hashes reads all of them, 1.3 GB a second; without that, sizes must do.
@@ -99,10 +58,7 @@ def check(folder: Path, hashes: bool = True) -> Manifest:
         content = json.loads((folder / MANIFEST).read_bytes())
         version = content["contract"] if isinstance(content, dict) else None
         _expect(folder, "contract version", CONTRACT_VERSION, version)
-        settings = content.get("settings")
-        if isinstance(settings, dict) and "blending" in settings:
-            settings["blending"] = upgraded(settings["blending"])
-        manifest = msgspec.convert(content, Manifest)
+        manifest = msgspec.convert(upgrade_manifest(content), Manifest[ServedSettings])
     except (OSError, ValueError, KeyError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ReleaseError(f"{folder.name}: {MANIFEST} can't be used ({reason})") from None
@@ -198,7 +154,7 @@ def _check_model(folder: Path, found: Arrays, tracks: int) -> None:
     _check_range(folder, "als_places", found, known + 1)
 
 
-def model(arrays: Arrays, settings: ReleaseSettings) -> "FoldInModel":
+def model(arrays: Arrays, settings: ServedSettings) -> "FoldInModel":
     """The ALS model as users are folded in with it."""
     from jobs.contract.fold_in import FoldInModel
     from jobs.contract.top_k import NormOrder  # loads for half a second, and few need it

@@ -4,11 +4,15 @@ Readers ignore keys that they do not know, so a file of a later version with mor
 A missing key or a wrong type is an error: see storage.read_json.
 """
 
-from typing import Any
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType, field
 
 from jobs.contract.blending import Blending, upgraded
+from jobs.contract.names import MANIFEST
+from jobs.contract.storage import read_json
 
 
 class Split(Struct):
@@ -63,6 +67,66 @@ class Replay(Struct):
     users: int = 0
     test: list[ReplayedPlays] = []
     validation: list[TriedRule] = []  # the best first
+
+
+class FileEntry(Struct):
+    """What the manifest says of one file."""
+
+    sha256: str
+    bytes: int
+    rows: int | None  # None where it is no table
+
+
+class DataRange(Struct):
+    """The times of the first and the last listen that a release is made of, in UTC."""
+
+    first: str
+    last: str
+
+
+class ServedSettings(Struct):
+    """The part of a release's settings that the service needs; als_ is how users are folded in."""
+
+    heard: Literal["exclude", "include"]
+    blending: Blending
+    als_regularization: float
+    als_unobserved: float
+    als_exponent: float
+    als_repeats: float
+    als_half_life: float | None
+
+
+Settings = TypeVar("Settings")
+
+
+class Manifest(Struct, Generic[Settings], kw_only=True):
+    """manifest.json of a release: its files, what they hold, and what they are made from.
+
+    jobs.publish writes all settings of the run; the service reads Manifest[ServedSettings].
+    """
+
+    id: str
+    contract: int  # names.CONTRACT_VERSION
+    created_at: datetime
+    files: dict[str, FileEntry]  # by path in the release
+    schemas: dict[str, dict[str, str]]  # of each table, the types by column
+    serving: dict[str, str]  # the types by array
+    metrics: dict[str, Any] = {}  # the content of metrics.json; only shown, so of any version
+    settings: Settings
+    data: DataRange | None = None
+    forgotten_until: int = 0  # see ForgottenUntil
+
+
+def read_manifest(folder: Path) -> Manifest[ServedSettings]:
+    """Read the manifest of a release; JobError where it can't be used."""
+    return read_json(folder / MANIFEST, "jobs.publish", Manifest[ServedSettings], upgrade_manifest)
+
+
+def upgrade_manifest(content: Any) -> Any:
+    """Return the content of a manifest with its blending in the present form."""
+    if isinstance(content, dict) and "settings" in content:
+        return content | {"settings": upgrade_blending(content["settings"])}
+    return content
 
 
 def upgrade_blending(content: Any) -> Any:

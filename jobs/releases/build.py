@@ -2,12 +2,10 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -27,10 +25,11 @@ from jobs.contract.names import (
     SERVING,
     SETTINGS,
 )
-from jobs.contract.results import Replay, upgrade_blending
+from jobs.contract.results import DataRange, FileEntry, Manifest, Replay, upgrade_blending
 from jobs.contract.storage import JobError
 from jobs.data import tombstones
 from jobs.models import hyperparameters
+from jobs.models.hyperparameters import Hyperparameters
 from jobs.releases import gate, serving_arrays, store
 
 OTHERS = {
@@ -53,12 +52,12 @@ def check(work: Path) -> None:
             raise JobError(f"{work / name} is missing: run python -m {made_by} --work {work}")
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Hash, size and rows of a file; rows is None where it is no table."""
+def describe(path: Path) -> FileEntry:
+    """Return hash, size and rows of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
-    return {"sha256": digest, "bytes": path.stat().st_size, "rows": rows}
+    return FileEntry(digest, path.stat().st_size, rows)
 
 
 def blending(folder: Path) -> Blending:
@@ -69,33 +68,41 @@ def blending(folder: Path) -> Blending:
     return storage.read_json(path, "jobs.replay", Replay, upgrade_blending).blending
 
 
-def description(folder: Path, release: str) -> dict[str, Any]:
-    """What the release's files hold."""
+@dataclass(frozen=True)
+class ReleaseSettings(Hyperparameters):
+    """The settings of the run that made a release, and how live events enter its answers."""
+
+    blending: Blending = field(default_factory=Blending)
+
+
+def manifest(
+    folder: Path, release: str, hyperparameters: Hyperparameters, blending: Blending
+) -> Manifest[ReleaseSettings]:
+    """Describe the files of a release, for the service and for the next release."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        "id": release,
-        "contract": CONTRACT_VERSION,
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": {str(path.relative_to(folder)): describe(path) for path in files},
-        "schemas": {
-            table.file: {field.name: str(field.type) for field in table.schema}
+    return Manifest(
+        id=release,
+        contract=CONTRACT_VERSION,
+        created_at=datetime.now(UTC).replace(microsecond=0),
+        files={str(path.relative_to(folder)): describe(path) for path in files},
+        schemas={
+            table.file: {column.name: str(column.type) for column in table.schema}
             for table in tables.RELEASED
         },
-        "serving": {name: str(dtype) for name, dtype in serving.SERVING_ARRAYS.items()},
-    }
+        serving={name: str(dtype) for name, dtype in serving.SERVING_ARRAYS.items()},
+        settings=ReleaseSettings(**vars(hyperparameters), blending=blending),
+    )
 
 
-def manifest(folder: Path, release: str) -> dict[str, Any]:
-    """The files, from which data and settings they are, and how good the lists were."""
-    chosen = hyperparameters.load(folder)
+def manifest_of_run(folder: Path, release: str) -> Manifest[ReleaseSettings]:
+    """Describe the files, from which data and settings they are, and how good the lists were."""
     times = pc.min_max(tables.read(tables.LISTENS, folder, ["started_at"])["started_at"])
-    first, last = (times[name].as_py() for name in ("min", "max"))
-    return description(folder, release) | {
-        "metrics": storage.read_json(folder / METRICS, made_by="jobs.evaluate"),
-        "settings": vars(chosen) | {"blending": msgspec.to_builtins(blending(folder))},
-        "data": {"first": first.isoformat(), "last": last.isoformat()},
-        "forgotten_until": tombstones.noted(folder),
-    }
+    first, last = (times[name].as_py().isoformat() for name in ("min", "max"))
+    result = manifest(folder, release, hyperparameters.load(folder), blending(folder))
+    result.metrics = storage.read_json(folder / METRICS, made_by="jobs.evaluate")
+    result.data = DataRange(first, last)
+    result.forgotten_until = tombstones.noted(folder)
+    return result
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,7 @@ def make(work: Path) -> NewRelease:
         made = compare(work / CURRENT, folder, release)
         if made.comparison is not None:
             storage.write_json(folder / COMPARISON, made.comparison)
-        storage.write_json(folder / MANIFEST, manifest(folder, release))
+        storage.write_json(folder / MANIFEST, manifest_of_run(folder, release))
     return made
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from jobs.contract import serving, storage
-from jobs.contract.names import CONTRACT_VERSION, MANIFEST, METRICS, SERVING
+from jobs.contract.names import CONTRACT_VERSION, METRICS, SERVING
+from jobs.contract.results import read_manifest
 from jobs.contract.tables import RELEASED, n_rows
 
 FINAL = "final list"  # as metrics.json calls it
@@ -28,13 +29,13 @@ Content = dict[str, Any]
 def comparable(folder: Path) -> bool:
     """Whether there is a release of this contract."""
     try:
-        manifest = storage.read_json(folder / MANIFEST, made_by="jobs.publish")
+        manifest = read_manifest(folder)
     except storage.JobError:
         return False
     tables = (table.file for table in RELEASED)
     arrays = (f"{SERVING}/{name}.npy" for name in serving.SERVING_ARRAYS)
     whole = all((folder / name).is_file() for name in (*tables, *arrays))
-    return manifest.get("contract") == CONTRACT_VERSION and whole
+    return manifest.contract == CONTRACT_VERSION and whole
 
 
 def compare(old: Path, new: Path) -> Content:

@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from jobs.contract import storage
-from jobs.contract.names import COMPARISON, CURRENT, MANIFEST, PREVIOUS, RELEASES
+from jobs.contract.names import COMPARISON, CURRENT, PREVIOUS, RELEASES
+from jobs.contract.results import FileEntry, read_manifest
 from jobs.contract.storage import JobError
 from jobs.releases import gate
 
@@ -59,10 +59,13 @@ def chosen(work: Path, release: str) -> str:
     if release not in (known := storage.listed(work)):
         raise JobError(f"there is no release {release} in {work}: name one of {', '.join(known)}")
     folder = work / RELEASES / release
-    files = storage.read_json(folder / MANIFEST, made_by="jobs.publish").get("files", {})
-    for name, facts in files.items():
+    try:
+        files = read_manifest(folder).files
+    except JobError:
+        files = {}
+    for name, entry in files.items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size != facts["bytes"]:
+        if not path.is_file() or path.stat().st_size != entry.bytes:
             raise JobError(f"{path} is missing or damaged: activate another release")
     if not gate.comparable(folder):
         raise JobError(f"{folder} is not whole, or of another version: activate another release")
@@ -79,11 +82,10 @@ def known_as(work: Path, release: str) -> str:
     return release
 
 
-def _facts(work: Path, release: str) -> dict[str, Any]:
+def _facts(work: Path, release: str) -> dict[str, FileEntry]:
     """What its manifest tells of a release's files, but of how it compares with another."""
-    path = work / RELEASES / release / MANIFEST
     try:
-        files = dict(storage.read_json(path, made_by="jobs.publish")["files"])
+        files = read_manifest(work / RELEASES / release).files
     except JobError:
         return {}
     files.pop(COMPARISON, None)
