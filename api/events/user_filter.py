@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-BITS = 27  # of a place: 2^27 places, 16 MiB
+BITS = 27  # of a position: the filter has 2^27 bits, which take 16 MiB
 
 
 MASK = (1 << BITS) - 1
@@ -13,23 +13,23 @@ FACTOR = 0x9E3779B97F4A7C15  # 2^64 by the golden ratio (Knuth's multiplicative 
 
 
 class UserFilter:
-    """A Bloom filter of user ids (Bloom 1970), two places each: it may say yes wrongly, never no.
+    """A Bloom filter of user ids (Bloom 1970): two bits are set for each user.
 
-    Of users who were never added it says yes to 2 in 10,000 after a million were, and to 2 % after
-    ten million.
+    A user who was added is always found. One who was not is found by mistake if others set both
+    bits: 0.02 % of users after a million were added, 2 % after ten million.
     """
 
     def __init__(self) -> None:
         self._bytes = bytearray(1 << BITS - 3)
 
     def add(self, user_id: int) -> None:
-        """Say yes from now on."""
+        """Add a user id."""
         product = user_id * FACTOR
         for place in (product >> 37 & MASK, product >> 10 & MASK):
             self._bytes[place >> 3] |= 1 << (place & 7)
 
     def add_all(self, user_ids: NDArray[np.int64]) -> None:
-        """Add many at once."""
+        """Add many user ids at once."""
         product = user_ids.astype(np.uint64) * np.uint64(FACTOR)  # the lowest 64 bits of it
         view = np.frombuffer(self._bytes, np.uint8)
         for shift in (37, 10):
@@ -38,6 +38,7 @@ class UserFilter:
             np.bitwise_or.at(view, (places >> np.uint64(3)).astype(np.int64), bits)
 
     def __contains__(self, user_id: int) -> bool:
+        """Return whether the user may have been added."""
         product = user_id * FACTOR
         place = product >> 37 & MASK
         if not self._bytes[place >> 3] >> (place & 7) & 1:

@@ -372,3 +372,35 @@ def test_a_restart_forgets_events_only_where_the_journal_is_off(work, mode):
         found = client.answer("/get_user_events", user_id=9)["events"]
         assert found == ([] if mode == "off" else [8, 7])
     assert (work / "state").exists() == (mode != "off")
+
+
+def test_a_checkpoint_that_failed_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("api.events.journaled_store.UPKEEP_SECONDS", 0.02)
+    tries = Mock(side_effect=[JournalError("a full disk"), None])
+
+    async def ask():
+        store = store_of(tmp_path / "events.db")
+        store._journal.checkpoint = tries
+        await store.start()
+        await store.put(7, 1)
+        await until(lambda: tries.call_count == 2 and store.status == "ok")
+        await store.stop()
+
+    asyncio.run(ask())
+
+
+def test_a_log_that_could_not_be_emptied_is_still_known_to_hold_forgotten_events(
+    tmp_path, monkeypatch
+):
+    journal = Journal(tmp_path / "events.db")
+    journal.append([(7, 1)])
+    monkeypatch.setattr("api.events.journal._empty_log_now", Mock(side_effect=sqlite3.Error("no")))
+    with pytest.raises(JournalError, match="can't be written: no"):
+        journal.forget(7, lambda newest: newest)
+    assert journal.log_holds_forgotten
+    with pytest.raises(JournalError, match="can't be written: no"):
+        journal.checkpoint()
+    assert journal.log_holds_forgotten
+    monkeypatch.undo()
+    journal.checkpoint()
+    assert not journal.log_holds_forgotten
