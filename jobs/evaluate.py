@@ -29,10 +29,8 @@ from jobs.metrics.bootstrap import intervals, ratio
 from jobs.models.ranked_lists import read_lists
 from jobs.ranking.candidates import GENERATORS
 from jobs.reporting import evaluation_page
-from jobs.reporting.evaluation_text import BEST, FINAL, PERSONAL
+from jobs.reporting.terms import BEST, FINAL, PERSONAL, TOP, three_lists
 from jobs.runtime import cli, memory, parallel
-
-TOP = "top popular"
 
 
 def facts_of(judge: Evaluator, window: Path) -> dict[str, Any]:
@@ -45,6 +43,7 @@ def facts_of(judge: Evaluator, window: Path) -> dict[str, Any]:
         "cold": users - warm,
         "labels": judge.later.labels.nnz,
         "catalogue": int(np.count_nonzero(judge.listeners)),
+        "tracks": len(judge.listeners),
         "heard": judge.past.chosen.heard,
         "als_epochs": judge.past.chosen.als_epochs,
         "diversity": f"by {judge.traits[0]}",
@@ -154,7 +153,8 @@ def main(argv: Sequence[str]) -> str:
     storage.write_json(args.work / METRICS, content)
     path = args.work / "report" / "evaluation.html"
     evaluation_page.page(content, ranking).write(path)
-    ndcg = (f"{name} {kinds['all']['@10']['ndcg']:.4f}" for name, kinds in content["lists"].items())
+    lists = three_lists(content)
+    ndcg = (f"{name} {kinds['all']['@10']['ndcg']:.4f}" for name, kinds in lists.items())
     users = content["window"]["users"]
     return f"NDCG@10 of {users:,} users: {', '.join(ndcg)}; see {path}"
 

@@ -11,13 +11,14 @@ import pandas as pd
 
 from jobs.contract import storage
 from jobs.contract.names import CURRENT, MANIFEST, METRICS
+from jobs.reporting.terms import three_lists
 from jobs.runtime import cli
 from jobs.runtime.costs import costs
 
 
 def metrics_table(work: Path) -> pd.DataFrame:
-    """A row a list: its metrics at 10 over all users of the report window."""
-    lists = storage.read_json(work / METRICS, made_by="jobs.evaluate")["lists"]
+    """Return the metrics at 10 of the three lists, as all users of the test window get them."""
+    lists = three_lists(storage.read_json(work / METRICS, made_by="jobs.evaluate"))
     rows = {name: kinds["all"]["@10"] for name, kinds in lists.items()}
     return pd.DataFrame(rows).T.round(4)
 

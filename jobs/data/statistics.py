@@ -15,14 +15,15 @@ from jobs.runtime.progress import progress_bar
 DAY = 86_400_000_000  # microseconds
 
 
-GAPS = {  # names of the lengths of time between a user's listens, with their least microseconds
-    "none": 0,
-    "up to 30 minutes": 1,
-    "up to a day": DAY // 48 + 1,
-    "a day": DAY,
-    "up to a week": DAY + 1,
-    "up to 30 days": 7 * DAY + 1,
-    "longer": 30 * DAY + 1,
+# Time between two listens of a user: each bin reaches from its least microseconds to the next
+# bin's. Listens with dates alone, without times of day, fall into the first and the last three.
+GAPS = {
+    "at the same time": 0,
+    "less than 30 minutes": 1,
+    "30 minutes to 1 day": DAY // 48,
+    "1 to 7 days": DAY,
+    "7 to 30 days": 7 * DAY,
+    "30 days or more": 30 * DAY,
 }
 
 

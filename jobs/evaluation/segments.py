@@ -69,7 +69,9 @@ def _by_track(past: Listens, later: Holdout) -> Iterator[Segment]:
     """Labels among the most played tracks that have a third of all plays, the next, the rest."""
     plays = np.bincount(past.item, minlength=past.shape[1])
     third = thirds_of_plays(plays)
-    shares = ("a third of all plays", "the next third", "the rest of the catalogue")
+    shares = ["a third of all plays", "the next third", "the rest of the catalogue"]
+    if unplayed := np.count_nonzero(plays == 0):
+        shares[-1] += f", {unplayed:,} of them without a play before the cut"
     for i, name in enumerate(("head tracks", "mid tracks", "tail tracks")):
         labels = csr_matrix(later.labels @ diags_array((third == i).astype(np.float32)))
         labels.eliminate_zeros()

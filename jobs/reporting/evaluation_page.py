@@ -1,4 +1,4 @@
-"""The report to read: what was compared on what, who won by how much, and why."""
+"""The page of the evaluation: which list is better, by how much, for whom, and why."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,30 +6,27 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from jobs.reporting.evaluation_text import (
-    BEST,
-    FINAL,
-    PERSONAL,
-    Content,
     all_at_10,
+    compared_generators,
     conclusion,
-    grounds,
     interval,
+    method,
     number,
     times,
-    with_lists,
 )
-from jobs.reporting.page import Page, bars, dots
-
-MEANINGS = {
-    "popular": "the top list",
-    "als": "personal ALS, the nearest tracks by the factorisation",
-    "next_played": "what is played after the user's plays",
-    "after_last": "what is played after the very last plays",
-    "similar": "neighbours of the user's plays by the factorisation",
-    "artist": "other tracks of the artists played",
-    "replayed": "the user's own plays again",
-}
-
+from jobs.reporting.page import WIDTH, Interval, Page
+from jobs.reporting.terms import (
+    BEST,
+    FINAL,
+    GENERATORS,
+    METRICS,
+    SEGMENTS,
+    Content,
+    feature_name,
+    list_name,
+    metric_name,
+    three_lists,
+)
 
 ACCURACY = ("ndcg", "precision", "recall", "hit", "map")
 
@@ -40,220 +37,265 @@ BEYOND = ("coverage", "novelty", "popularity", "diversity", "serendipity")
 GREY = "#8a94a6"
 
 
-TOP_FEATURES = 20
+MOST_FEATURES = 20
+
+
+USERS = {"all": "all users", "warm": "users with earlier plays", "cold": "new users"}
 
 
 def page(content: Content, ranking: Content) -> Page:
-    """The page of what jobs.evaluate measured and jobs.rank chose."""
-    result = Page("Evaluation")
+    """Return the page of what jobs.evaluate measured and jobs.rank chose."""
+    result = Page("Evaluation: how good are the lists?")
     conclusion(result, content)
-    grounds(result, content, ranking)
-    levels(result, content)
-    for_whom(result, content)
-    beyond_accuracy(result, content)
+    comparison(result, content)
+    method(result, content, ranking)
+    segments(result, content)
+    all_metrics(result, content)
     generators(result, content, ranking)
     if "peers" in content:
         other_models(result, content)
     if "ablation" in content:
         ablation(result, content["ablation"], content["window"])
     importances(result, ranking)
-    every_list(result, content)
+    all_lengths(result, content)
     return result
 
 
-def levels(page: Page, content: Content) -> None:
-    """NDCG@10 of everything that was compared."""
+def comparison(page: Page, content: Content) -> None:
+    """Show NDCG@10 of all lists, and explain their names."""
     at_10, bounds = all_at_10(content), content["intervals"]
+    baselines = content.get("peers", {})
+    best = content["comparisons"][BEST]["list"]
     names = sorted(at_10, key=lambda name: -at_10[name]["ndcg"])
-    page.heading("Who wins")
-    figure = dots(
-        [label(name, content) for name in names],
-        [at_10[name]["ndcg"] for name in names],
-        [bounds[name] for name in names],
-        ["C0" if name == FINAL else "C1" if name in content.get("peers", {}) else GREY
-         for name in names],
+    page.heading("Which list is best")
+    meanings = {FINAL: "What the service recommends: the candidates of all generators, ordered."}
+    meanings |= {
+        list_name(name): GENERATORS[name][1]
+        for name in names
+        if name in compared_generators(content)
+    }
+    if baselines:
+        meanings["those in orange"] = "Other models, for comparison."
+    page.terms(meanings, "What the names mean")
+    kinds = {FINAL: "main"} | dict.fromkeys(baselines, "other")
+    page.intervals(
+        {
+            f"{list_name(name)} ({BEST})" if name == best else list_name(name): Interval(
+                at_10[name]["ndcg"], bounds[name][0], bounds[name][1], kinds.get(name, "plain")
+            )
+            for name in names
+        },
         "{:.4f}",
-    )  # fmt: skip
-    others = ", other models in orange" if "peers" in content else ""
-    page.figure(
-        figure,
-        f"NDCG@10 with 95 % intervals: the final list in blue, single generators in grey{others}",
+        "NDCG@10 with its 95 % interval: the final list in blue, single generators in grey"
+        + (", other models in orange" if baselines else ""),
     )
 
 
-def label(name: str, content: Content) -> str:
-    """A list's name in a plot."""
-    best = content["comparisons"][BEST]["list"] == name
-    return f"{name} (best single generator)" if best else name
-
-
-def for_whom(page: Page, content: Content) -> None:
-    """The gain in each segment."""
+def segments(page: Page, content: Content) -> None:
+    """Show the final list against the best single generator for parts of users and tracks."""
     single = content["comparisons"][BEST]["list"]
-    page.heading("For whom")
-    known = {
-        name: part
+    page.heading("For which users and tracks")
+    page.text(
+        "Users with earlier plays are divided into thirds by the number of these plays. Tracks are "
+        "divided by their plays before the cut: the most played ones that have a third of all "
+        "plays together, the next third, and the rest. For a group of tracks, only plays of these "
+        "tracks count as hits, and only users with such plays are counted. New users get the same "
+        "list from every generator."
+    )
+    ratios = {
+        name: part["over_best_single"]
         for name, part in content["segments"].items()
         if part["over_best_single"]["low"] is not None
     }
-    if known:
-        over = [part["over_best_single"] for part in known.values()]
-        figure = dots(
-            list(known),
-            [part["ratio"] for part in over],
-            [[part["low"], part["high"]] for part in over],
-            ["C0"] * len(known),
+    if ratios:
+        page.intervals(
+            {
+                SEGMENTS[name]: Interval(over["ratio"], over["low"], over["high"])
+                for name, over in ratios.items()
+            },
             "{:.3f}",
+            f"NDCG@10 of the final list, divided by that of {list_name(single)}; right of the "
+            "dashed line (1) the final list is better",
+            reference=1,
         )
-        figure.axes[0].axvline(1, color=GREY, linestyle="--", linewidth=1)
-        page.figure(figure, f"NDCG@10 of the final list over that of {single}, by segment")
-    lists = [FINAL, single, *dict.fromkeys(n for n in ("als", "popular") if n != single)]
+    lists = [FINAL, single, *(name for name in ("als", "popular") if name != single)]
     rows = [
-        {"segment": name, "": part["what"], "users": part["users"]}
-        | {own: f"{part['ndcg@10'][own]:.4f}" for own in lists}
-        | {f"over {single}": times(part["over_best_single"]["ratio"])}
+        {"group": SEGMENTS[name], "what it is": part["what"], "users": part["users"]}
+        | {list_name(key): f"{part['ndcg@10'][key]:.4f}" for key in lists}
+        | {f"final list over {list_name(single)}": times(part["over_best_single"]["ratio"])}
         for name, part in content["segments"].items()
     ]
-    page.table(pd.DataFrame(rows), "NDCG@10 by segment")
-    page.text(
-        "Users are in thirds by their plays before the cut. For tracks only the plays of such "
-        "tracks count as right, and only the users who have any; the lists stay as they are. Cold "
-        "users get the same list from everyone."
-    )
+    page.table(pd.DataFrame(rows), "NDCG@10 by group")
 
 
-def beyond_accuracy(page: Page, content: Content) -> None:
-    """All metrics of all lists at 10."""
+def all_metrics(page: Page, content: Content) -> None:
+    """Show all metrics of all lists at 10."""
+    page.heading("More than one metric")
+    similarity = content["window"]["diversity"]
+    meanings = dict(METRICS.values())
+    name, meaning = METRICS["diversity"]
+    meanings[name] = f"{meaning.removesuffix('.')}, {similarity}."
+    page.terms(meanings, "What the metrics mean, for the first 10 tracks of a list")
     at_10 = all_at_10(content)
-    page.heading("More than accuracy")
-    page.table(frame(at_10, ACCURACY), "All users, at 10")
-    page.table(frame(at_10, BEYOND), "The same lists beyond accuracy")
-    page.text(
-        "Coverage is the share of the catalogue that stands in anybody's list. Novelty is the mean "
-        "self-information of a track in bits, popularity the mean share of the users who had heard "
-        f"it. Diversity is 1 − the mean cosine of the list's pairs {content['window']['diversity']}"
-        ". Serendipity is the share of the places with a track that was played and that the user's "
-        "top list would not have shown at the same length."
-    )
+    page.table(metrics_table(at_10, ACCURACY), "Accuracy, all users, first 10 tracks")
+    page.table(metrics_table(at_10, BEYOND), "Beyond accuracy, the same lists")
 
 
-def frame(metrics: dict[str, dict[str, float]], names: tuple[str, ...]) -> pd.DataFrame:
-    """A row a list, a column a metric."""
+def metrics_table(metrics: dict[str, dict[str, float]], names: tuple[str, ...]) -> pd.DataFrame:
+    """Return a table with a row for each list and a column for each metric."""
     rows = [
-        {"list": name} | {metric: f"{of[metric]:.4f}" for metric in names}
-        for name, of in metrics.items()
+        {"list": list_name(key)} | {metric_name(metric): f"{of[metric]:.4f}" for metric in names}
+        for key, of in metrics.items()
     ]
     return pd.DataFrame(rows)
 
 
 def generators(page: Page, content: Content, ranking: Content) -> None:
-    """What each generator brings."""
-    found, judged = content["candidates"], ranking["ndcg@10_on_validation"]
-    report = content["generators"]
-    page.heading("Where the tracks come from")
-    names = sorted(with_lists(content), key=lambda name: -found["generators"][name]["recall"])
-    shares = [found["union"], *(found["generators"][name]["recall"] for name in names)]
-    page.figure(
-        bars(["all together", *names], np.array(shares), "{:.1%}"),
-        f"Candidate recall: the share of {found['labels']:,} tracks played after the cut by users "
-        "with a past that is among the 100 candidates of each generator",
+    """Show what each generator brings to the candidates."""
+    candidates, validation = content["candidates"], ranking["ndcg@10_on_validation"]
+    names = sorted(
+        compared_generators(content), key=lambda name: -candidates["generators"][name]["recall"]
     )
+    page.heading("Where the tracks come from")
+    page.text(
+        "Each generator proposes candidates for each user; the ranker can only order what was "
+        f"proposed. All generators together propose {candidates['union']:.1%} of the "
+        f"{candidates['labels']:,} tracks that users with earlier plays played after the cut. No "
+        "order of these candidates can reach more."
+    )
+    recalls = {"all together": candidates["union"]}
+    recalls |= {list_name(name): candidates["generators"][name]["recall"] for name in names}
+    page.bars(recalls, "{:.1%}", "Share of these tracks among the candidates of each generator")
     rows = [
         {
-            "generator": name,
-            "candidates": MEANINGS.get(name, ""),
-            "recall": f"{found['generators'][name]['recall']:.1%}",
-            "found by it alone": f"{found['generators'][name]['alone']:.1%}",
-            "NDCG@10 on validation": number(judged.get(name)),
-            "NDCG@10 on test": number(report[name]["all"]["@10"]["ndcg"]),
+            "generator": list_name(name),
+            "proposes of these tracks": f"{candidates['generators'][name]['recall']:.1%}",
+            "which no other does": f"{candidates['generators'][name]['alone']:.1%}",
+            "NDCG@10, validation": number(validation.get(name)),
+            "NDCG@10, test": number(content["generators"][name]["all"]["@10"]["ndcg"]),
         }
         for name in names
     ]
-    page.table(pd.DataFrame(rows))
-    rules = {rule: value for rule, value in judged.items() if rule not in report}
-    shown = ", ".join(f"{rule} {value:.4f}" for rule, value in rules.items())
-    weights = {name: value for name, value in ranking["fusion_weights"].items() if value}
-    weighed = ", ".join(f"{name} {value:g}" for name, value in weights.items())
+    page.table(
+        pd.DataFrame(rows),
+        "Choices were made by the validation figures, from earlier plays; the test figures are "
+        "those of this page",
+    )
+    orders = [
+        f"{list_name(rule)} {value:.4f}"
+        for rule, value in validation.items()
+        if rule not in content["generators"]
+    ]
+    weights = [
+        f"{list_name(name)} {value:g}" for name, value in ranking["fusion_weights"].items() if value
+    ]
     page.text(
-        f"What is in no list can't be ranked: {found['union']:.1%} is the most that any order of "
-        f"these candidates could reach. Beside the generators the window validation judged: "
-        f"{shown}. What serves is: {ranking['rule']}. The fusion weighs {weighed}."
+        "Two ways to order the candidates were compared with the single generators by NDCG@10 on "
+        f"the validation plays: {', '.join(orders)}. The final list uses: "
+        f"{list_name(ranking['rule'])}. The ranker is a CatBoost model; fusion adds the "
+        f"generators' ranks with the weights {', '.join(weights)}."
     )
 
 
 def other_models(page: Page, content: Content) -> None:
-    """What the peers were given."""
+    """Show how the baselines were set up, and compare the final list with them."""
     page.heading("Other models")
+    page.text(
+        "Well-known models, trained on the same plays, for the same users, with the same rule for "
+        "tracks already played. Each combination of settings was trained in full for the "
+        "validation plays; the best one was trained again for this test."
+    )
     rows = []
-    for name, told in content["peer_settings"].items():
+    for name, about in content["peer_settings"].items():
         over = content["comparisons"][name]
+        settings = ", ".join(f"{key} {value}" for key, value in about["setting"].items())
         rows.append(
             {
                 "model": name,
-                "settings tried": told["settings_tried"],
-                "chosen": ", ".join(f"{key} {value}" for key, value in told["setting"].items()),
-                "on validation": number(told.get("ndcg@10_on_validation")),
-                "on test": number(content["peers"][name]["all"]["@10"]["ndcg"]),
+                "settings tried": about["settings_tried"],
+                "best settings": settings,
+                "NDCG@10, validation": number(about.get("ndcg@10_on_validation")),
+                "NDCG@10, test": number(content["peers"][name]["all"]["@10"]["ndcg"]),
                 "final list over it": times(over["ratio"]),
                 "95 % interval": interval(over),
             }
         )
-    page.table(pd.DataFrame(rows), "NDCG@10")
-    page.text(
-        "Same past, same users, same rule for heard tracks, the whole catalogue. Every setting of "
-        "the grid was fitted in full size to the window validation, the best of them to this one."
+    page.table(pd.DataFrame(rows))
+
+
+def ablation(page: Page, results: Content, window: Content) -> None:
+    """Show the ranker without each generator, and ALS after each epoch."""
+    parts = {out: of for out, of in results["left_out"].items() if of["low"] is not None}
+    page.heading("What each generator is worth")
+    if parts:
+        complete = results["left_out"]["nothing"]["ndcg@10"]
+        page.text(
+            "The ranker was trained again without each generator, as if it had never existed. It "
+            "was also trained twice with all generators, the second time with its features in "
+            "another order: differences as small as the one between these two (in blue) are "
+            "chance."
+        )
+        page.intervals(
+            {
+                ablation_name(out): Interval(
+                    parts[out]["ratio"],
+                    parts[out]["low"],
+                    parts[out]["high"],
+                    "main" if out.startswith("nothing") else "plain",
+                )
+                for out in sorted(parts, key=lambda out: parts[out]["ratio"])
+            },
+            "{:.3f}",
+            f"NDCG@10 of users with earlier plays, divided by that with all generators "
+            f"({complete:.4f})",
+            reference=1,
+        )
+    if not (curve := results["als_by_epoch"]):
+        return
+    figure, axis = plt.subplots(figsize=(WIDTH, 2.4), layout="constrained")
+    epochs = np.arange(1, len(curve) + 1)
+    axis.plot(epochs, curve, marker="o", markersize=4)
+    axis.axvline(window["als_epochs"], color=GREY, linestyle="--", linewidth=1)
+    axis.set(xlabel="training epochs", ylabel="NDCG@10", ylim=(0, None))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    page.figure(
+        figure,
+        "Personal ALS after each training epoch, for users with earlier plays; the dashed line "
+        "shows where training ends",
     )
 
 
-def ablation(page: Page, found: Content, facts: Content) -> None:
-    """The ranker without each generator, and ALS by epoch."""
-    left = {out: of for out, of in found["left_out"].items() if of["low"] is not None}
-    page.heading("What the parts are worth")
-    if left:
-        names = sorted(left, key=lambda out: left[out]["ratio"])
-        figure = dots(
-            [f"without {name}" for name in names],
-            [left[name]["ratio"] for name in names],
-            [[left[name]["low"], left[name]["high"]] for name in names],
-            ["C0" if name.startswith("nothing") else GREY for name in names],
-            "{:.3f}",
-        )
-        page.figure(
-            figure,
-            "NDCG@10 of a ranker that never knew a generator over that of one with all "
-            f"({left['nothing']['ndcg@10']:.4f}), users with a past; those in blue have all, "
-            "learnt twice: what lies between them is chance",
-        )
-    if not (curve := found["als_by_epoch"]):
-        return
-    figure, axis = plt.subplots(figsize=(9, 3), layout="constrained")
-    epochs = np.arange(1, len(curve) + 1)
-    axis.plot(epochs, curve, marker="o", markersize=4)
-    axis.axvline(facts["als_epochs"], color=GREY, linestyle="--", linewidth=1)
-    axis.set(xlabel="epochs", ylabel="NDCG@10", ylim=(0, None))
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    page.figure(figure, "Personal ALS after each epoch; the dashed line is where training ends")
+def ablation_name(left_out: str) -> str:
+    """Return what a ranker of the ablation has: left_out are keys of generators, or "nothing"."""
+    if left_out.startswith("nothing"):
+        return f"all generators{', trained again' if ',' in left_out else ''}"
+    return f"without {' and '.join(map(list_name, left_out.split(' and ')))}"
 
 
 def importances(page: Page, ranking: Content) -> None:
-    """What the ranker looks at."""
+    """Show the features that the ranker uses most."""
     importance = pd.Series(ranking["feature_importance"], dtype=float)
-    importance = importance.sort_values(ascending=False, kind="stable").head(TOP_FEATURES)
+    importance = importance.sort_values(ascending=False, kind="stable").head(MOST_FEATURES)
     if importance.empty:
         return
     page.heading("What the ranker looks at")
-    figure = bars(importance.index, importance.to_numpy(), "{:.1f} %")
-    page.figure(figure, f"The {len(importance)} most important features: share of its decisions")
-
-
-def every_list(page: Page, content: Content) -> None:
-    """The three kinds of list, for all, warm and cold users at every k."""
-    page.heading("Three lists in full")
-    page.text(
-        f"Here {PERSONAL} is the file as it is, without the top list behind it: cold users get "
-        "nothing from it."
+    page.bars(
+        {feature_name(str(key)): value for key, value in importance.items()},
+        "{:.1f} %",
+        f"The {len(importance)} most important features of the ranker, by CatBoost's feature "
+        "importance (all features together have 100 %). A relative score is divided by the user's "
+        "best one.",
     )
-    for kind, of_k in content["lists"][FINAL].items():
-        for k in of_k:
-            at_k = {name: kinds[kind][k] for name, kinds in content["lists"].items()}
-            page.table(frame(at_k, (*ACCURACY, *BEYOND)), f"{kind} users, {k}")
+
+
+def all_lengths(page: Page, content: Content) -> None:
+    """Show three lists for all users, users with earlier plays and new ones, at every length."""
+    page.heading("Three lists at every length")
+    lists = three_lists(content)
+    for kind, lengths in lists[FINAL].items():
+        for length in lengths:
+            metrics = {name: kinds[kind][length] for name, kinds in lists.items()}
+            page.table(
+                metrics_table(metrics, (*ACCURACY, *BEYOND)),
+                f"{USERS[kind]}, first {length.removeprefix('@')} tracks".capitalize(),
+            )

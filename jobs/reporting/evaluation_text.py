@@ -1,106 +1,131 @@
-"""In words: who won by how much, and on what; the first screen of the evaluation's page."""
-
-from typing import Any
+"""The first screen of the evaluation page: the outcome, and how the lists were tested."""
 
 from jobs.reporting.page import Page
+from jobs.reporting.terms import BEST, FINAL, PERSONAL, Content, list_name
 
-FINAL, BEST, PERSONAL = "final list", "best single generator", "personal ALS"
-
-
-MIDNIGHT = "T00:00:00+00:00"  # says nothing
+MIDNIGHT = "T00:00:00+00:00"  # of a date without a time
 
 
-Content = dict[str, Any]
+SINGLE_ALS = "als"  # the generator that may itself be the best single one
 
 
 def conclusion(page: Page, content: Content) -> None:
-    """Who won by how much."""
+    """Say which list is better by how much."""
     at_10, over = all_at_10(content), content["comparisons"]
-    shown = opponents(content)
-    found = [
-        in_words(title, at_10[over[name]["list"]], over[name]) for name, title in shown.items()
+    opponents = opponents_of(content)
+    sentences = [
+        comparison_sentence(title, at_10[over[name]["list"]], over[name])
+        for name, title in opponents.items()
     ]
-    ours = at_10[FINAL]
-    page.text(" ".join([f"The final list reaches an NDCG@10 of {ours['ndcg']:.4f}.", *found]))
-    cards = {"NDCG@10": number(ours["ndcg"])}
-    cards |= {f"times {name}": times(over[name]["ratio"]) for name in shown}
-    page.facts(cards | {"hit@10": f"{ours['hit']:.1%}", "coverage@10": f"{ours['coverage']:.1%}"})
-
-
-def grounds(page: Page, content: Content, ranking: Content) -> None:
-    """What was compared on what."""
-    facts = content["window"]
-    new = "new to them " if facts["heard"] == "exclude" else ""
-    split = f"{facts['cut']}; {facts['split']} split: {facts['reason']}".replace(MIDNIGHT, "")
+    final = at_10[FINAL]
+    page.text(" ".join([f"The final list has an NDCG@10 of {final['ndcg']:.4f}.", *sentences]))
+    cards = {"NDCG@10 of the final list": number(final["ndcg"])}
+    for name in opponents:
+        key = over[name]["list"]
+        cards[f"times that of {list_name(key)}"] = times(over[name]["ratio"])
+    cards["users with a hit in the first 10"] = f"{final['hit']:.1%}"
+    cards["tracks that anybody gets in the first 10"] = f"{final['coverage']:.1%}"
+    page.facts(cards)
     page.text(
-        f"Judged by {facts['users']:,} users and the {facts['labels']:,} tracks {new}that they "
-        f"played after the cut ({split}). "
-        f"{facts['warm']:,} of the users have a past, {facts['cold']:,} are cold: every list gives "
-        f"those the top list. Lists are drawn from the whole catalogue of {facts['catalogue']:,} "
-        "tracks, none sampled; a user without a hit counts as 0."
-    )
-    page.text(
-        "Nothing was chosen by this window. Settings, the ranker and what serves (here: "
-        f"{ranking['rule']}) come from the two windows before it, and the best single generator is "
-        "the one that was best there. Intervals are of a paired bootstrap: users are drawn again "
-        "2,000 times. They say how much hangs on these users, not on this window."
+        "NDCG@10 looks at the first 10 tracks of each user's list. It counts the tracks that the "
+        "user played afterwards (hits), higher places more than lower ones: 1 is the best possible "
+        "list, 0 a list without a hit."
     )
 
 
-def opponents(content: Content) -> dict[str, str]:
-    """What the final list is held against first, as a sentence names it."""
-    over = content["comparisons"]
-    single = over[BEST]["list"]
-    if single == "als":
-        shown = {BEST: f"the best single generator, {PERSONAL},"}
+def method(page: Page, content: Content, ranking: Content) -> None:
+    """Say on which users and tracks the lists were tested, and what was chosen before."""
+    window = content["window"]
+    page.heading("How the lists were tested")
+    new = "new to them " if window["heard"] == "exclude" else ""
+    cut = window["cut"].replace(MIDNIGHT, "")
+    page.text(
+        f"The lists were tested on {window['users']:,} users and the {window['labels']:,} tracks "
+        f"{new}that they played after the cut, and were made without those plays. The cut is "
+        f"{f'at {cut}' if window['split'] == 'time' else f'before {cut} of plays'}. "
+        f"{window['warm']:,} of the users have earlier plays. {window['cold']:,} are new: for them "
+        "every list is the top list."
+    )
+    without_plays = window["tracks"] - window["catalogue"]
+    page.text(
+        f"A list can contain each of the {window['catalogue']:,} tracks that anybody had played "
+        "before the cut; no sample of tracks is drawn. "
+        + (
+            f"The other {without_plays:,} of the {window['tracks']:,} tracks in the catalogue had "
+            "no play by then: no list contains them, so their later plays count as missed. "
+            if without_plays
+            else ""
+        )
+        + "A user without a hit counts as 0. A list that is too short is continued by the top list."
+    )
+    page.text(
+        f"Why the plays are split by {window['split']}: {window['reason']}.".replace(MIDNIGHT, "")
+    )
+    page.text(
+        "Nothing was chosen by these plays. The settings, the ranker and the way the final list is "
+        f"ordered (here: {list_name(ranking['rule'])}) were chosen on earlier plays, and so was "
+        "the best single generator. The intervals come from a paired bootstrap (users are drawn "
+        "again 2,000 times). They show how much a figure depends on which users were tested, not "
+        "how much it would change in another period."
+    )
+
+
+def opponents_of(content: Content) -> dict[str, str]:
+    """Return the lists that the final list is compared with first, by their place in a sentence."""
+    single = content["comparisons"][BEST]["list"]
+    if single == SINGLE_ALS:
+        opponents = {BEST: f"the best single generator, {PERSONAL},"}
     else:
-        shown = {BEST: f"the best single generator ({single})", PERSONAL: PERSONAL}
-    if peers := content.get("peers"):
-        strongest = max(peers, key=lambda name: peers[name]["all"]["@10"]["ndcg"])
-        shown[strongest] = f"the strongest of the other models, {strongest},"
-    return shown
+        name = list_name(single)
+        opponents = {BEST: f"the best single generator ({name})", PERSONAL: PERSONAL}
+    if baselines := content.get("peers"):
+        strongest = max(baselines, key=lambda name: baselines[name]["all"]["@10"]["ndcg"])
+        opponents[strongest] = f"the best of the other models, {strongest},"
+    return opponents
 
 
-def in_words(opponent: str, theirs: dict[str, float], found: Content) -> str:
-    """One comparison as a sentence."""
-    start = f"{opponent[0].upper()}{opponent[1:]} reaches {theirs['ndcg']:.4f}"
-    if found["low"] is None:
+def comparison_sentence(opponent: str, theirs: dict[str, float], ratio: Content) -> str:
+    """Return one comparison as a sentence."""
+    start = f"{opponent[0].upper()}{opponent[1:]} has {theirs['ndcg']:.4f}"
+    if ratio["low"] is None:
         return f"{start}, too little to compare with."
-    if found["low"] == found["high"] == 1:
+    if ratio["low"] == ratio["high"] == 1:
         return f"{start}: the final list is that very list."
-    if found["low"] > 1:
-        won = "the final list is better"
-    elif found["high"] < 1:
-        won = "the final list is worse"
+    if ratio["low"] > 1:
+        outcome = "the final list is better"
+    elif ratio["high"] < 1:
+        outcome = "the final list is worse"
     else:
-        won = "on these users the two can't be told apart"
-    return f"{start}: {won}, {found['ratio']:.3f} times as good (95 % interval {interval(found)})."
+        outcome = "the difference may be chance"
+    return (
+        f"{start}: {outcome}, {ratio['ratio']:.3f} times as good (95 % interval {interval(ratio)})."
+    )
 
 
 def all_at_10(content: Content) -> dict[str, dict[str, float]]:
-    """Metrics at 10 over all users: the final list, each generator that has lists, each peer."""
-    singles = {name: content["generators"][name] for name in with_lists(content)}
-    kinds = {FINAL: content["lists"][FINAL], **singles, **content.get("peers", {})}
-    return {name: of["all"]["@10"] for name, of in kinds.items()}
+    """Return the metrics at 10 over all users of every list that is compared, by its key."""
+    generators = {name: content["generators"][name] for name in compared_generators(content)}
+    lists = {FINAL: content["lists"][FINAL], **generators, **content.get("peers", {})}
+    return {name: kinds["all"]["@10"] for name, kinds in lists.items()}
 
 
-def with_lists(content: Content) -> list[str]:
-    """The generators that have a list for anybody, and those that are compared anyway."""
+def compared_generators(content: Content) -> list[str]:
+    """Return the generators that have a list for anybody, or are compared in any case."""
     compared = {over["list"] for over in content["comparisons"].values()}
-    bring = content["candidates"]["generators"]
-    return [name for name in bring if bring[name]["users"] or name in compared]
+    candidates = content["candidates"]["generators"]
+    return [name for name in candidates if candidates[name]["users"] or name in compared]
 
 
 def number(value: float | None) -> str:
-    """A metric with four digits."""
+    """Return a metric with four digits."""
     return "–" if value is None else f"{value:.4f}"
 
 
 def times(ratio: float | None) -> str:
-    """A ratio as the page shows it."""
+    """Return a ratio of two metrics."""
     return "–" if ratio is None else f"{ratio:.3f} ×"
 
 
-def interval(found: Content) -> str:
-    """An interval in a table."""
-    return "–" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
+def interval(ratio: Content) -> str:
+    """Return the bounds of a ratio's interval."""
+    return "–" if ratio["low"] is None else f"{ratio['low']:.3f} to {ratio['high']:.3f}"

@@ -1,43 +1,64 @@
-"""HTML pages with tables and plots that open without a network.
+"""HTML pages with tables and charts that open without a network.
 
     page = Page("Title")
     page.text("What this is.")
-    page.figure(figure, "what the plot shows")
+    page.bars({"first": 0.5, "second": 0.25}, "{:.0%}", "what the bars show")
     page.table(frame, "what the table lists")
     page.write(folder / "page.html")
 
-Whatever the texts contain is shown as it is, in plots too: no HTML, no mathtext. The same content
-gives the same bytes.
+All texts are shown as they are, in plots too: HTML and mathtext in them are not interpreted. The
+same content gives the same bytes. Bars and intervals are drawn by HTML and CSS, so that their
+labels stay readable at any width; figures are matplotlib's, as SVG.
 """
 
 import io
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, LogFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator, NullFormatter
 
 from jobs.contract import storage
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
+WIDTH = 6.5  # inches of a figure, whose letters must be readable on a narrow screen too
+
+
+MOST_LETTERS = 48  # of a label
+
+
+LONG_CELL = 28  # letters from which a cell may break into several lines
+
+
+NUMBER = re.compile(r"[−–-]|[+−–-]?[\d,.]+ ?[%×]?")  # a text that is aligned as a number
+
+
+class Interval(NamedTuple):
+    """A value with its interval, to be drawn in the colour `kind`: "main", "other" or "plain"."""
+
+    value: float
+    low: float
+    high: float
+    kind: str = "main"
+
+
 class Page:
     """A page, made from top to bottom."""
 
     def __init__(self, title: str) -> None:
-        matplotlib.use("agg")  # plots go to files, no window is wanted
+        matplotlib.use("agg")  # figures are written to files; no window is opened
         self.title = title
         self.parts: list[dict[str, Any]] = []
 
@@ -49,23 +70,68 @@ class Page:
         """Add a paragraph."""
         self._add("text", text=text)
 
-    def facts(self, facts: dict[str, Any]) -> None:
-        """Add a row of named values, large."""
+    def facts(self, facts: Mapping[str, Any]) -> None:
+        """Add a row of cards, each with a name and a value."""
         self._add("facts", facts=[(name, shown(value)) for name, value in facts.items()])
+
+    def terms(self, meanings: Mapping[str, str], title: str) -> None:
+        """Add explanations of the names that follow."""
+        self._add("terms", title=title, terms=list(meanings.items()))
 
     def table(self, frame: pd.DataFrame, caption: str = "") -> None:
         """Add the columns of a table, without its index."""
-        numbers = [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
-        rows = frame.itertuples(index=False, name=None)
+        columns = [[shown(value) for value in frame[name]] for name in frame]
+        kinds = [_kind(column, first=i == 0) for i, column in enumerate(columns)]
         self._add(
             "table",
             caption=caption,
-            columns=list(zip(frame.columns, numbers, strict=True)),
-            rows=[list(zip(map(shown, row), numbers, strict=True)) for row in rows],
+            columns=list(zip(frame.columns, kinds, strict=True)),
+            rows=[list(zip(row, kinds, strict=True)) for row in zip(*columns, strict=True)],
         )
 
+    def bars(self, values: Mapping[str, float], form: str, caption: str = "") -> None:
+        """Add a horizontal bar for each name, with its value as the format `form` writes it."""
+        most = max([*values.values(), 1e-9])
+        rows = [
+            (shortened(name, MOST_LETTERS), form.format(value), f"{100 * value / most:.2f}")
+            for name, value in values.items()
+        ]
+        self._add("bars", caption=caption, rows=rows)
+
+    def intervals(
+        self,
+        values: Mapping[str, Interval],
+        form: str,
+        caption: str = "",
+        reference: float | None = None,
+    ) -> None:
+        """Add a dot on a line from bound to bound for each name, and a dashed line at a value."""
+        bounds = [bound for each in values.values() for bound in (each.low, each.high)]
+        bounds += [] if reference is None else [reference]
+        low, high = min(bounds), max(bounds)
+        margin = 0.04 * (high - low) or 0.5
+        low, high = low - margin, high + margin
+
+        def place(value: float) -> float:
+            return 100 * (value - low) / (high - low)
+
+        rows = [
+            {
+                "name": shortened(name, MOST_LETTERS),
+                "kind": each.kind,
+                "text": form.format(each.value),
+                "left": f"{place(each.low):.2f}",
+                "width": f"{place(each.high) - place(each.low):.2f}",
+                "dot": f"{place(each.value):.2f}",
+            }
+            for name, each in values.items()
+        ]
+        ticks = [(text, f"{place(tick):.2f}") for text, tick in ticks_between(low, high)]
+        line = None if reference is None else f"{place(reference):.2f}"
+        self._add("intervals", caption=caption, rows=rows, ticks=ticks, line=line)
+
     def figure(self, figure: Figure, caption: str = "") -> None:
-        """Add a plot and close it."""
+        """Add a matplotlib figure and close it."""
         number = sum(part["kind"] == "figure" for part in self.parts)
         self._add("figure", caption=caption, svg=Markup(svg(figure, f"figure {number}")))
         plt.close(figure)
@@ -83,8 +149,15 @@ class Page:
         self.parts.append({"kind": kind, **content})
 
 
+def _kind(cells: list[str], first: bool) -> str:
+    """Return how a column of a table is set: "number", "long" (may break into lines) or ""."""
+    if not first and all(map(NUMBER.fullmatch, cells)):
+        return "number"
+    return "long" if max(map(len, cells), default=0) > LONG_CELL else ""
+
+
 def shown(value: Any) -> str:
-    """A value as the page shows it: numbers with thousands and four digits, nothing as a dash."""
+    """Return a value as a page shows it: 1,234 or 0.1235; a missing value is a dash."""
     if value is None or value is pd.NA or value is pd.NaT or value != value:
         return "–"
     if isinstance(value, str) or hasattr(value, "strftime"):
@@ -96,61 +169,39 @@ def shown(value: Any) -> str:
     return f"{value:.4g}"
 
 
-def bars(names: Iterable[str], values: np.ndarray, form: str) -> Figure:
-    """A horizontal bar for each name, the first on top, with its value as `form` writes it."""
-    labels = [shortened(name, 40) for name in names]
-    figure, axis = plt.subplots(figsize=(9, 0.6 + 0.27 * len(labels)), layout="constrained")
-    place = np.arange(len(labels))
-    drawn = axis.barh(place, values, height=0.75)
-    axis.bar_label(drawn, [form.format(value) for value in values], padding=4)
-    axis.set_yticks(place, labels)
-    axis.set_xlim(0, max(values.max(), 1e-9) * 1.12)
-    axis.invert_yaxis()
-    axis.spines["bottom"].set_visible(False)
-    axis.set_xticks([])
-    axis.tick_params(length=0)
-    return figure
+def ticks_between(low: float, high: float) -> list[tuple[str, float]]:
+    """Return some round numbers from low to high, each with its text, all of the same decimals.
 
-
-def dots(
-    names: list[str], values: list[float], bounds: list[list[float]], colors: list[str], form: str
-) -> Figure:
-    """A dot for each name at its value, the first on top, on a line from bound to bound."""
-    figure, axis = plt.subplots(figsize=(9, 0.8 + 0.3 * len(names)), layout="constrained")
-    place = np.arange(len(names))
-    low, high = np.array(bounds, float).reshape(-1, 2).T
-    axis.hlines(place, low, high, colors=colors, linewidth=3, alpha=0.45)
-    axis.scatter(values, place, c=colors, s=42, zorder=3)
-    for i, value in enumerate(values):
-        axis.annotate(
-            form.format(value), (high[i], i), (8, 0), textcoords="offset points", va="center"
-        )
-    axis.set_yticks(place, names)
-    axis.set_ylim(len(names) - 0.4, -0.6)
-    axis.margins(x=0.12)
-    axis.grid(axis="x", alpha=0.25)
-    axis.tick_params(length=0)
-    axis.spines["left"].set_visible(False)
-    return figure
+    >>> ticks_between(0.96, 1.54)
+    [('1.0', 1.0), ('1.2', 1.2), ('1.4', 1.4)]
+    """
+    ticks = MaxNLocator(nbins=4, min_n_ticks=3, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    numbers = [round(float(tick), 10) for tick in ticks if low <= tick <= high]
+    decimals = max(len(f"{number:.10g}".partition(".")[2]) for number in numbers)
+    return [(f"{number:.{decimals}f}", number) for number in numbers]
 
 
 def shortened(text: str | None, length: int) -> str:
-    """A text in one line of at most so many letters."""
+    """Return a text in one line of at most `length` letters."""
     line = " ".join((text or "").split()) or repr(text)
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def svg(figure: Figure, salt: str) -> str:
-    """A plot as an SVG element in the page's colours; `salt` keeps its ids from other plots'."""
+    """Return a figure as an SVG element in the page's colours.
+
+    `salt` makes its ids differ from those of the page's other figures.
+    """
     for axes in figure.axes:
-        _dress(axes)
+        _style(axes)
     for text in figure.findobj(Text):
         text.set_parse_math(False)
     figure.patch.set_visible(False)
     out = io.StringIO()
     style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": salt, "text.parse_math": False}
     with warnings.catch_warnings(), matplotlib.rc_context(style):
-        warnings.filterwarnings("ignore", message="Glyph")  # the browser has the letters
+        # Glyphs that matplotlib's font lacks are drawn by the browser, which has other fonts.
+        warnings.filterwarnings("ignore", message="Glyph")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     element = out.getvalue()[out.getvalue().index("<svg") :]
@@ -159,8 +210,8 @@ def svg(figure: Figure, salt: str) -> str:
     return element.replace("stroke: #000000", "stroke: currentColor")
 
 
-def _dress(axes: Axes) -> None:
-    """Give axes the page's look: no box, no ground, plain numbers where they are logarithmic."""
+def _style(axes: Axes) -> None:
+    """Remove the box and the background, and write plain numbers on logarithmic axes."""
     axes.patch.set_visible(False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)

@@ -1,65 +1,73 @@
-"""The page of a new release beside the one that was current."""
+"""The page that compares a new release with the one that was current."""
 
 import pandas as pd
 
 from jobs.releases.gate import MAX_DROP, Content
-from jobs.reporting.page import Page, dots
+from jobs.reporting.page import Interval, Page
+from jobs.reporting.terms import metric_name
 
 
 def page(content: Content) -> Page:
-    """Old against new: is it fit, how good, which rows, how much the lists changed."""
-    result = Page("Release")
+    """Return the page of a comparison: whether the new release may be served, and what changed."""
+    result = Page("Release: what changed?")
     result.text(conclusion(content))
-    overlap = content["overlap"]
+    overlap, tracks, users = content["overlap"], content["tracks"], content["users"]
     result.facts(
         {
-            "lists kept, first 10": _share(overlap["@10"]),
-            "lists kept, first 100": _share(overlap["@100"]),
-            "tracks come": content["tracks"]["come"],
-            "tracks gone": content["tracks"]["gone"],
-            "users come": content["users"]["come"],
-            "users gone": content["users"]["gone"],
+            "of a user's first 10 tracks stayed": _share(overlap["@10"]),
+            "of a user's first 100 tracks stayed": _share(overlap["@100"]),
+            "tracks added": tracks["come"],
+            "tracks removed": tracks["gone"],
+            "users added": users["come"],
+            "users removed": users["gone"],
         }
     )
-    quality(result, content["metrics"])
-    result.heading("Rows")
-    result.table(_table(content["rows"], "file"), "rows of each file")
-    result.heading("Lists")
     result.text(
-        f"Of the first 10 tracks of a user's list {_share(overlap['@10'])} are in both, of "
-        f"the first 100 {_share(overlap['@100'])}: means over {overlap['users']:,} users with a "
-        "list in both."
+        f"What stayed is the mean over {overlap['users']:,} users with a final list in both "
+        "releases: the share of the tracks that both lists have."
     )
+    quality(result, content["metrics"])
+    result.heading("Rows of each file")
+    result.table(_table(content["rows"], "file"))
     return result
 
 
 def conclusion(content: Content) -> str:
-    """Whether it may be served, and why not."""
-    names = f"{content['new']} beside {content['old']}, which was current"
+    """Return whether the new release may be served, and if not, why."""
+    names = f"Release {content['new']} was compared with {content['old']}, which was current."
     if content["falls"]:
-        return f"{names}: too much was lost. {'; '.join(content['falls'])}."
-    most = (f"{name} by {share:.0%}" for name, share in MAX_DROP.items())
-    return f"{names}: nothing fell by more than it may ({', '.join(most)})."
+        return f"{names} It fell further than is allowed: {'; '.join(content['falls'])}."
+    limits = ", ".join(f"{_name(key)} by {share:.0%}" for key, share in MAX_DROP.items())
+    return f"{names} Nothing fell by more than is allowed ({limits})."
 
 
 def quality(page: Page, metrics: Content) -> None:
-    """The metrics, and NDCG with its intervals."""
-    page.heading("Quality")
+    """Show the metrics, and NDCG with its intervals."""
+    page.heading("Quality of the final list")
     page.text(
-        "The final list at 10, each release on its own report window, so a difference may be "
-        "one of the windows too."
+        "First 10 tracks, all users. Each release was tested on its own latest plays, so a "
+        "difference can come from the plays as well."
     )
-    page.table(_table(metrics, "metric at 10"), "all users")
+    page.table(_table({_name(key): pair for key, pair in metrics.items()}, "metric"))
     ndcg = metrics.get("ndcg", {})
     bounds = [ndcg.get(f"{name}_interval") for name in ("old", "new")]
     if None not in bounds and ndcg:
-        values = [ndcg["old"], ndcg["new"]]
-        figure = dots(["current", "new"], values, bounds, ["#8a94a6", "C0"], "{:.4f}")
-        page.figure(figure, "NDCG@10 with 95 % intervals")
+        values = {
+            "current": Interval(ndcg["old"], bounds[0][0], bounds[0][1], "plain"),
+            "new": Interval(ndcg["new"], bounds[1][0], bounds[1][1]),
+        }
+        page.intervals(values, "{:.4f}", "NDCG@10 with its 95 % interval")
+
+
+def _name(key: str) -> str:
+    """Return the name of what the gate looks at: a metric, or the rows of a file."""
+    return key if key == "rows" else f"{metric_name(key)}@10"
 
 
 def _table(pairs: Content, first: str) -> pd.DataFrame:
-    rows = [(name, of["old"], of["new"], _share(of["change"])) for name, of in pairs.items()]
+    rows = [
+        (name, pair["old"], pair["new"], _share(pair["change"])) for name, pair in pairs.items()
+    ]
     return pd.DataFrame(rows, columns=[first, "current", "new", "change"])
 
 

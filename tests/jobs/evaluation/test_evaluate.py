@@ -91,6 +91,7 @@ def test_segments_part_users_by_their_plays_and_labels_by_those_of_the_track():
     labels = [np.unique(part.labels.indices).tolist() for part in found.values()]
     assert labels == [[0, 2, 4]] * 4 + [[2], [0, 4]]
     assert found["few plays"].what == "1 to 2 plays before the cut"
+    assert found["tail tracks"].what.startswith("3 tracks: the rest of the catalogue, 2 of them")
 
 
 def test_heavy_repeaters_are_the_third_whose_plays_are_repeats_most():

@@ -128,8 +128,8 @@ def test_a_small_history_is_counted_right(tmp_path: Path) -> None:
     assert row(html, "once") == ["once", "4", "80.00%"]
     assert row(html, "twice") == ["twice", "1", "20.00%"]
     assert "16.7% of the listens repeat" in html
-    assert "38 of 41 days have no listen; the longest gap, 36 days, begins on 1970-01-05" in html
-    assert row(html, "user") == ["user", "1", "5", "3", "2"]
+    assert "38 of 41 days have no listen; the longest gap of 36 days begins on 1970-01-05" in html
+    assert row(html, "users") == ["users", "1", "5", "3", "2"]
     assert row(html, "a name")[1:] == ["1", "25.00%", "1"]
     assert row(html, "a listen")[1:] == ["1", "25.00%", "0"]
     assert row(html, "interactions.parquet")[1:] == ["user_id is negative", "2", "[-4, 7]"]
@@ -141,9 +141,9 @@ def test_a_small_history_is_counted_right(tmp_path: Path) -> None:
 def test_one_row_or_one_day_is_enough(tmp_path: Path, listens: list) -> None:
     write(tmp_path, listens, {10: (None, [], []), 20: (None, [], [])})
     html = run(tmp_path)
-    assert "All listens are of one day, 1970-01-" in html
-    assert "No track that was played names its genre." in html
-    assert "No row of the input had to be left out." in html
+    assert "All listens are from one day, 1970-01-" in html
+    assert "No track that was played has a named genre." in html
+    assert "No row of the input was left out." in html
 
 
 def test_no_listens_are_an_error(tmp_path: Path) -> None:
@@ -178,6 +178,26 @@ def test_blocks_of_any_size_count_the_same(
     assert found.gaps.sum() == len(frame) - frame.user.nunique()
     first = frame.groupby("user").day.min() * DAY
     assert np.concatenate(found.first_at).tolist() == first.tolist()
+
+
+@pytest.mark.parametrize(
+    ("days", "name"),
+    [
+        (0, "at the same time"),
+        (29 / 60 / 24, "less than 30 minutes"),
+        (0.5, "30 minutes to 1 day"),
+        (1, "1 to 7 days"),  # the least gap of listens that have dates alone
+        (1.5, "1 to 7 days"),
+        (7, "7 to 30 days"),
+        (30, "30 days or more"),
+    ],
+)
+def test_a_gap_is_counted_where_its_name_says(tmp_path: Path, days: float, name: str) -> None:
+    write(tmp_path, [(1, 10, 3), (1, 20, 3 + days)], {10: (None, [], []), 20: (None, [], [])})
+    gaps = statistics.count(tmp_path, np.array([10, 20])).gaps
+    assert dict(zip(statistics.GAPS, gaps.tolist(), strict=True)) == {
+        other: int(other == name) for other in statistics.GAPS
+    }
 
 
 def test_names_may_hold_any_character_and_stay_text(tmp_path: Path) -> None:
