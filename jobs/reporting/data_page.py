@@ -104,7 +104,8 @@ def over_time(page: Page, counts: Statistics) -> None:
         height, _ = np.histogram(days, edges, weights=[counter[int(day)] for day in days])
         axis.stairs(height / lengths, edges.astype("datetime64[D]"), fill=True, color="C0")
         axis.set(ylabel=label, ylim=(0, None))
-    axes[-1].xaxis.set_major_formatter(ConciseDateFormatter(axes[-1].xaxis.get_major_locator()))
+    locator = axes[-1].xaxis.get_major_locator()
+    axes[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     page.figure(figure, "Mean of each week" if step == 7 else "By day")
     page.text(f"{span - len(days):,} of {span:,} days have no listen{longest_gap(days)}.")
 
