@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from api.release import loader
 from jobs.contract.blending import LISTED, NO_TRACKS, Neighbours, Tracks, in_growing_blocks
+from jobs.contract.ids import find
 
 ROWS_REMEMBERED = 1 << 16
 
@@ -86,11 +87,7 @@ class Catalog:
         """Where the items stand; -1 for one that the release doesn't know."""
         if not item_ids or not self.n_tracks:
             return NO_TRACKS
-        keys = np.array(item_ids, np.int64)
-        found = self._track_ids.searchsorted(keys)
-        found[found == self.n_tracks] = 0
-        found[self._track_ids[found] != keys] = -1
-        return found.astype(np.int32)
+        return find(self._track_ids, np.array(item_ids, np.int64)).astype(np.int32)
 
     def name(self, track: int) -> str | None:
         """The track's name, if the catalogue has one."""

@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.contract.ids import find
 from jobs.contract.ragged import offsets_of_sorted
 from jobs.contract.storage import JobError
 from jobs.data import raw_files
 from jobs.data.histories import NO_SEQ, Listens
-from jobs.data.ids import positions
 from jobs.data.tombstones import Tombstones
 from jobs.runtime.progress import progress_bar
 
@@ -115,7 +115,7 @@ def lists(values: pa.Array, rows: np.ndarray, n: int) -> pa.Array:
 
 def name_of(ids: np.ndarray, names: tuple[np.ndarray, pa.Array]) -> pa.Array:
     """The names (n,) of ids, null where there is none."""
-    found = positions(names[0], ids)
+    found = find(names[0], ids)
     return names[1].take(pa.array(found, mask=found < 0))
 
 
@@ -149,7 +149,7 @@ def check(
     user, user_flaws = raw_files.ids(batch["user_id"])
     track, track_flaws = raw_files.ids(batch["track_id"])
     time, time_flaws = raw_files.times(batch["started_at"])
-    position = positions(track_ids, track)
+    position = find(track_ids, track)
     unknown = np.where(position < 0, REASONS.index(UNKNOWN_TRACK), 0).astype(np.uint8)
     bad = coded("user_id", user_flaws)
     for other in (coded("track_id", track_flaws), unknown, coded("started_at", time_flaws)):

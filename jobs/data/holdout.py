@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from jobs.contract.ids import MISSING, find
 from jobs.contract.ragged import offsets_of
 from jobs.data import listens
 from jobs.data.listens import Listens
 
-COLD = -1
+COLD = MISSING
 
 
 MOST_USERS = 30_000  # of a window's holdout, for whom there are final lists
@@ -60,9 +61,7 @@ def read(window: Path, past: Listens, heard: str) -> Holdout:
 
 def rows_in(past: Listens, user_ids: np.ndarray) -> np.ndarray:
     """(n,): the rows of users in the past, or COLD."""
-    row = np.searchsorted(past.user_ids, user_ids)
-    row = np.minimum(row, len(past.user_ids) - 1)
-    return np.where(past.user_ids[row] == user_ids, row, COLD)
+    return find(past.user_ids, user_ids)
 
 
 def heard_by(past: Listens, row: np.ndarray) -> csr_matrix:

@@ -1,4 +1,4 @@
-"""The one home of looking up ids: from the user's own ids to positions among the known ones."""
+"""From the user's own ids in the jobs' files to positions among the known ones."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from jobs.contract import tables
+from jobs.contract.ids import MISSING, find
 from jobs.contract.storage import JobError
 
 SPARSEST, MOST_SPAN = 2048, 1 << 28  # numbers an id, and in all, that a table of ids may have
-
-
-MISSING = -1
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,7 @@ class Encoder:
         if self.table is not None and len(ids) and ids.min() >= first and ids.max() <= last:
             positions: np.ndarray = self.table[ids - first]
             return positions
-        found = np.minimum(np.searchsorted(self.known, ids), len(self.known) - 1)
-        return np.where(self.known[found] == ids, found, MISSING).astype(np.int32)
+        return find(self.known, ids).astype(np.int32)
 
 
 def encode(
@@ -55,12 +52,3 @@ def encode(
             f"different runs; run python -m jobs.prepare and what follows it again"
         )
     return found
-
-
-def positions(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Where the values (n,) stand in an ascending array: int32, -1 where they don't."""
-    if ordered.size == 0:
-        return np.full(len(values), -1, np.int32)
-    found = np.searchsorted(ordered, values).astype(np.int32)
-    found[found == len(ordered)] = 0
-    return np.where(ordered[found] == values, found, np.int32(-1))

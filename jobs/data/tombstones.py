@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jobs.contract import journal, storage
+from jobs.contract.ids import MISSING, find
 from jobs.contract.names import FORGOTTEN_UNTIL
 from jobs.contract.results import ForgottenUntil
 
@@ -20,8 +21,8 @@ class Tombstones(NamedTuple):
         """Whether each listen (n,) of a user at a time is to be left out."""
         if len(self.user) == 0:
             return np.zeros(len(user), bool)
-        place = np.searchsorted(self.user, user).clip(max=len(self.user) - 1)
-        covered: np.ndarray = (self.user[place] == user) & (time <= self.until[place])
+        place = find(self.user, user)
+        covered: np.ndarray = (place != MISSING) & (time <= self.until[place])
         return covered
 
     @property

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import csr_matrix
 
+from jobs.contract.ids import MISSING, find
 from jobs.contract.storage import JobError
 from jobs.data import holdout
-from jobs.data.holdout import COLD
 from jobs.data.listens import Listens
 
 
@@ -29,11 +29,10 @@ def read_labels(path: Path, past: Listens, heard: str) -> tuple[np.ndarray, csr_
         raise JobError(f"{path} has no rows: there is nothing to score")
     ids, row = np.unique(user, return_inverse=True)
     n = past.shape[1]
-    item = np.minimum(np.searchsorted(past.track_ids, track), n - 1)
-    item = np.where(past.track_ids[item] == track, item, n)
+    item = find(past.track_ids, track)
+    item[item == MISSING] = n
     labels = csr_matrix((np.ones(len(row), np.float32), (row, item)), (len(ids), n + 1))
-    place = np.minimum(np.searchsorted(past.user_ids, ids), len(past.user_ids) - 1)
-    known = np.where(past.user_ids[place] == ids, place, COLD)
+    known = holdout.rows_in(past, ids)
     if heard == "exclude":
         played = holdout.heard_by(past, known)
         played.resize(labels.shape)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from jobs.contract.ids import MISSING, find
+
 PAIRS_A_BLOCK = 1024
 
 
@@ -29,17 +31,13 @@ class Entries:
         if not len(self.keys):
             return np.zeros(len(rows), np.float32)
         wanted = rows * np.int64(self.matrix.shape[1]) + columns
-        at = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        found = self.keys[at] == wanted
-        return np.where(found, self.matrix.data[at], np.float32(0)).astype(np.float32)
+        at = find(self.keys, wanted)
+        return np.where(at != MISSING, self.matrix.data[at], np.float32(0)).astype(np.float32)
 
     def clear(self, marked: csr_matrix) -> None:
         """Set the values to 0 wherever `marked`, of the same shape, has an entry."""
-        wanted = _keys_of(marked)
-        at = np.searchsorted(self.keys, wanted)
-        inside = at < len(self.keys)
-        at, wanted = at[inside], wanted[inside]
-        self.matrix.data[at[self.keys[at] == wanted]] = 0
+        at = find(self.keys, _keys_of(marked))
+        self.matrix.data[at[at != MISSING]] = 0
 
 
 def _keys_of(matrix: csr_matrix) -> np.ndarray:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from jobs.contract import serving, storage, tables
 from jobs.contract.fold_in import FoldInModel
+from jobs.contract.ids import MISSING, find
 from jobs.contract.names import ALS_MODEL, SERVING
 from jobs.contract.ragged import offsets_of
 from jobs.contract.storage import JobError
@@ -107,12 +108,11 @@ def _unique(values: np.ndarray) -> np.ndarray:
 
 def _positions(ids: np.ndarray, keys: np.ndarray, table: Table) -> np.ndarray:
     """Where each key stands in the sorted ids."""
-    found = np.searchsorted(ids, keys)
-    found[found == len(ids)] = 0  # compared below, and so refused
-    known = ids[found] == keys if len(ids) else np.zeros(len(keys), bool)
-    if not known.all():
+    found = find(ids, keys)
+    unknown = found == MISSING
+    if unknown.any():
         raise JobError(
-            f"{table.file} has the id {keys[~known][0]}, which {tables.ITEMS.file} lacks: "
+            f"{table.file} has the id {keys[unknown][0]}, which {tables.ITEMS.file} lacks: "
             f"run python -m {table.made_by} again"
         )
     return found
@@ -147,8 +147,8 @@ def _unheard(folder: Path, n: int) -> Kept:
         owner = np.repeat(np.arange(first, last), np.diff(begins[first : last + 1]))
         heard = np.sort(owner * n + items[begins[first] : begins[last]])
         pairs = user * n + track
-        at = np.minimum(np.searchsorted(heard, pairs), len(heard) - 1)
-        return heard[at] != pairs if len(heard) else np.ones(len(pairs), bool)
+        unheard: np.ndarray = find(heard, pairs) == MISSING
+        return unheard
 
     return kept
 

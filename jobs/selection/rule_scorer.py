@@ -21,6 +21,7 @@ from jobs.contract.blending import (
     places_worth,
     raised,
 )
+from jobs.contract.ids import MISSING, find
 from jobs.contract.ragged import first_entries, offsets_of_sorted, place_in_row, row_of_each
 from jobs.selection.replay_sessions import K, Sessions
 
@@ -142,7 +143,6 @@ def _fit(sessions: Sessions, plays: np.ndarray, row: np.ndarray, track: np.ndarr
 def _among(keys: np.ndarray, some: np.ndarray) -> np.ndarray:
     """(keys,) bool: which of the ascending keys are among some others."""
     result = np.zeros(len(keys), bool)
-    if len(keys):
-        at = np.minimum(np.searchsorted(keys, some), len(keys) - 1)
-        result[at[keys[at] == some]] = True
+    at = find(keys, some)
+    result[at[at != MISSING]] = True
     return result
