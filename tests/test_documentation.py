@@ -16,13 +16,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 from litestar.testing import TestClient
 
 from api import settings
 from api.app import app, create_app
-from jobs.contract import journal, serving, storage, tables
+from jobs.contract import journal, results, serving, storage, tables
 from jobs.contract.blending import SOURCES, Blending
 from jobs.contract.names import CURRENT, MANIFEST, WINDOWS
 from jobs.models.hyperparameters import Hyperparameters
@@ -273,6 +274,22 @@ def keys_of(work: Path, name: str) -> set[str]:
 def test_every_key_of_a_json_file_is_described(name, finished):
     described = set(table(DOCS["files"].section(name)))
     assert described - {"peers", "peer_settings", "ablation"} == keys_of(finished, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("split.json", results.Split),
+        ("forgotten.json", results.ForgottenUntil),
+        ("ranking.json", results.Ranking),
+        ("replay.json", results.Replay),
+        ("Blending", Blending),
+        (MANIFEST, results.Manifest),
+    ],
+)
+def test_every_key_of_a_struct_of_the_contract_is_described(name, kind):
+    described = table(DOCS["files"].section(name))
+    assert list(described) == [field.encode_name for field in msgspec.structs.fields(kind)]
 
 
 def as_text(value: Any) -> str:
