@@ -16,12 +16,12 @@ write; a checkpoint later copies it into events.db itself. With RECO_JOURNAL=nor
     append([(7, 10)])      10               -             kill -9; not always a loss of power
     append([(7, 20)])      10, 20           -             the same
     checkpoint()           10, 20           10, 20        a loss of power too
-    append([(7, 30)])      30, (20)         10, 20        the log begins anew at its start
+    append([(7, 30)])      30, rest of 20   10, 20        30 as the first row
 
-"full" waits for the disk at each append, so each survives a loss of power. The last row shows why
-`forget` must empty the log: what was copied into the file is not erased from the log, but stays in
-it until later commits happen to overwrite it. While another program reads the file, SQLite refuses
-to empty its log. Then `log_holds_forgotten` is set, and each checkpoint tries again.
+With "full" each append waits for the disk, so it survives a loss of power. In the last row the log
+begins anew at its start, but what later commits have not overwritten is still in it. That is why
+`forget` empties the log after it has deleted a user's events. SQLite cannot do that while another
+program reads the file. Then `log_holds_forgotten` stays set, and each checkpoint tries again.
 """
 
 import sqlite3

@@ -1,42 +1,52 @@
 """What the service asks of a store of live events, and the states that events go through.
 
 `MemoryStore` keeps events in memory only (RECO_JOURNAL=off). `JournaledStore` stores each event in
-the journal before it is acknowledged, and keeps those of recently active users in memory. In it a
-put goes through these states:
+the journal before it is acknowledged, and keeps those of recently active users in memory.
 
-                     the loop's next turn
-    put --> waiting ----------------------> commit --------------------> acknowledged
-              ^                               |  |                         ^
-              | puts that come while          |  | Busy, or               |
-              | a thread runs wait for        |  | RECO_JOURNAL=full      |
-              | the next commit               |  '--> commit in thread ---+
-              |                               |              |            |
-              '------------------------------ | <------------'            |
-                                              |              | error      | once the file has it:
-                                              '--------------+---> refused: JournalError
+The states of a put in the JournaledStore:
 
-All puts of one turn of the event loop share a commit: the group. A commit takes about 0.1 ms, less
-than handing it to a thread and back takes; so it runs on the event loop, unless it has to wait for
-the disk ("full") or for another process (Busy). One thread runs at a time. `forget` waits like a
-put, always runs in the thread, and goes before the puts that are waiting.
+    put ---> waiting ---> commit on the event loop ---------ok---------> acknowledged
+                ^           |        |                                      ^
+                |           |        | Busy, or RECO_JOURNAL=full           |
+                |           |        v                                      |
+                |           |      commit in a thread ------------ok--------'
+                |           |        |
+    while a thread runs,    | error  | error
+    puts wait here          v        v
+                          refused: JournalError
 
-A user is in one of three states. In memory are at most RECO_MAX_USERS users:
+All puts of one turn of the event loop share a commit. It runs on the event loop, since it is
+shorter than the way to a thread and back, unless it waits for the disk ("full") or for another
+process (Busy). At most one thread runs. A `forget` waits as a put does, always runs in the thread,
+and goes before the puts that are waiting.
 
-                        acknowledged put
-       no events ------------------------------------> in memory
-           ^                                            |     ^
-           |       evicted: others were more recent     |     |
-           |       dropped: another process wrote       |     | recall: a call reads the user
-           |       read while a thread committed        v     |
-           '------------------------------------- in the journal only <--. acknowledged put: it
-              forget, from either state                    |             | is not read for that
-                                                           '-------------'
+The states of a user in the JournaledStore:
 
-"No events" is answered by a Bloom filter of all users in the journal, without a file access. Until
-it is filled at start, everyone counts as "in the journal only", so each first call reads the file.
+                   put, acknowledged
+    no events ----------------------------> in memory (and in the journal)
+        ^                                      |              ^
+        |                                      | evicted,     | recalled:
+        | forget,                              | dropped, or  | a call reads
+        | from either state                    | read during  | the user
+        |                                      v a commit     |
+        '----------------------------------- in the journal only ---.
+                                               ^                    | put, acknowledged:
+                                               '--------------------' nothing is loaded for it
 
-Upkeep, a background task, makes its round each second: fill the filter (once), drop the users of
-whom other processes stored events, and checkpoint: copy SQLite's write-ahead log into the file.
+Evicted: RECO_MAX_USERS others were more recent. Dropped: another process stored an event of the
+user, or forgot them. Read during a commit in a thread: what was read may or may not hold the
+event that is committed, so the next call reads again.
+
+A Bloom filter of all users in the journal tells "no events" from "in the journal only" without a
+file access. Until it is filled at start, all users count as "in the journal only".
+
+A background task, the upkeep, makes a round each second:
+
+    fill the filter (once) ---> read whom others stored events of ---> checkpoint, if there were
+    delete what a crash         add them to the filter, drop them       puts, or the log may hold
+    left of forgotten users     from memory                             forgotten events
+
+A round that fails is shown in `status`, and the next one does what is left.
 """
 
 from collections.abc import Awaitable, Iterable
@@ -87,7 +97,7 @@ class EventStore(Protocol):
         """
 
     def drop(self, user_ids: Iterable[int]) -> None:
-        """Remove users from memory whom another process was told to forget, or stored events of."""
+        """Remove users from memory whom another process was told to forget."""
 
     def last(self, user_id: int, k: int) -> list[int]:
         """Return the user's last k item ids, newest first, repeats kept; [] without events.

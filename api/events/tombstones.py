@@ -91,12 +91,12 @@ class Tombstones:
 
     def _read_if_changed(self) -> list[int]:
         try:
-            found = self.path.stat()
+            status = self.path.stat()
         except FileNotFoundError:
             return []
         except OSError as error:
             raise JournalError(f"{self.path} can't be read: {error}") from error
-        version = found.st_size, found.st_mtime_ns
+        version = status.st_size, status.st_mtime_ns
         if version == self._version:
             return []
         try:

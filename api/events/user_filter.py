@@ -25,23 +25,23 @@ class UserFilter:
     def add(self, user_id: int) -> None:
         """Add a user id."""
         product = user_id * FACTOR
-        for place in (product >> 37 & MASK, product >> 10 & MASK):
-            self._bytes[place >> 3] |= 1 << (place & 7)
+        for position in (product >> 37 & MASK, product >> 10 & MASK):
+            self._bytes[position >> 3] |= 1 << (position & 7)
 
     def add_all(self, user_ids: NDArray[np.int64]) -> None:
         """Add many user ids at once."""
         product = user_ids.astype(np.uint64) * np.uint64(FACTOR)  # the lowest 64 bits of it
         view = np.frombuffer(self._bytes, np.uint8)
         for shift in (37, 10):
-            places = product >> np.uint64(shift) & np.uint64(MASK)
-            bits = np.left_shift(1, places & np.uint64(7)).astype(np.uint8)
-            np.bitwise_or.at(view, (places >> np.uint64(3)).astype(np.int64), bits)
+            positions = product >> np.uint64(shift) & np.uint64(MASK)
+            bits = np.left_shift(1, positions & np.uint64(7)).astype(np.uint8)
+            np.bitwise_or.at(view, (positions >> np.uint64(3)).astype(np.int64), bits)
 
     def __contains__(self, user_id: int) -> bool:
         """Return whether the user may have been added."""
         product = user_id * FACTOR
-        place = product >> 37 & MASK
-        if not self._bytes[place >> 3] >> (place & 7) & 1:
+        position = product >> 37 & MASK
+        if not self._bytes[position >> 3] >> (position & 7) & 1:
             return False
-        place = product >> 10 & MASK
-        return bool(self._bytes[place >> 3] >> (place & 7) & 1)
+        position = product >> 10 & MASK
+        return bool(self._bytes[position >> 3] >> (position & 7) & 1)

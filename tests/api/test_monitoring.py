@@ -18,7 +18,7 @@ MONITORING = ROOT / "api/deploy"
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def samples(tmp_path_factory):
     """The samples after some calls, by name and label values."""
     work = tmp_path_factory.mktemp("work")
     releases.make(work, "first")
@@ -40,7 +40,7 @@ def told(tmp_path_factory):
         }
 
 
-def test_the_metrics_are_what_happened(told):
+def test_the_metrics_are_what_happened(samples):
     expected = {
         ("reco_request_seconds_count", "/recommendations"): 4,
         ("reco_request_seconds_count", "/put_user_event"): 4,
@@ -62,28 +62,28 @@ def test_the_metrics_are_what_happened(told):
         ("reco_release", "first"): 1,
         ("reco_release_max_age_seconds",): 48 * 3600,
     }
-    assert {key: told.get(key) for key in expected} == expected
-    assert told["reco_release_age_seconds",] > 365 * 24 * 3600
+    assert {key: samples.get(key) for key in expected} == expected
+    assert samples["reco_release_age_seconds",] > 365 * 24 * 3600
 
 
-def test_no_label_has_an_id(told):
-    assert not [key for key in told if any("123456789" in part for part in key)]
+def test_no_label_has_an_id(samples):
+    assert not [key for key in samples if any("123456789" in part for part in key)]
 
 
-def test_without_a_release_that_is_what_is_told(tmp_path):
+def test_without_a_release_the_metrics_say_so(tmp_path):
     with TestClient(create_app(Settings(work=tmp_path, journal="off"))) as client:
         text = client.get("/metrics").text
     assert "reco_release_served 0.0" in text
     assert "reco_release_age_seconds" not in text
 
 
-def test_alerts_and_dashboard_ask_for_metrics_that_there_are(told):
+def test_alerts_and_dashboard_ask_for_metrics_that_there_are(samples):
     dashboard = json.loads((MONITORING / "dashboard.json").read_text())
     expressions = [t["expr"] for panel in dashboard["panels"] for t in panel["targets"]]
     text = "\n".join([*expressions, (MONITORING / "alerts.yml").read_text()])
     asked = set(re.findall(r"\b(?:reco|process)_[a-z_]*[a-z]\b", text))
     assert len(asked) > 10
-    assert asked - {key[0] for key in told} == set()
+    assert asked - {key[0] for key in samples} == set()
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool, of Debian's prometheus")

@@ -404,3 +404,27 @@ def test_a_log_that_could_not_be_emptied_is_still_known_to_hold_forgotten_events
     monkeypatch.undo()
     journal.checkpoint()
     assert not journal.log_holds_forgotten
+
+
+def test_the_log_and_the_file_hold_what_the_journal_s_docstring_says(tmp_path):
+    path = tmp_path / "events.db"
+    log, journal = path.with_name("events.db-wal"), Journal(path)
+    items = [0x101010101010, 0x202020202020, 0x303030303030]
+
+    def held(file):
+        return [item for item in items if item.to_bytes(6, "big") in file.read_bytes()]
+
+    for item in items[:2]:
+        journal.append([(7, item)])
+    assert (held(log), held(path)) == (items[:2], [])
+    journal.checkpoint()
+    assert (held(log), held(path)) == (items[:2], items[:2])
+    size = log.stat().st_size
+    journal.append([(7, items[2])])
+    assert (held(path), log.stat().st_size) == (
+        items[:2],
+        size,
+    )  # it begins anew, as long as before
+    assert {*held(log)} >= {items[1], items[2]}
+    journal.forget(7, lambda newest: newest)
+    assert held(log) == held(path) == []
