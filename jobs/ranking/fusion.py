@@ -9,11 +9,12 @@ learn from.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from jobs.contract.ragged import entries_of, offsets_of_sorted, row_of_each
+from jobs.contract.ragged import entries_of, offsets_of_sorted, place_in_row, row_of_each
 from jobs.metrics import accuracy
 from jobs.ranking.candidates import GENERATORS, Candidates
 
@@ -36,23 +37,28 @@ K = 10
 class Sample:
     """Candidates of some users: what each generator adds to them, and which were played.
 
-    parts (n, generators) float32; pair (m,) candidates that compete with the positive ones, and
-    of (m,) with which of those; played (p,) the positive candidates; worth (p,) what NDCG@10 gains
-    by one of them in the first place, as a share of the sum over all users.
+    The candidates of a user fill a row of a table. So a played candidate is compared with its whole
+    row at once, which takes a quarter of the time that a list of all pairs would.
+
+    parts (n, generators) float32: what a candidate gets from each generator, before the weights
+    table (users, longest) int64: the candidates of each row in order; n where a row has no more
+    row, column (p,) int64: where the played candidates stand in the table
+    worth (p,) float64: what each adds to the sum of the users' NDCG@10 if it comes first
     """
 
     parts: np.ndarray
-    pair: np.ndarray
-    of: np.ndarray
-    played: np.ndarray
+    table: np.ndarray
+    row: np.ndarray
+    column: np.ndarray
     worth: np.ndarray
 
     def ndcg(self, weights: np.ndarray) -> float:
         """NDCG@10 of the candidates in the order of the weighted sums; equal ones by item."""
-        scores = self.parts @ weights
-        own, other = scores[self.played][self.of], scores[self.pair]
-        ahead = (other > own) | ((other == own) & (self.pair < self.played[self.of]))
-        place = np.bincount(self.of, ahead, minlength=len(self.played))
+        scores = np.append(self.parts @ weights, np.float32(-np.inf))
+        others = scores[self.table][self.row]
+        own = others[np.arange(len(others)), self.column][:, None]
+        earlier = np.arange(others.shape[1]) < self.column[:, None]
+        place = np.count_nonzero((others > own) | ((others == own) & earlier), axis=1)
         return float(np.sum(self.worth / np.log2(place + 2), where=place < K))
 
 
@@ -65,15 +71,18 @@ def parts(pool: Candidates) -> np.ndarray:
 
 def sample(pool: Candidates, labels: csr_matrix) -> Sample:
     """The candidates of the first users of a block, for whom there are labels (users, items)."""
-    starts = offsets_of_sorted(pool.row, labels.shape[0])
-    n = starts[-1]
+    offsets = offsets_of_sorted(pool.row, labels.shape[0])
+    n = offsets[-1]
     played = np.flatnonzero(accuracy.marked(labels, pool.row[:n], pool.item[:n]))
-    row = pool.row[played]
-    pair, counts = entries_of(starts, row)
-    of = row_of_each(counts)
+    users, row = np.unique(pool.row[played], return_inverse=True)
+    candidates, lengths = entries_of(offsets, users)
+    table = np.full((len(users), lengths.max(initial=1)), n)
+    table[row_of_each(lengths), place_in_row(lengths)] = candidates
     ideal = np.cumsum(1 / np.log2(np.arange(2, K + 2)))
-    relevant = np.minimum(labels.getnnz(axis=1), K)
-    return Sample(parts(pool)[:n], pair, of, played, 1 / ideal[relevant[row] - 1])
+    relevant = np.minimum(labels.getnnz(axis=1), K)[users[row]]
+    return Sample(
+        parts(pool)[:n], table, row, played - offsets[users[row]], 1 / ideal[relevant - 1]
+    )
 
 
 def fit(samples: list[Sample]) -> np.ndarray:
@@ -82,8 +91,12 @@ def fit(samples: list[Sample]) -> np.ndarray:
     One weight after another moves to its best value until none gains.
     """
 
+    @cache
+    def cached(weights: tuple[float, ...]) -> float:
+        return sum(sample.ndcg(np.array(weights, np.float32)) for sample in samples)
+
     def total(weights: np.ndarray) -> float:
-        return sum(sample.ndcg(weights) for sample in samples)
+        return cached(tuple(weights.tolist()))  # a round tries much that the one before it tried
 
     alone = np.eye(len(GENERATORS), dtype=np.float32)
     weights = max(alone, key=total)
