@@ -69,6 +69,60 @@ class Replay(Struct):
     validation: list[TriedRule] = []  # the best first
 
 
+Scores = dict[str, dict[str, dict[str, float]]]
+"""Means of a list's metrics: by kind of user ("all", "warm", "cold"), length ("@10") and metric."""
+
+
+class ListMetrics(Struct):
+    """The part of metrics.json that the gate needs; a release made before may lack some of it."""
+
+    lists: dict[str, Scores] = {}  # by name: "top popular", "personal ALS", "final list"
+    intervals: dict[str, tuple[float, float]] = {}  # of NDCG@10 by list, its 95 % interval
+
+
+class Change(Struct):
+    """A value of the current release and of the new one."""
+
+    old: float
+    new: float
+    change: float | None  # by which share of old; None where old is 0
+
+
+class MetricChange(Change):
+    """The same of a metric; NDCG has its 95 % intervals too, None where a release lacks them."""
+
+    old_interval: tuple[float, float] | UnsetType | None = UNSET
+    new_interval: tuple[float, float] | UnsetType | None = UNSET
+
+
+class Turnover(Change):
+    """How many ids there were and are, how many are new and how many are lost."""
+
+    come: int
+    gone: int
+
+
+class Overlap(Struct):
+    """Which share of a user's list stayed, the mean over users with a list in both releases."""
+
+    users: int
+    first_10: float | None = field(name="@10")  # None without such users
+    first_100: float | None = field(name="@100")
+
+
+class ReleaseComparison(Struct):
+    """comparison.json of a release: what changed beside the one that was current."""
+
+    old: str  # the releases' ids
+    new: str
+    metrics: dict[str, MetricChange]  # at 10, of the final list
+    rows: dict[str, Change]  # by file
+    overlap: Overlap
+    tracks: Turnover
+    users: Turnover
+    falls: list[str]  # what fell further than the gate allows, in words
+
+
 class FileEntry(Struct):
     """What the manifest says of one file."""
 

@@ -25,7 +25,14 @@ from jobs.contract.names import (
     SERVING,
     SETTINGS,
 )
-from jobs.contract.results import DataRange, FileEntry, Manifest, Replay, upgrade_blending
+from jobs.contract.results import (
+    DataRange,
+    FileEntry,
+    Manifest,
+    ReleaseComparison,
+    Replay,
+    upgrade_blending,
+)
 from jobs.contract.storage import JobError
 from jobs.data import tombstones
 from jobs.models import hyperparameters
@@ -114,13 +121,13 @@ class NewRelease:
     """
 
     id: str
-    comparison: gate.Content | None
+    comparison: ReleaseComparison | None
     not_compared: str = ""
 
     @property
     def falls(self) -> list[str]:
         """The values that fell further than the gate allows, each in words."""
-        return [] if self.comparison is None else list(self.comparison["falls"])
+        return [] if self.comparison is None else self.comparison.falls
 
 
 def make(work: Path) -> NewRelease:
@@ -160,7 +167,6 @@ def compare(current: Path, folder: Path, release: str) -> NewRelease:
     try:
         if not gate.comparable(current):
             raise JobError("it is not whole, or of another version")
-        found = gate.compare(current, folder)
+        return NewRelease(release, gate.compare(current, folder, release))
     except (JobError, OSError, ValueError, TypeError, AttributeError) as error:
         return NewRelease(release, None, f"not compared with {old} ({error})")
-    return NewRelease(release, {"old": old, "new": release} | found)

@@ -1,13 +1,21 @@
 """A new release beside the current one: what changed, and whether it fell too far to be served."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from jobs.contract import serving, storage
 from jobs.contract.names import CONTRACT_VERSION, METRICS, SERVING
-from jobs.contract.results import read_manifest
+from jobs.contract.results import (
+    Change,
+    ListMetrics,
+    MetricChange,
+    Overlap,
+    ReleaseComparison,
+    Turnover,
+    read_manifest,
+)
 from jobs.contract.tables import RELEASED, n_rows
 
 FINAL = "final list"  # as metrics.json calls it
@@ -23,9 +31,6 @@ USERS = 10_000  # whose lists are compared
 SEED = 20
 
 
-Content = dict[str, Any]
-
-
 def comparable(folder: Path) -> bool:
     """Whether there is a release of this contract."""
     try:
@@ -38,52 +43,64 @@ def comparable(folder: Path) -> bool:
     return manifest.contract == CONTRACT_VERSION and whole
 
 
-def compare(old: Path, new: Path) -> Content:
-    """What comparison.json holds, of two folders of releases."""
-    content = {
-        "metrics": metrics(_metrics_of(old), _metrics_of(new)),
-        "rows": {
-            table.file: pair(*(n_rows(table, folder) for folder in (old, new)))
-            for table in RELEASED
-        },
-        "overlap": overlap(old, new),
-        "tracks": come_and_gone(*(_array(folder, "track_ids") for folder in (old, new))),
-        "users": come_and_gone(*(_array(folder, "user_ids") for folder in (old, new))),
+def compare(old: Path, new: Path, release: str) -> ReleaseComparison:
+    """Compare the files of a new release, in a folder that may have another name, with an old one.
+
+    The old release must be comparable.
+    """
+    changes = compare_metrics(_metrics_of(old), _metrics_of(new))
+    rows = {
+        table.file: change(*(n_rows(table, folder) for folder in (old, new))) for table in RELEASED
     }
-    return content | {"falls": falls(content)}
+    return ReleaseComparison(
+        old=old.resolve().name,
+        new=release,
+        metrics=changes,
+        rows=rows,
+        overlap=overlap(old, new),
+        tracks=turnover(*(_array(folder, "track_ids") for folder in (old, new))),
+        users=turnover(*(_array(folder, "user_ids") for folder in (old, new))),
+        falls=falls(changes, rows),
+    )
 
 
-def pair(old: float, new: float) -> Content:
-    """Two values, and by which share of the old one the new one is more."""
-    return {"old": old, "new": new, "change": (new - old) / old if old else None}
+def share_of_change(old: float, new: float) -> float | None:
+    """Return by which share of the old value the new one is more; None where the old one is 0."""
+    return (new - old) / old if old else None
 
 
-def metrics(old: Content, new: Content) -> Content:
-    """NDCG and coverage at 10 of the final list on each one's report window.
+def change(old: float, new: float) -> Change:
+    """Return two values beside each other."""
+    return Change(old, new, share_of_change(old, new))
+
+
+def compare_metrics(old: ListMetrics, new: ListMetrics) -> dict[str, MetricChange]:
+    """Compare NDCG and coverage at 10 of the final list, each on its own test window.
 
     What the old one lacks is left out; what only the new one lacks counts as 0.
     """
     result = {}
     for name in ("ndcg", "coverage"):
-        values = [
-            content.get("lists", {}).get(FINAL, {}).get("all", {}).get("@10", {}).get(name)
-            for content in (old, new)
-        ]
-        before, after = (0.0 if value is None or np.isnan(value) else value for value in values)
+        before, after = (_value(metrics, name) for metrics in (old, new))
         if before:
-            result[name] = pair(before, after)
+            result[name] = MetricChange(before, after, share_of_change(before, after))
     if "ndcg" in result:
-        bounds = [content.get("intervals", {}).get(FINAL) for content in (old, new)]
-        result["ndcg"] |= dict(zip(("old_interval", "new_interval"), bounds, strict=True))
+        result["ndcg"].old_interval = old.intervals.get(FINAL)
+        result["ndcg"].new_interval = new.intervals.get(FINAL)
     return result
 
 
-def _metrics_of(folder: Path) -> Content:
+def _value(metrics: ListMetrics, name: str) -> float:
+    value = metrics.lists.get(FINAL, {}).get("all", {}).get("@10", {}).get(name, 0.0)
+    return 0.0 if np.isnan(value) else value
+
+
+def _metrics_of(folder: Path) -> ListMetrics:
     path = folder / METRICS
-    return storage.read_json(path, made_by="jobs.evaluate") if path.exists() else {}
+    return storage.read_json(path, "jobs.evaluate", ListMetrics) if path.exists() else ListMetrics()
 
 
-def overlap(old: Path, new: Path) -> Content:
+def overlap(old: Path, new: Path) -> Overlap:
     """How much of a user's list stayed, at 10 and at 100: means over users with a list in both.
 
     The share of tracks that both lists have among the first k, of the longer of the two.
@@ -98,8 +115,8 @@ def overlap(old: Path, new: Path) -> Content:
         for k, found in shares.items():
             common = len({*one[:k]} & {*other[:k]})
             found.append(common / max(len(one[:k]), len(other[:k])))
-    means = {f"@{k}": float(np.mean(found)) if found else None for k, found in shares.items()}
-    return {"users": len(both)} | means
+    means = {k: float(np.mean(found)) if found else None for k, found in shares.items()}
+    return Overlap(len(both), first_10=means[10], first_100=means[100])
 
 
 def _final_lists(folder: Path) -> tuple[np.ndarray, np.ndarray, Path]:
@@ -118,10 +135,11 @@ def _lists_of(
     return [ids[items[first:last]].tolist() for first, last in bounds[users.searchsorted(wanted)]]
 
 
-def come_and_gone(old: np.ndarray, new: np.ndarray) -> Content:
-    """How many ids there were and are, which are new and which are lost."""
+def turnover(old: np.ndarray, new: np.ndarray) -> Turnover:
+    """Return how many ids there were and are, how many are new and how many are lost."""
     both = len(np.intersect1d(old, new, assume_unique=True))
-    return pair(len(old), len(new)) | {"come": len(new) - both, "gone": len(old) - both}
+    share = share_of_change(len(old), len(new))
+    return Turnover(len(old), len(new), share, come=len(new) - both, gone=len(old) - both)
 
 
 def _array(folder: Path, name: str) -> np.ndarray:
@@ -129,15 +147,13 @@ def _array(folder: Path, name: str) -> np.ndarray:
     return found
 
 
-def falls(content: Content) -> list[str]:
-    """What fell by more than it may, each in words."""
-    seen = {f"{name}@10": (MAX_DROP[name], found) for name, found in content["metrics"].items()}
-    seen |= {
-        f"rows of {name}": (MAX_DROP["rows"], found) for name, found in content["rows"].items()
-    }
+def falls(metrics: Mapping[str, Change], rows: Mapping[str, Change]) -> list[str]:
+    """Return what fell by more than it may, each in words."""
+    changes = {f"{name}@10": (MAX_DROP[name], found) for name, found in metrics.items()}
+    changes |= {f"rows of {name}": (MAX_DROP["rows"], found) for name, found in rows.items()}
     return [
-        f"{name} fell by {-found['change']:.1%}, from {found['old']:,.5g} to {found['new']:,.5g} "
+        f"{name} fell by {-found.change:.1%}, from {found.old:,.5g} to {found.new:,.5g} "
         f"(at most {most:.0%})"
-        for name, (most, found) in seen.items()
-        if found["change"] is not None and found["change"] < -most
+        for name, (most, found) in changes.items()
+        if found.change is not None and found.change < -most
     ]

@@ -1,5 +1,6 @@
 """Releases are kept, listed, shared and gone back to; what a link points to is never removed."""
 
+import msgspec
 import pyarrow.compute as pc
 import pytest
 
@@ -83,7 +84,7 @@ def test_overlap_and_what_came_and_went_by_hand(tmp_path):
     final = {1: [4, 3, 9], 2: [5], 5: [7]}
     tracks = [*range(1, 200), 500]
     new = releases.make(tmp_path, "new", final=final, heard={4: [1]}, tracks=tracks, top=[1])
-    content = gate.compare(old, new)
+    content = msgspec.to_builtins(gate.compare(old, new, "new"))
     assert content["overlap"] == {"users": 2, "@10": (2 / 4 + 1) / 2, "@100": 0.75}
     assert content["tracks"] == {"old": 300, "new": 200, "change": -1 / 3, "come": 1, "gone": 101}
     assert content["users"] == {"old": 4, "new": 4, "change": 0, "come": 1, "gone": 1}
