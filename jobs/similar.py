@@ -1,13 +1,17 @@
-"""The neighbours of each track: what the same people like, by the model.
+"""List the neighbours of each track: the tracks that the same people like, by the model.
 
     python -m jobs.similar --work data
 
-Makes similar.parquet: the 100 tracks whose vectors have the largest cosine with the track's own. A
-track without a listen has no vector and so no neighbours. Up to 50,000 tracks the lists are exact.
-With more, tracks are searched for in the nearest of some 4 sqrt(n) cells (faiss, inverted lists of
-16-bit numbers), in as many of them as it takes to find 98.5 % of the neighbours of 1,000 tracks
-drawn at random; what that gives for 1,000 others is printed. In a window that is of a sample of the
-users 85 % are enough: few listens say little of most tracks there, and nobody is served.
+Makes similar.parquet: the 100 tracks whose vectors have the largest cosine with the track's own,
+equal cosines in the order of tracks. A track without a listen has no vector and so no neighbours.
+
+Up to 50,000 tracks all are compared with all. With more, tracks whose vectors have one direction
+(see models/directions) are searched for once. If more than 50,000 directions are left, each is
+searched for in the nearest of some 4 sqrt(n) cells (faiss, inverted lists of 16-bit numbers), in as
+many cells as it takes to find 98.5 % of the neighbours of 1,000 tracks drawn at random; the recall
+of 1,000 others is printed. Where that would mean to look at more than a fifth of the vectors, all
+are compared with all, which then costs less. In a window that is made of a sample of the users 85 %
+are enough: few listens say little of most tracks there, and its lists are not served.
 """
 
 from collections.abc import Sequence
@@ -32,16 +36,15 @@ def main(argv: Sequence[str]) -> str:
     _, items = als_model.load(work, (n_users, len(track_ids)))
     known = np.flatnonzero(items.any(axis=1)).astype(np.int32)
     unit = items[known] / np.linalg.norm(items[known], axis=1, keepdims=True)
-    ids, how, lists = track_ids[known], "exact", neighbours.exact_lists(unit)
-    if len(known) > neighbours.MOST_EXACT:
+    ids, how = track_ids[known], "exact"
+    del items  # as large as the unit vectors
+    if len(known) <= neighbours.MOST_COMPARED:
+        lists = neighbours.exact_lists(unit)
+    else:
         faiss.omp_set_num_threads(parallel.threads())
-        index = neighbours.make_index(unit)
         sampled = splitting.users_share(work) < 1
-        found = neighbours.choose_cells(
-            index, unit, neighbours.ENOUGH_OF_SAMPLE if sampled else neighbours.ENOUGH
-        )
-        how = f"recall@100 {found:.4f} by {index.nprobe} of {index.nlist:,} cells"
-        lists = neighbours.near_lists(index, unit)
+        enough = neighbours.ENOUGH_OF_SAMPLE if sampled else neighbours.ENOUGH
+        lists, how = neighbours.direction_lists(unit, enough)
     written = first = 0
     with tables.writer(tables.SIMILAR, work) as append:
         for found_items, scores in lists:

@@ -1,6 +1,5 @@
 """The jobs that make lists, each on a table whose answer can be seen."""
 
-import re
 from itertools import pairwise
 
 import numpy as np
@@ -12,12 +11,11 @@ from threadpoolctl import threadpool_limits
 
 from jobs.contract import storage, tables
 from jobs.contract.fold_in import fold_in
-from jobs.contract.names import ALS_MODEL, SPLIT
-from jobs.contract.results import Split
+from jobs.contract.names import ALS_MODEL
 from jobs.contract.storage import JobError
 from jobs.data import listens
 from jobs.data.ids import MISSING, Encoder
-from jobs.models import als_model, hyperparameters, neighbours
+from jobs.models import als_model, hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
 from tests.support.rankings import assert_same_ranking
 from tests.support.workspace import lists, make_lists, rows, run, save_listens
@@ -208,34 +206,6 @@ def test_the_nearest_tracks_are_those_of_the_same_colour(board):
     for track, near in lists(tables.SIMILAR, board).items():
         assert len(near) == N - 1
         assert {other % COLOURS for other in near[: N // COLOURS - 1]} == {track % COLOURS}
-
-
-def test_in_a_large_catalogue_nearly_all_neighbours_are_found_by_any_number_of_threads(
-    tmp_path, monkeypatch
-):
-    save_listens(tmp_path, [(1, 1, 0)], tracks=range(1, 3001))
-    rng = np.random.default_rng(0)
-    scenes = rng.normal(size=(40, 8))
-    saved_model(tmp_path, [[1] * 8], scenes[rng.integers(0, 40, 3000)] + rng.normal(size=(3000, 8)))
-    run("similar", tmp_path)
-    expected = lists(tables.SIMILAR, tmp_path)
-    monkeypatch.setattr(neighbours, "MOST_EXACT", 2000)
-    made = set()
-    for threads in (1, 2):
-        monkeypatch.setattr("os.cpu_count", lambda n=threads: n)
-        summary = run("similar", tmp_path)
-        made.add((tmp_path / tables.SIMILAR.file).read_bytes())
-    assert len(made) == 1
-    found = lists(tables.SIMILAR, tmp_path)
-    assert {len(near) for near in found.values()} == {100}
-    assert not any(track in near for track, near in found.items())
-    shares = [len({*found[track]} & {*near}) / 100 for track, near in expected.items()]
-    told = float(re.search(r"recall@100 (\S+) by \d+ of 219 cells", summary)[1])
-    assert np.mean(shares) == pytest.approx(told, abs=0.01)
-    assert np.mean(shares) > 0.98
-    storage.write_json(tmp_path / SPLIT, Split("time", "", 0.1, 0, 0.1, ""))
-    fewer = float(re.search(r"recall@100 (\S+) by", run("similar", tmp_path))[1])
-    assert 0.8 < fewer < told
 
 
 def test_what_follows_counts_less_with_every_step_between(tmp_path):
