@@ -118,7 +118,7 @@ class Sessions:
         if "fold_in" not in rule.weights():
             return found, None
         if not rule.only_folds_in:
-            taste = self.tastes[play]
+            taste = self.taste(play)
             return found, lambda tracks: fitting(self.model.scores(taste, tracks), rule)
         tracks, scores = (part[play][: rule.neighbours] for part in self.nearest)
         return fitted(tracks, scores, rule), None
@@ -135,25 +135,46 @@ class Sessions:
         return blend(online, self.offline(play), self.out(play), K, rule, n_events, fit)
 
     @cached_property
-    def tastes(self) -> np.ndarray:
-        """(plays, d) vectors of the users, folded in with what they had played until then."""
+    def _tastes(self) -> tuple[np.ndarray, np.ndarray]:
+        """(plays, d) vectors of the users, and (plays,) bool: which of them are computed."""
+        shape = len(self), len(self.model.gram)
+        return np.zeros(shape, np.float32), np.zeros(len(self), bool)
 
-        def block(first: int, last: int) -> np.ndarray:
-            users = [
-                np.concatenate([self.history[self.session[play]], self.events(play)[::-1]])
-                for play in range(first, last)
-            ]
-            return np.array([self.model.taste(plays) for plays in users])
+    def taste(self, play: int) -> np.ndarray:
+        """(d,) vector of the user, folded in with what they had played until then.
 
-        return np.concatenate([*in_blocks(block, len(self), PLAYS_A_BLOCK, "fold in")])
+        It is computed at the first call: nearly half of the plays can't be hits and need none.
+        """
+        vectors, computed = self._tastes
+        if not computed[play]:
+            plays = self.history[self.session[play]], self.events(play)[::-1]
+            vectors[play] = self.model.taste(np.concatenate(plays))
+            computed[play] = True
+        vector: np.ndarray = vectors[play]
+        return vector
+
+    def fold_in(self, plays: np.ndarray) -> np.ndarray:
+        """(n, d) vectors of the users before some plays, computed by several threads."""
+        vectors, _ = self._tastes  # made before the threads start, so that they share it
+
+        def block(first: int, last: int) -> None:
+            for play in plays[first:last].tolist():
+                self.taste(play)
+
+        for _ in in_blocks(block, len(plays), PLAYS_A_BLOCK, "replay fold-in"):
+            pass
+        found: np.ndarray = vectors[plays]
+        return found
 
     @cached_property
     def nearest(self) -> tuple[np.ndarray, np.ndarray]:
         """(plays, 100) tracks that fit best what was played until then, and how well."""
 
+        tastes = self.fold_in(np.arange(len(self)))
+
         def block(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
             out = [self.out(play) for play in range(first, last)]
-            return self.model.nearest(self.tastes[first:last], LIST_LENGTH, out)
+            return self.model.nearest(tastes[first:last], LIST_LENGTH, out)
 
         blocks = [*in_blocks(block, len(self), PLAYS_A_BLOCK, "nearest")]
         tracks, scores = map(np.concatenate, zip(*blocks, strict=True))
@@ -205,6 +226,8 @@ class Sessions:
         result: np.ndarray = (self.offline_place < K) & (self.at == 0) & (not alone)
         found = self.online_list if alone else self.answer
         plays = np.flatnonzero(possible & (self.at > 0))
+        if "fold_in" in rule.weights() and not rule.only_folds_in:
+            self.fold_in(plays)
         for play in progress_bar(plays, name, disable=not name):
             result[play] = self.target[play] in found(play, rule)
         return result

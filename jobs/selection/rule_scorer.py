@@ -135,8 +135,8 @@ def _fit(sessions: Sessions, plays: np.ndarray, row: np.ndarray, track: np.ndarr
     """(tracks,) float32: how each track of a play, row by row, fits the user's taste."""
     offsets = offsets_of_sorted(row, len(plays))
     tracks = [track[slice(*bounds)] for bounds in pairwise(offsets)]
-    pairs = zip(plays, tracks, strict=True)
-    found = [sessions.model.scores(sessions.tastes[play], own) for play, own in pairs]
+    pairs = zip(sessions.fold_in(plays), tracks, strict=True)
+    found = [sessions.model.scores(taste, own) for taste, own in pairs]
     return np.concatenate([np.empty(0, np.float32), *found])
 
 
