@@ -12,12 +12,23 @@ its epochs. Makes metrics.json and report/evaluation.html.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from msgspec import UNSET, structs
 
 from jobs.contract import storage, tables
-from jobs.contract.names import METRICS
+from jobs.contract.names import METRICS, RANKING, SPLIT
+from jobs.contract.results import (
+    Ablation,
+    BaselineSetting,
+    Comparison,
+    EvaluatedWindow,
+    LeftOut,
+    Metrics,
+    Ranking,
+    SegmentScores,
+    Split,
+)
 from jobs.contract.storage import JobError
 from jobs.data import holdout
 from jobs.evaluation import ablation, baselines
@@ -33,11 +44,11 @@ from jobs.reporting.terms import BEST, FINAL, PERSONAL, TOP, three_lists
 from jobs.runtime import cli, memory, parallel
 
 
-def facts_of(judge: Evaluator, window: Path) -> dict[str, Any]:
-    """What the lists are judged on."""
-    split = storage.read_json(window / "split.json", made_by="jobs.windows")
+def evaluated_window(judge: Evaluator, window: Path) -> EvaluatedWindow:
+    """Return how the window was cut and what the lists are scored on."""
+    split = storage.read_json(window / SPLIT, "jobs.windows", Split)
     users, warm = len(judge.warm), int(np.count_nonzero(judge.warm))
-    return split | {
+    scored = {
         "users": users,
         "warm": warm,
         "cold": users - warm,
@@ -48,6 +59,7 @@ def facts_of(judge: Evaluator, window: Path) -> dict[str, Any]:
         "als_epochs": judge.past.chosen.als_epochs,
         "diversity": f"by {judge.traits[0]}",
     }
+    return EvaluatedWindow(**structs.asdict(split) | scored)
 
 
 def best_single(judged: dict[str, float]) -> str:
@@ -55,80 +67,90 @@ def best_single(judged: dict[str, float]) -> str:
     return max(GENERATORS, key=lambda name: judged.get(name, 0.0))
 
 
-def compare(ndcg: dict[str, np.ndarray], single: str) -> dict[str, Any]:
-    """The final list over the best single generator, personal ALS, and every peer."""
+def over(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float | None]:
+    """Return the fields of a Ratio of users' values (users,)."""
+    return structs.asdict(ratio(ours, theirs))
+
+
+def compare(ndcg: dict[str, np.ndarray], single: str) -> dict[str, Comparison]:
+    """Compare the final list with the best single generator, personal ALS, and every baseline."""
     others = {BEST: single, PERSONAL: "als"} | {
         name: name for name in ndcg if name != FINAL and name not in GENERATORS
     }
-    return {name: {"list": own} | ratio(ndcg[FINAL], ndcg[own]) for name, own in others.items()}
+    return {
+        name: Comparison(**over(ndcg[FINAL], ndcg[other]), compared=other)
+        for name, other in others.items()
+    }
 
 
-def by_segment(judge: Evaluator, lists: Lists, single: str) -> dict[str, Any]:
-    """NDCG@10 of each list by part of users and tracks; the final list over the best single."""
+def by_segment(judge: Evaluator, lists: Lists, single: str) -> dict[str, SegmentScores]:
+    """Return NDCG@10 of each list by part of users and tracks."""
     result = {}
     for part in segments(judge.past.data, judge.later, judge.past.chosen.heard):
         ndcg = {
-            name: accuracy.per_user(found[part.users], part.labels, K)["ndcg"]
-            for name, found in lists.items()
+            name: accuracy.per_user(items[part.users], part.labels, K)["ndcg"]
+            for name, items in lists.items()
         }
-        result[part.name] = {
-            "what": part.what,
-            "users": len(part.users),
-            "labels": part.labels.nnz,
-            "ndcg@10": {name: float(values.mean()) for name, values in ndcg.items()},
-            "over_best_single": ratio(ndcg[FINAL], ndcg[single]),
-        }
+        result[part.name] = SegmentScores(
+            what=part.what,
+            users=len(part.users),
+            labels=part.labels.nnz,
+            ndcg={name: float(values.mean()) for name, values in ndcg.items()},
+            over_best_single=ratio(ndcg[FINAL], ndcg[single]),
+        )
     return result
 
 
-def read_peers(judge: Evaluator, windows: Path) -> tuple[Lists, dict[str, Any]]:
-    """The lists of each peer, and the setting that it chose."""
+def read_peers(judge: Evaluator, windows: Path) -> tuple[Lists, dict[str, BaselineSetting]]:
+    """Return the lists of each baseline, and the setting that it chose."""
     past, heard = judge.past.data, judge.past.chosen.heard
-    lists, told = {}, {}
+    lists, settings = {}, {}
     for peer in baselines.baselines(past):
-        setting, about = baselines.best_setting(peer, windows / "validation", heard)
-        found = baselines.lists_of(peer, setting, past, judge.later.row[judge.warm], heard)
-        lists[peer.name] = continued(judge.of_warm(found), judge.top)
-        told[peer.name] = {"setting": setting} | about
-    return lists, told
+        best = baselines.best_setting(peer, windows / "validation", heard)
+        items = baselines.lists_of(peer, best.setting, past, judge.later.row[judge.warm], heard)
+        lists[peer.name] = continued(judge.of_warm(items), judge.top)
+        settings[peer.name] = best
+    return lists, settings
 
 
-def read_ablation(judge: Evaluator, windows: Path, generators: list[str]) -> dict[str, Any]:
-    """NDCG@10 of users with a past without each generator, and over that with all; ALS by epoch."""
+def read_ablation(judge: Evaluator, windows: Path, generators: list[str]) -> Ablation:
+    """Score users with a past by rankers without each generator, and ALS after each epoch."""
     warm = judge.later.warm()
     if not len(warm.row):
-        return {"left_out": {}, "als_by_epoch": []}
+        return Ablation({}, [])
     ndcg = ablation.leave_one_out(windows, judge.past, warm, generators)
-    left = {
-        out: {"ndcg@10": float(values.mean())} | ratio(values, ndcg[ablation.WHOLE])
-        for out, values in ndcg.items()
+    left_out = {
+        name: LeftOut(**over(values, ndcg[ablation.WHOLE]), ndcg=float(values.mean()))
+        for name, values in ndcg.items()
     }
-    return {"left_out": left, "als_by_epoch": ablation.als_by_epoch(judge.past, warm)}
+    return Ablation(left_out, ablation.als_by_epoch(judge.past, warm))
 
 
-def measure(
-    judge: Evaluator, ranking: dict[str, Any], windows: Path, with_peers: bool
-) -> dict[str, Any]:
-    """What metrics.json holds, but for the ablation."""
-    past, row, report = judge.past, judge.later.row[judge.warm], windows / "test"
+def measure(judge: Evaluator, ranking: Ranking, windows: Path, with_peers: bool) -> Metrics:
+    """Return what metrics.json holds, but for the ablation."""
+    past, row, test = judge.past, judge.later.row[judge.warm], windows / "test"
     ids = past.data.user_ids, past.data.track_ids
-    found = own_lists(past, row, judge.top[judge.warm])
-    found_by_all = {FINAL: read_lists(tables.RECOMMENDATIONS, report, *ids)[row], **found}
-    served = {name: continued(judge.of_warm(own), judge.top) for name, own in found_by_all.items()}
-    others, told = read_peers(judge, windows) if with_peers else ({}, {})
-    lists = {TOP: judge.top, PERSONAL: judge.of_warm(found["als"]), FINAL: served[FINAL]}
-    single = best_single(ranking["ndcg@10_on_validation"])
-    ndcg = judge.ndcg(served | others)
-    content = {
-        "window": facts_of(judge, report),
-        "lists": judge.scores(lists),
-        "generators": judge.scores({name: served[name] for name in GENERATORS}),
-        "comparisons": compare(ndcg, single),
-        "intervals": intervals(ndcg),
-        "segments": by_segment(judge, served | others, single),
-        "candidates": candidate_recall(found, judge.later.warm().labels),
+    generated = own_lists(past, row, judge.top[judge.warm])
+    final = read_lists(tables.RECOMMENDATIONS, test, *ids)[row]
+    served = {
+        name: continued(judge.of_warm(items), judge.top)
+        for name, items in {FINAL: final, **generated}.items()
     }
-    return content | ({"peers": judge.scores(others), "peer_settings": told} if with_peers else {})
+    peers, settings = read_peers(judge, windows) if with_peers else ({}, {})
+    lists = {TOP: judge.top, PERSONAL: judge.of_warm(generated["als"]), FINAL: served[FINAL]}
+    single = best_single(ranking.ndcg_on_validation)
+    ndcg = judge.ndcg(served | peers)
+    return Metrics(
+        window=evaluated_window(judge, test),
+        lists=judge.scores(lists),
+        generators=judge.scores({name: served[name] for name in GENERATORS}),
+        comparisons=compare(ndcg, single),
+        intervals=intervals(ndcg),
+        segments=by_segment(judge, served | peers, single),
+        candidates=candidate_recall(generated, judge.later.warm().labels),
+        peers=judge.scores(peers) if with_peers else UNSET,
+        peer_settings=settings if with_peers else UNSET,
+    )
 
 
 def main(argv: Sequence[str]) -> str:
@@ -143,20 +165,19 @@ def main(argv: Sequence[str]) -> str:
     if not 1 <= args.users <= most:
         raise JobError(f"--users is {args.users}: expected 1 to {most:,}")
     windows = args.work / "windows"
-    ranking = storage.read_json(args.work / "ranking.json", made_by="jobs.rank")
+    ranking = storage.read_json(args.work / RANKING, "jobs.rank", Ranking)
     judge = Evaluator.read(windows / "test", args.users)
     content = measure(judge, ranking, windows, args.peers)
     if args.ablation:
-        bring = content["candidates"]["generators"]
-        some = [name for name in GENERATORS if bring[name]["users"]]
-        content["ablation"] = read_ablation(judge, windows, some)
+        recalls = content.candidates.generators
+        with_lists = [name for name in GENERATORS if recalls[name].users]
+        content.ablation = read_ablation(judge, windows, with_lists)
     storage.write_json(args.work / METRICS, content)
     path = args.work / "report" / "evaluation.html"
     evaluation_page.page(content, ranking).write(path)
     lists = three_lists(content)
     ndcg = (f"{name} {kinds['all']['@10']['ndcg']:.4f}" for name, kinds in lists.items())
-    users = content["window"]["users"]
-    return f"NDCG@10 of {users:,} users: {', '.join(ndcg)}; see {path}"
+    return f"NDCG@10 of {content.window.users:,} users: {', '.join(ndcg)}; see {path}"
 
 
 if __name__ == "__main__":

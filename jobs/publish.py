@@ -49,8 +49,7 @@ def listing(work: Path) -> str:
 
 def _told(manifest: Manifest[ServedSettings]) -> list[str]:
     """When the release was made, until when its data went, how good it is, and how large."""
-    lists = manifest.metrics.get("lists", {})
-    ndcg = lists.get("final list", {}).get("all", {}).get("@10", {}).get("ndcg")
+    ndcg = manifest.metrics.lists.get("final list", {}).get("all", {}).get("@10", {}).get("ndcg")
     size = sum(entry.bytes for entry in manifest.files.values())
     shown = "" if ndcg is None else f"{ndcg:.4f}"
     until = manifest.data.last if manifest.data else ""

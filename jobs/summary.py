@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from jobs.contract import storage
-from jobs.contract.names import CURRENT, MANIFEST, METRICS
+from jobs.contract.names import CURRENT, METRICS
+from jobs.contract.results import Metrics, read_manifest
 from jobs.reporting.terms import three_lists
 from jobs.runtime import cli
 from jobs.runtime.costs import costs
@@ -18,19 +19,17 @@ from jobs.runtime.costs import costs
 
 def metrics_table(work: Path) -> pd.DataFrame:
     """Return the metrics at 10 of the three lists, as all users of the test window get them."""
-    lists = three_lists(storage.read_json(work / METRICS, made_by="jobs.evaluate"))
+    lists = three_lists(storage.read_json(work / METRICS, "jobs.evaluate", Metrics))
     rows = {name: kinds["all"]["@10"] for name, kinds in lists.items()}
     return pd.DataFrame(rows).T.round(4)
 
 
 def files_table(work: Path) -> pd.DataFrame:
     """A row a file of the current release: rows and MB."""
-    made_by = "jobs.publish"
-    manifest = storage.read_json(work / CURRENT / MANIFEST, made_by)
     rows = {
-        name: {"rows": "" if file["rows"] is None else f"{file['rows']:,}",
-               "MB": f"{file['bytes'] / 1e6:,.1f}"}
-        for name, file in manifest["files"].items()
+        name: {"rows": "" if file.rows is None else f"{file.rows:,}",
+               "MB": f"{file.bytes / 1e6:,.1f}"}
+        for name, file in read_manifest(work / CURRENT).files.items()
         if "/" not in name
     }  # fmt: skip
     return pd.DataFrame(rows).T

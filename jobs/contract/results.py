@@ -80,6 +80,106 @@ class ListMetrics(Struct):
     intervals: dict[str, tuple[float, float]] = {}  # of NDCG@10 by list, its 95 % interval
 
 
+class Ratio(Struct):
+    """The mean of one list's metric over that of another, with its 95 % interval.
+
+    None where the other mean is 0, and for the interval where too many of its draws are.
+    """
+
+    ratio: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def known(self) -> tuple[float, float, float] | None:
+        """Return ratio, low and high; None where one of them is not known."""
+        if self.ratio is None or self.low is None or self.high is None:
+            return None
+        return self.ratio, self.low, self.high
+
+
+class Comparison(Ratio):
+    """NDCG@10 of the final list over that of another."""
+
+    compared: str = field(name="list")  # the other list
+
+
+class LeftOut(Ratio):
+    """NDCG@10 of a ranker without a generator, and over that of the one with all."""
+
+    ndcg: float = field(name="ndcg@10")
+
+
+class EvaluatedWindow(Split):
+    """How the window "test" was cut, and what its lists were scored on; users is their number."""
+
+    users: int
+    warm: int  # users with a past
+    cold: int
+    labels: int  # pairs of a user and a track played after the cut
+    catalogue: int  # tracks with a play before the cut
+    tracks: int  # of items.parquet
+    heard: str
+    als_epochs: int
+    diversity: str  # what makes two tracks alike
+
+
+class SegmentScores(Struct):
+    """A part of the users or tracks: NDCG@10 of each list on it."""
+
+    what: str
+    users: int
+    labels: int
+    ndcg: dict[str, float] = field(name="ndcg@10")
+    over_best_single: Ratio
+
+
+class GeneratorRecall(Struct):
+    """What one generator brings to the candidates: shares of all labels."""
+
+    users: int  # who have a list of it
+    recall: float
+    alone: float  # of labels that no other generator brings
+
+
+class CandidateRecall(Struct):
+    """Which share of the labels the candidates hold: of all generators together, and of each."""
+
+    labels: int
+    union: float
+    generators: dict[str, GeneratorRecall]
+
+
+class BaselineSetting(Struct):
+    """The setting of a baseline that was best on the window "validation"."""
+
+    setting: dict[str, Any]
+    settings_tried: int
+    ndcg_on_validation: float | UnsetType = field(name="ndcg@10_on_validation", default=UNSET)
+
+
+class Ablation(Struct):
+    """The ranker without each generator, and ALS after each epoch; empty without warm users."""
+
+    left_out: dict[str, LeftOut]
+    als_by_epoch: list[float]  # NDCG@10
+
+
+class Metrics(ListMetrics):
+    """metrics.json: what jobs.evaluate measured on the window "test"."""
+
+    lists: dict[str, Scores]
+    intervals: dict[str, tuple[float, float]]
+    window: EvaluatedWindow
+    generators: dict[str, Scores]
+    comparisons: dict[str, Comparison]
+    segments: dict[str, SegmentScores]
+    candidates: CandidateRecall
+    peers: dict[str, Scores] | UnsetType = UNSET  # with --peers
+    peer_settings: dict[str, BaselineSetting] | UnsetType = UNSET
+    ablation: Ablation | UnsetType = UNSET  # with --ablation
+
+
 class Change(Struct):
     """A value of the current release and of the new one."""
 
@@ -165,7 +265,7 @@ class Manifest(Struct, Generic[Settings], kw_only=True):
     files: dict[str, FileEntry]  # by path in the release
     schemas: dict[str, dict[str, str]]  # of each table, the types by column
     serving: dict[str, str]  # the types by array
-    metrics: dict[str, Any] = {}  # the content of metrics.json; only shown, so of any version
+    metrics: ListMetrics = field(default_factory=ListMetrics)  # the content of metrics.json
     settings: Settings
     data: DataRange | None = None
     forgotten_until: int = 0  # see ForgottenUntil

@@ -19,6 +19,7 @@ from implicit.utils import ParameterWarning
 from scipy.sparse import csr_matrix
 
 from jobs.contract.names import LIST_LENGTH
+from jobs.contract.results import BaselineSetting
 from jobs.contract.top_k import NormOrder, top_k
 from jobs.data import holdout, listens
 from jobs.data.listens import Listens
@@ -167,10 +168,10 @@ def lists_of(
     return np.concatenate([np.empty((0, LIST_LENGTH), np.int32), *blocks])
 
 
-def best_setting(peer: Baseline, window: Path, heard: str) -> tuple[Setting, dict[str, Any]]:
-    """The setting that scores best on a window; and what there is to tell of the choice."""
+def best_setting(peer: Baseline, window: Path, heard: str) -> BaselineSetting:
+    """Return the setting that scores best on a window, and how well it does there."""
     if len(peer.settings) == 1:
-        return peer.settings[0], {"settings_tried": 1}
+        return BaselineSetting(peer.settings[0], settings_tried=1)
     past = listens.load(window)
     later = holdout.read(window, past, heard).warm().sample(MOST_USERS)
     scores = []
@@ -178,8 +179,5 @@ def best_setting(peer: Baseline, window: Path, heard: str) -> tuple[Setting, dic
         found = lists_of(peer, setting, past, later.row, heard)
         scores.append(float(accuracy.per_user(found, later.labels, K)["ndcg"].sum()))
     best = int(np.argmax(scores))
-    told = {
-        "settings_tried": len(scores),
-        "ndcg@10_on_validation": scores[best] / max(len(later.row), 1),
-    }
-    return peer.settings[best], told
+    ndcg = scores[best] / max(len(later.row), 1)
+    return BaselineSetting(peer.settings[best], len(scores), ndcg)

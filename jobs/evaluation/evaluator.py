@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from jobs.contract.results import Scores
 from jobs.contract.storage import JobError
 from jobs.contract.top_k import NOTHING
 from jobs.data import holdout
@@ -83,11 +83,11 @@ class Evaluator:
         labels = self.later.labels
         return {name: accuracy.per_user(own, labels, K)["ndcg"] for name, own in lists.items()}
 
-    def scores(self, lists: Lists) -> dict[str, Any]:
+    def scores(self, lists: Lists) -> dict[str, Scores]:
         """Metrics by list, kind of user (all, warm, cold), k and name; no kind without users."""
         kinds = {"all": np.ones(len(self.warm), bool), "warm": self.warm, "cold": ~self.warm}
         catalogue = int(np.count_nonzero(self.listeners))
-        result: dict[str, Any] = {}
+        result: dict[str, Scores] = {}
         for name, found in lists.items():
             for k in KS:
                 values = self._values(found, k)

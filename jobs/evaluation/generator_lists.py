@@ -1,11 +1,10 @@
 """Every generator alone, as if its lists were served, and what it brings to the candidates."""
 
-from typing import Any
-
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from jobs.contract.names import LIST_LENGTH
+from jobs.contract.results import CandidateRecall, GeneratorRecall
 from jobs.contract.top_k import NOTHING
 from jobs.metrics import accuracy
 from jobs.ranking import candidates
@@ -47,7 +46,7 @@ def continued(lists: np.ndarray, top: np.ndarray) -> np.ndarray:
     return result
 
 
-def candidate_recall(lists: dict[str, np.ndarray], labels: csr_matrix) -> dict[str, Any]:
+def candidate_recall(lists: dict[str, np.ndarray], labels: csr_matrix) -> CandidateRecall:
     """Which share of the labels is in each generator's candidates, in its alone, and in any.
 
     And how many users each has a list for.
@@ -62,11 +61,11 @@ def candidate_recall(lists: dict[str, np.ndarray], labels: csr_matrix) -> dict[s
     once = every[times == 1]
     total = max(labels.nnz, 1)
     generators = {
-        name: {
-            "users": int((lists[name] != NOTHING).any(axis=1).sum()),
-            "recall": len(own) / total,
-            "alone": int(np.isin(own, once).sum()) / total,
-        }
+        name: GeneratorRecall(
+            users=int((lists[name] != NOTHING).any(axis=1).sum()),
+            recall=len(own) / total,
+            alone=int(np.isin(own, once).sum()) / total,
+        )
         for name, own in keys.items()
     }
-    return {"labels": labels.nnz, "union": len(every) / total, "generators": generators}
+    return CandidateRecall(labels.nnz, len(every) / total, generators)

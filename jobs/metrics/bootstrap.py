@@ -5,9 +5,9 @@ list, so that what is hard for a user is hard for all of them. The middle 95 % o
 interval. It covers the choice of users, not that of the window.
 """
 
-from typing import Any
-
 import numpy as np
+
+from jobs.contract.results import Ratio
 
 DRAWS = 2000
 
@@ -29,14 +29,14 @@ def drawn_means(values: np.ndarray, draws: int = DRAWS) -> np.ndarray:
     return result
 
 
-def intervals(by_list: dict[str, np.ndarray]) -> dict[str, list[float]]:
+def intervals(by_list: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
     """The interval of each list's mean, from its users' values (users,)."""
     means = drawn_means(np.column_stack(list(by_list.values())))
-    bounds = np.quantile(means, LEVELS, axis=0).T.tolist()
-    return dict(zip(by_list, bounds, strict=True))
+    lows, highs = np.quantile(means, LEVELS, axis=0).tolist()
+    return dict(zip(by_list, zip(lows, highs, strict=True), strict=True))
 
 
-def ratio(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
+def ratio(ours: np.ndarray, theirs: np.ndarray) -> Ratio:
     """Mean of ours over mean of theirs, the same users' values (users,), and its interval.
 
     None where theirs is 0, in the mean or in more than the draws that the interval leaves out.
@@ -47,4 +47,4 @@ def ratio(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
         bounds = np.quantile(means[:, 0] / means[:, 1], LEVELS)
     known = whole is not None and bool(np.isfinite(bounds).all())
     low, high = bounds.tolist() if known else (None, None)
-    return {"ratio": None if whole is None else float(whole), "low": low, "high": high}
+    return Ratio(None if whole is None else float(whole), low, high)

@@ -29,6 +29,7 @@ from jobs.contract.results import (
     DataRange,
     FileEntry,
     Manifest,
+    Metrics,
     ReleaseComparison,
     Replay,
     upgrade_blending,
@@ -106,7 +107,7 @@ def manifest_of_run(folder: Path, release: str) -> Manifest[ReleaseSettings]:
     times = pc.min_max(tables.read(tables.LISTENS, folder, ["started_at"])["started_at"])
     first, last = (times[name].as_py().isoformat() for name in ("min", "max"))
     result = manifest(folder, release, hyperparameters.load(folder), blending(folder))
-    result.metrics = storage.read_json(folder / METRICS, made_by="jobs.evaluate")
+    result.metrics = storage.read_json(folder / METRICS, "jobs.evaluate", Metrics)
     result.data = DataRange(first, last)
     result.forgotten_until = tombstones.noted(folder)
     return result

@@ -4,7 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
+from msgspec import UNSET
 
+from jobs.contract.results import Ablation, EvaluatedWindow, Metrics, Ranking
 from jobs.reporting.evaluation_text import (
     all_at_10,
     compared_generators,
@@ -21,7 +23,6 @@ from jobs.reporting.terms import (
     GENERATORS,
     METRICS,
     SEGMENTS,
-    Content,
     feature_name,
     list_name,
     metric_name,
@@ -43,7 +44,7 @@ MOST_FEATURES = 20
 USERS = {"all": "all users", "warm": "users with earlier plays", "cold": "new users"}
 
 
-def page(content: Content, ranking: Content) -> Page:
+def page(content: Metrics, ranking: Ranking) -> Page:
     """Return the page of what jobs.evaluate measured and jobs.rank chose."""
     result = Page("Evaluation: how good are the lists?")
     conclusion(result, content)
@@ -52,20 +53,20 @@ def page(content: Content, ranking: Content) -> Page:
     segments(result, content)
     all_metrics(result, content)
     generators(result, content, ranking)
-    if "peers" in content:
+    if content.peers:
         other_models(result, content)
-    if "ablation" in content:
-        ablation(result, content["ablation"], content["window"])
+    if content.ablation:
+        ablation(result, content.ablation, content.window)
     importances(result, ranking)
     all_lengths(result, content)
     return result
 
 
-def comparison(page: Page, content: Content) -> None:
+def comparison(page: Page, content: Metrics) -> None:
     """Show NDCG@10 of all lists, and explain their names."""
-    at_10, bounds = all_at_10(content), content["intervals"]
-    baselines = content.get("peers", {})
-    best = content["comparisons"][BEST]["list"]
+    at_10, bounds = all_at_10(content), content.intervals
+    baselines = content.peers or {}
+    best = content.comparisons[BEST].compared
     names = sorted(at_10, key=lambda name: -at_10[name]["ndcg"])
     page.heading("Which list is best")
     meanings = {FINAL: "What the service recommends: the candidates of all generators, ordered."}
@@ -91,9 +92,9 @@ def comparison(page: Page, content: Content) -> None:
     )
 
 
-def segments(page: Page, content: Content) -> None:
+def segments(page: Page, content: Metrics) -> None:
     """Show the final list against the best single generator for parts of users and tracks."""
-    single = content["comparisons"][BEST]["list"]
+    single = content.comparisons[BEST].compared
     page.heading("For which users and tracks")
     page.text(
         "Users with earlier plays are divided into thirds by the number of these plays. Tracks are "
@@ -103,16 +104,13 @@ def segments(page: Page, content: Content) -> None:
         "list from every generator."
     )
     ratios = {
-        name: part["over_best_single"]
-        for name, part in content["segments"].items()
-        if part["over_best_single"]["low"] is not None
+        SEGMENTS[name]: Interval(*known)
+        for name, part in content.segments.items()
+        if (known := part.over_best_single.known)
     }
     if ratios:
         page.intervals(
-            {
-                SEGMENTS[name]: Interval(over["ratio"], over["low"], over["high"])
-                for name, over in ratios.items()
-            },
+            ratios,
             "{:.3f}",
             f"NDCG@10 of the final list, divided by that of {list_name(single)}; right of the "
             "dashed line (1) the final list is better",
@@ -120,18 +118,18 @@ def segments(page: Page, content: Content) -> None:
         )
     lists = [FINAL, single, *(name for name in ("als", "popular") if name != single)]
     rows = [
-        {"group": SEGMENTS[name], "what it is": part["what"], "users": part["users"]}
-        | {list_name(key): f"{part['ndcg@10'][key]:.4f}" for key in lists}
-        | {f"final list over {list_name(single)}": times(part["over_best_single"]["ratio"])}
-        for name, part in content["segments"].items()
+        {"group": SEGMENTS[name], "what it is": part.what, "users": part.users}
+        | {list_name(key): f"{part.ndcg[key]:.4f}" for key in lists}
+        | {f"final list over {list_name(single)}": times(part.over_best_single.ratio)}
+        for name, part in content.segments.items()
     ]
     page.table(pd.DataFrame(rows), "NDCG@10 by group")
 
 
-def all_metrics(page: Page, content: Content) -> None:
+def all_metrics(page: Page, content: Metrics) -> None:
     """Show all metrics of all lists at 10."""
     page.heading("More than one metric")
-    similarity = content["window"]["diversity"]
+    similarity = content.window.diversity
     meanings = dict(METRICS.values())
     name, meaning = METRICS["diversity"]
     meanings[name] = f"{meaning.removesuffix('.')}, {similarity}."
@@ -150,29 +148,29 @@ def metrics_table(metrics: dict[str, dict[str, float]], names: tuple[str, ...]) 
     return pd.DataFrame(rows)
 
 
-def generators(page: Page, content: Content, ranking: Content) -> None:
+def generators(page: Page, content: Metrics, ranking: Ranking) -> None:
     """Show what each generator brings to the candidates."""
-    candidates, validation = content["candidates"], ranking["ndcg@10_on_validation"]
+    candidates, validation = content.candidates, ranking.ndcg_on_validation
     names = sorted(
-        compared_generators(content), key=lambda name: -candidates["generators"][name]["recall"]
+        compared_generators(content), key=lambda name: -candidates.generators[name].recall
     )
     page.heading("Where the tracks come from")
     page.text(
         "Each generator proposes candidates for each user; the ranker can only order what was "
-        f"proposed. All generators together propose {candidates['union']:.1%} of the "
-        f"{candidates['labels']:,} tracks that users with earlier plays played after the cut. No "
+        f"proposed. All generators together propose {candidates.union:.1%} of the "
+        f"{candidates.labels:,} tracks that users with earlier plays played after the cut. No "
         "order of these candidates can reach more."
     )
-    recalls = {"all together": candidates["union"]}
-    recalls |= {list_name(name): candidates["generators"][name]["recall"] for name in names}
+    recalls = {"all together": candidates.union}
+    recalls |= {list_name(name): candidates.generators[name].recall for name in names}
     page.bars(recalls, "{:.1%}", "Share of these tracks among the candidates of each generator")
     rows = [
         {
             "generator": list_name(name),
-            "proposes of these tracks": f"{candidates['generators'][name]['recall']:.1%}",
-            "which no other does": f"{candidates['generators'][name]['alone']:.1%}",
+            "proposes of these tracks": f"{candidates.generators[name].recall:.1%}",
+            "which no other does": f"{candidates.generators[name].alone:.1%}",
             "NDCG@10, validation": number(validation.get(name)),
-            "NDCG@10, test": number(content["generators"][name]["all"]["@10"]["ndcg"]),
+            "NDCG@10, test": number(content.generators[name]["all"]["@10"]["ndcg"]),
         }
         for name in names
     ]
@@ -184,20 +182,20 @@ def generators(page: Page, content: Content, ranking: Content) -> None:
     orders = [
         f"{list_name(rule)} {value:.4f}"
         for rule, value in validation.items()
-        if rule not in content["generators"]
+        if rule not in content.generators
     ]
     weights = [
-        f"{list_name(name)} {value:g}" for name, value in ranking["fusion_weights"].items() if value
+        f"{list_name(name)} {value:g}" for name, value in ranking.fusion_weights.items() if value
     ]
     page.text(
         "Two ways to order the candidates were compared with the single generators by NDCG@10 on "
         f"the validation plays: {', '.join(orders)}. The final list uses: "
-        f"{list_name(ranking['rule'])}. The ranker is a CatBoost model; fusion adds the "
+        f"{list_name(ranking.rule)}. The ranker is a CatBoost model; fusion adds the "
         f"generators' ranks with the weights {', '.join(weights)}."
     )
 
 
-def other_models(page: Page, content: Content) -> None:
+def other_models(page: Page, content: Metrics) -> None:
     """Show how the baselines were set up, and compare the final list with them."""
     page.heading("Other models")
     page.text(
@@ -206,29 +204,31 @@ def other_models(page: Page, content: Content) -> None:
         "validation plays; the best one was trained again for this test."
     )
     rows = []
-    for name, about in content["peer_settings"].items():
-        over = content["comparisons"][name]
-        settings = ", ".join(f"{key} {value}" for key, value in about["setting"].items())
+    peers = content.peers or {}
+    for name, about in (content.peer_settings or {}).items():
+        validation = about.ndcg_on_validation
+        over = content.comparisons[name]
+        settings = ", ".join(f"{key} {value}" for key, value in about.setting.items())
         rows.append(
             {
                 "model": name,
-                "settings tried": about["settings_tried"],
+                "settings tried": about.settings_tried,
                 "best settings": settings,
-                "NDCG@10, validation": number(about.get("ndcg@10_on_validation")),
-                "NDCG@10, test": number(content["peers"][name]["all"]["@10"]["ndcg"]),
-                "final list over it": times(over["ratio"]),
+                "NDCG@10, validation": number(None if validation is UNSET else validation),
+                "NDCG@10, test": number(peers[name]["all"]["@10"]["ndcg"]),
+                "final list over it": times(over.ratio),
                 "95 % interval": interval(over),
             }
         )
     page.table(pd.DataFrame(rows))
 
 
-def ablation(page: Page, results: Content, window: Content) -> None:
+def ablation(page: Page, results: Ablation, window: EvaluatedWindow) -> None:
     """Show the ranker without each generator, and ALS after each epoch."""
-    parts = {out: of for out, of in results["left_out"].items() if of["low"] is not None}
+    parts = {out: known for out, of in results.left_out.items() if (known := of.known)}
     page.heading("What each generator is worth")
     if parts:
-        complete = results["left_out"]["nothing"]["ndcg@10"]
+        complete = results.left_out["nothing"].ndcg
         page.text(
             "The ranker was trained again without each generator, as if it had never existed. It "
             "was also trained twice with all generators, the second time with its features in "
@@ -238,24 +238,21 @@ def ablation(page: Page, results: Content, window: Content) -> None:
         page.intervals(
             {
                 ablation_name(out): Interval(
-                    parts[out]["ratio"],
-                    parts[out]["low"],
-                    parts[out]["high"],
-                    "main" if out.startswith("nothing") else "plain",
+                    *parts[out], "main" if out.startswith("nothing") else "plain"
                 )
-                for out in sorted(parts, key=lambda out: parts[out]["ratio"])
+                for out in sorted(parts, key=lambda out: parts[out][0])
             },
             "{:.3f}",
             f"NDCG@10 of users with earlier plays, divided by that with all generators "
             f"({complete:.4f})",
             reference=1,
         )
-    if not (curve := results["als_by_epoch"]):
+    if not (curve := results.als_by_epoch):
         return
     figure, axis = plt.subplots(figsize=(WIDTH, 2.4), layout="constrained")
     epochs = np.arange(1, len(curve) + 1)
     axis.plot(epochs, curve, marker="o", markersize=4)
-    axis.axvline(window["als_epochs"], color=GREY, linestyle="--", linewidth=1)
+    axis.axvline(window.als_epochs, color=GREY, linestyle="--", linewidth=1)
     axis.set(xlabel="training epochs", ylabel="NDCG@10", ylim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     page.figure(
@@ -272,9 +269,9 @@ def ablation_name(left_out: str) -> str:
     return f"without {' and '.join(map(list_name, left_out.split(' and ')))}"
 
 
-def importances(page: Page, ranking: Content) -> None:
+def importances(page: Page, ranking: Ranking) -> None:
     """Show the features that the ranker uses most."""
-    importance = pd.Series(ranking["feature_importance"], dtype=float)
+    importance = pd.Series(ranking.feature_importance, dtype=float)
     importance = importance.sort_values(ascending=False, kind="stable").head(MOST_FEATURES)
     if importance.empty:
         return
@@ -288,7 +285,7 @@ def importances(page: Page, ranking: Content) -> None:
     )
 
 
-def all_lengths(page: Page, content: Content) -> None:
+def all_lengths(page: Page, content: Metrics) -> None:
     """Show three lists for all users, users with earlier plays and new ones, at every length."""
     page.heading("Three lists at every length")
     lists = three_lists(content)

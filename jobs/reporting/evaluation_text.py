@@ -1,7 +1,8 @@
 """The first screen of the evaluation page: the outcome, and how the lists were tested."""
 
+from jobs.contract.results import Metrics, Ranking, Ratio
 from jobs.reporting.page import Page
-from jobs.reporting.terms import BEST, FINAL, PERSONAL, Content, list_name
+from jobs.reporting.terms import BEST, FINAL, PERSONAL, list_name
 
 MIDNIGHT = "T00:00:00+00:00"  # of a date without a time
 
@@ -9,20 +10,20 @@ MIDNIGHT = "T00:00:00+00:00"  # of a date without a time
 SINGLE_ALS = "als"  # the generator that may itself be the best single one
 
 
-def conclusion(page: Page, content: Content) -> None:
+def conclusion(page: Page, content: Metrics) -> None:
     """Say which list is better by how much."""
-    at_10, over = all_at_10(content), content["comparisons"]
+    at_10, over = all_at_10(content), content.comparisons
     opponents = opponents_of(content)
     sentences = [
-        comparison_sentence(title, at_10[over[name]["list"]], over[name])
+        comparison_sentence(title, at_10[over[name].compared], over[name])
         for name, title in opponents.items()
     ]
     final = at_10[FINAL]
     page.text(" ".join([f"The final list has an NDCG@10 of {final['ndcg']:.4f}.", *sentences]))
     cards = {"NDCG@10 of the final list": number(final["ndcg"])}
     for name in opponents:
-        key = over[name]["list"]
-        cards[f"times that of {list_name(key)}"] = times(over[name]["ratio"])
+        key = over[name].compared
+        cards[f"times that of {list_name(key)}"] = times(over[name].ratio)
     cards["users with a hit in the first 10"] = f"{final['hit']:.1%}"
     cards["tracks that anybody gets in the first 10"] = f"{final['coverage']:.1%}"
     page.facts(cards)
@@ -33,87 +34,84 @@ def conclusion(page: Page, content: Content) -> None:
     )
 
 
-def method(page: Page, content: Content, ranking: Content) -> None:
+def method(page: Page, content: Metrics, ranking: Ranking) -> None:
     """Say on which users and tracks the lists were tested, and what was chosen before."""
-    window = content["window"]
+    window = content.window
     page.heading("How the lists were tested")
-    new = "new to them " if window["heard"] == "exclude" else ""
-    cut = window["cut"].replace(MIDNIGHT, "")
+    new = "new to them " if window.heard == "exclude" else ""
+    cut = window.cut.replace(MIDNIGHT, "")
     page.text(
-        f"The lists were tested on {window['users']:,} users and the {window['labels']:,} tracks "
+        f"The lists were tested on {window.users:,} users and the {window.labels:,} tracks "
         f"{new}that they played after the cut, and were made without those plays. The cut is "
-        f"{f'at {cut}' if window['split'] == 'time' else f'before {cut} of plays'}. "
-        f"{window['warm']:,} of the users have earlier plays. {window['cold']:,} are new: for them "
+        f"{f'at {cut}' if window.split == 'time' else f'before {cut} of plays'}. "
+        f"{window.warm:,} of the users have earlier plays. {window.cold:,} are new: for them "
         "every list is the top list."
     )
-    without_plays = window["tracks"] - window["catalogue"]
+    without_plays = window.tracks - window.catalogue
     page.text(
-        f"A list can contain each of the {window['catalogue']:,} tracks that anybody had played "
+        f"A list can contain each of the {window.catalogue:,} tracks that anybody had played "
         "before the cut; no sample of tracks is drawn. "
         + (
-            f"The other {without_plays:,} of the {window['tracks']:,} tracks in the catalogue had "
+            f"The other {without_plays:,} of the {window.tracks:,} tracks in the catalogue had "
             "no play by then: no list contains them, so their later plays count as missed. "
             if without_plays
             else ""
         )
         + "A user without a hit counts as 0. A list that is too short is continued by the top list."
     )
-    page.text(
-        f"Why the plays are split by {window['split']}: {window['reason']}.".replace(MIDNIGHT, "")
-    )
+    page.text(f"Why the plays are split by {window.split}: {window.reason}.".replace(MIDNIGHT, ""))
     page.text(
         "Nothing was chosen by these plays. The settings, the ranker and the way the final list is "
-        f"ordered (here: {list_name(ranking['rule'])}) were chosen on earlier plays, and so was "
+        f"ordered (here: {list_name(ranking.rule)}) were chosen on earlier plays, and so was "
         "the best single generator. The intervals come from a paired bootstrap (users are drawn "
         "again 2,000 times). They show how much a figure depends on which users were tested, not "
         "how much it would change in another period."
     )
 
 
-def opponents_of(content: Content) -> dict[str, str]:
+def opponents_of(content: Metrics) -> dict[str, str]:
     """Return the lists that the final list is compared with first, by their place in a sentence."""
-    single = content["comparisons"][BEST]["list"]
+    single = content.comparisons[BEST].compared
     if single == SINGLE_ALS:
         opponents = {BEST: f"the best single generator, {PERSONAL},"}
     else:
         name = list_name(single)
         opponents = {BEST: f"the best single generator ({name})", PERSONAL: PERSONAL}
-    if baselines := content.get("peers"):
+    if baselines := content.peers:
         strongest = max(baselines, key=lambda name: baselines[name]["all"]["@10"]["ndcg"])
         opponents[strongest] = f"the best of the other models, {strongest},"
     return opponents
 
 
-def comparison_sentence(opponent: str, theirs: dict[str, float], ratio: Content) -> str:
+def comparison_sentence(opponent: str, theirs: dict[str, float], ratio: Ratio) -> str:
     """Return one comparison as a sentence."""
     start = f"{opponent[0].upper()}{opponent[1:]} has {theirs['ndcg']:.4f}"
-    if ratio["low"] is None:
+    if ratio.known is None:
         return f"{start}, too little to compare with."
-    if ratio["low"] == ratio["high"] == 1:
+    value, low, high = ratio.known
+    if low == high == 1:
         return f"{start}: the final list is that very list."
-    if ratio["low"] > 1:
+    if low > 1:
         outcome = "the final list is better"
-    elif ratio["high"] < 1:
+    elif high < 1:
         outcome = "the final list is worse"
     else:
         outcome = "the difference may be chance"
-    return (
-        f"{start}: {outcome}, {ratio['ratio']:.3f} times as good (95 % interval {interval(ratio)})."
-    )
+    return f"{start}: {outcome}, {value:.3f} times as good (95 % interval {interval(ratio)})."
 
 
-def all_at_10(content: Content) -> dict[str, dict[str, float]]:
+def all_at_10(content: Metrics) -> dict[str, dict[str, float]]:
     """Return the metrics at 10 over all users of every list that is compared, by its key."""
-    generators = {name: content["generators"][name] for name in compared_generators(content)}
-    lists = {FINAL: content["lists"][FINAL], **generators, **content.get("peers", {})}
+    generators = {name: content.generators[name] for name in compared_generators(content)}
+    lists = {FINAL: content.lists[FINAL], **generators, **(content.peers or {})}
     return {name: kinds["all"]["@10"] for name, kinds in lists.items()}
 
 
-def compared_generators(content: Content) -> list[str]:
+def compared_generators(content: Metrics) -> list[str]:
     """Return the generators that have a list for anybody, or are compared in any case."""
-    compared = {over["list"] for over in content["comparisons"].values()}
-    candidates = content["candidates"]["generators"]
-    return [name for name in candidates if candidates[name]["users"] or name in compared]
+    compared = {over.compared for over in content.comparisons.values()}
+    candidates = content.candidates.generators
+    return [name for name in candidates if candidates[name].users or name in compared]
 
 
 def number(value: float | None) -> str:
@@ -126,6 +124,6 @@ def times(ratio: float | None) -> str:
     return "–" if ratio is None else f"{ratio:.3f} ×"
 
 
-def interval(ratio: Content) -> str:
+def interval(ratio: Ratio) -> str:
     """Return the bounds of a ratio's interval."""
-    return "–" if ratio["low"] is None else f"{ratio['low']:.3f} to {ratio['high']:.3f}"
+    return "–" if ratio.low is None else f"{ratio.low:.3f} to {ratio.high:.3f}"

@@ -4,14 +4,12 @@ metrics.json and ranking.json keep short names as keys; people read the names gi
 """
 
 import re
-from typing import Any
+
+from jobs.contract.results import Metrics, Scores
 
 FINAL, TOP, PERSONAL, BEST = (
     "final list", "top popular", "personal ALS", "best single generator"
 )  # fmt: skip
-
-
-Content = dict[str, Any]  # of metrics.json or ranking.json
 
 
 GENERATORS = {  # by key: the name, and what the generator proposes
@@ -126,16 +124,16 @@ def feature_name(key: str) -> str:
     return key
 
 
-def three_lists(content: Content) -> dict[str, Content]:
+def three_lists(content: Metrics) -> dict[str, Scores]:
     """Return the metrics of top popular, personal ALS and the final list, as users get them.
 
     By name, kind of user ("all", "warm", "cold"), length ("@10") and metric. Each list is continued
     by the top list where it is too short, so a new user gets the top list from all three. (In
-    `content["lists"]` personal ALS is the file alone, without a list for new users.)
+    `content.lists` personal ALS is the file alone, without a list for new users.)
     """
-    generators = content["generators"]
+    generators = content.generators
     return {
         TOP: generators["popular"],
         PERSONAL: generators["als"],
-        FINAL: content["lists"][FINAL],
+        FINAL: content.lists[FINAL],
     }

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from implicit.cpu.als import AlternatingLeastSquares
 from implicit.nearest_neighbours import TFIDFRecommender
 from implicit.utils import ParameterWarning
+from msgspec import structs
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from jobs.contract import storage, tables
 from jobs.contract.names import CURRENT, LIST_LENGTH, METRICS
+from jobs.contract.results import GeneratorRecall, Ratio
 from jobs.contract.storage import JobError
 from jobs.contract.top_k import NOTHING
 from jobs.data.holdout import COLD, Holdout
@@ -52,9 +54,9 @@ def test_an_interval_of_a_ratio_is_paired_and_the_same_every_time():
     hard = rng.random(400)  # how hard a user is for every list
     ours, theirs = hard * 1.1, hard
     found = bootstrap.ratio(ours, theirs)
-    assert found == pytest.approx({"ratio": 1.1, "low": 1.1, "high": 1.1})
+    assert structs.astuple(found) == pytest.approx((1.1, 1.1, 1.1))
     noisy = bootstrap.ratio(ours + rng.normal(0, 0.3, 400), theirs)
-    assert noisy["low"] < noisy["ratio"] < noisy["high"]
+    assert noisy.low < noisy.ratio < noisy.high
     assert bootstrap.ratio(ours, theirs) == found
 
 
@@ -69,10 +71,10 @@ def test_intervals_hold_the_true_mean_in_95_of_100_samples():
 
 
 def test_a_ratio_to_nothing_is_none():
-    none = {"ratio": None, "low": None, "high": None}
+    none = Ratio(None, None, None)
     assert bootstrap.ratio(np.ones(5), np.zeros(5)) == none
     rare = np.array([1.0, 0, 0, 0, 0])  # a draw may miss the only user with a hit
-    assert bootstrap.ratio(np.ones(5), rare)["low"] is None
+    assert bootstrap.ratio(np.ones(5), rare).low is None
 
 
 def test_segments_part_users_by_their_plays_and_labels_by_those_of_the_track():
@@ -126,9 +128,9 @@ def test_candidate_recall_by_hand():
     found = candidate_recall(
         {"a": np.array([[0, 5], [4, NOTHING]]), "b": np.array([[1, 0], [3, 4]])}, labels
     )
-    assert (found["labels"], found["union"]) == (4, 3 / 4)
-    assert found["generators"]["a"] == {"users": 2, "recall": 1 / 4, "alone": 0}
-    assert found["generators"]["b"] == {"users": 2, "recall": 3 / 4, "alone": 2 / 4}
+    assert (found.labels, found.union) == (4, 3 / 4)
+    assert found.generators["a"] == GeneratorRecall(users=2, recall=1 / 4, alone=0)
+    assert found.generators["b"] == GeneratorRecall(users=2, recall=3 / 4, alone=2 / 4)
 
 
 @pytest.fixture(scope="module")

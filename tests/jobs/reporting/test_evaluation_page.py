@@ -6,6 +6,7 @@ import pytest
 
 from jobs.contract import storage
 from jobs.contract.names import METRICS
+from jobs.contract.results import Metrics, Ranking
 from jobs.ranking.candidates import GENERATORS
 from jobs.reporting import terms
 from jobs.reporting.evaluation_page import page
@@ -15,12 +16,12 @@ from tests.support.workspace import run
 
 @pytest.fixture
 def content(finished):
-    return storage.read_json(finished / METRICS, "jobs.evaluate")
+    return storage.read_json(finished / METRICS, "jobs.evaluate", Metrics)
 
 
 @pytest.fixture
 def ranking(finished):
-    return storage.read_json(finished / "ranking.json", "jobs.rank")
+    return storage.read_json(finished / "ranking.json", "jobs.rank", Ranking)
 
 
 def html_of(page: Page, folder) -> str:
@@ -31,36 +32,36 @@ def html_of(page: Page, folder) -> str:
 def test_personal_als_has_one_figure_on_the_console_and_on_the_page(
     finished, content, ranking, tmp_path, capsys
 ):
-    ndcg = content["generators"]["als"]["all"]["@10"]["ndcg"]
+    ndcg = content.generators["als"]["all"]["@10"]["ndcg"]
     run("summary", finished)
     assert re.search(
         rf"personal ALS .* {ndcg:.4f}".replace(".", r"\.?", 0), capsys.readouterr().out
     )
     html = html_of(page(content, ranking), tmp_path)
     shown = re.findall(r"<td dir=\"auto\">personal ALS</td><td[^>]*>(.*?)</td>", html)
-    all_users = shown[: 1 + len(content["lists"]["final list"]["all"])]
+    all_users = shown[: 1 + len(content.lists["final list"]["all"])]
     assert f"{ndcg:.4f}" in all_users
-    alone = content["lists"]["personal ALS"]["all"]["@10"]["ndcg"]
+    alone = content.lists["personal ALS"]["all"]["@10"]["ndcg"]
     assert alone != ndcg and f"{alone:.4f}" not in html
 
 
 def test_the_tracks_of_the_segments_add_up_to_those_that_the_page_speaks_of(
     content, ranking, tmp_path
 ):
-    window, parts = content["window"], content["segments"]
-    counts = [parts[f"{name} tracks"]["what"].split()[0] for name in ("head", "mid", "tail")]
-    assert sum(int(count.replace(",", "")) for count in counts) == window["tracks"]
-    window["tracks"] += 5  # as if these had no play before the cut
+    window, parts = content.window, content.segments
+    counts = [parts[f"{name} tracks"].what.split()[0] for name in ("head", "mid", "tail")]
+    assert sum(int(count.replace(",", "")) for count in counts) == window.tracks
+    window.tracks += 5  # as if these had no play before the cut
     html = html_of(page(content, ranking), tmp_path)
-    assert f"each of the {window['catalogue']:,} tracks that anybody had played" in html
-    assert f"The other 5 of the {window['tracks']:,} tracks in the catalogue had no play" in html
+    assert f"each of the {window.catalogue:,} tracks that anybody had played" in html
+    assert f"The other 5 of the {window.tracks:,} tracks in the catalogue had no play" in html
 
 
 def test_every_generator_segment_metric_and_feature_has_a_name_for_people(content, ranking):
     assert set(terms.GENERATORS) == set(GENERATORS)
-    assert set(content["segments"]) <= set(terms.SEGMENTS)
-    assert set(content["lists"]["final list"]["all"]["@10"]) == set(terms.METRICS)
-    names = [terms.feature_name(key) for key in ranking["feature_importance"]]
+    assert set(content.segments) <= set(terms.SEGMENTS)
+    assert set(content.lists["final list"]["all"]["@10"]) == set(terms.METRICS)
+    names = [terms.feature_name(key) for key in ranking.feature_importance]
     assert [name for name in names if "_" in name] == []
     assert len(set(names)) == len(names)
 
