@@ -30,7 +30,7 @@ from jobs.models import hyperparameters
 from jobs.reporting.replay_page import page, table_of
 from jobs.runtime import cli, memory, parallel
 from jobs.selection import replay_sessions
-from jobs.selection.blending_search import choose
+from jobs.selection.blending_search import choose_blending
 from jobs.selection.replay_sessions import K, Sessions
 
 MOST_CHOOSING = 30_000  # plays
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> str:
         raise JobError(f"--plays is {args.plays}: expected at least 1")
     windows = args.work / "windows"
     heard = hyperparameters.load(windows / "validation").heard
-    rule, tried = choose(
+    rule, tried = choose_blending(
         replay_sessions.read(windows / "validation", heard, min(args.plays, MOST_CHOOSING))
     )
     played = replay_sessions.read(windows / "test", heard, args.plays)

@@ -9,7 +9,6 @@ learn from.
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -17,6 +16,8 @@ from scipy.sparse import csr_matrix
 from jobs.contract.ragged import entries_of, offsets_of_sorted, place_in_row, row_of_each
 from jobs.metrics import accuracy
 from jobs.ranking.candidates import GENERATORS, Candidates
+from jobs.selection import hill_climb
+from jobs.selection.hill_climb import Axis, climb, sweep
 
 CONSTANT = 20
 
@@ -88,26 +89,14 @@ def sample(pool: Candidates, labels: csr_matrix) -> Sample:
 def fit(samples: list[Sample]) -> np.ndarray:
     """(generators,) float32: the weights with the best NDCG@10, from the best generator's alone on.
 
-    One weight after another moves to its best value until none gains.
+    One weight after another moves to a value that gains more than MARGIN, until none does.
     """
 
-    @cache
-    def cached(weights: tuple[float, ...]) -> float:
-        return sum(sample.ndcg(np.array(weights, np.float32)) for sample in samples)
+    def total(weights: hill_climb.Point) -> float:
+        vector = np.array([weights[name] for name in GENERATORS], np.float32)
+        return sum(sample.ndcg(vector) for sample in samples) if vector.any() else 0.0
 
-    def total(weights: np.ndarray) -> float:
-        return cached(tuple(weights.tolist()))  # a round tries much that the one before it tried
-
-    alone = np.eye(len(GENERATORS), dtype=np.float32)
-    weights = max(alone, key=total)
-    best = total(weights)
-    for _ in range(MOST_ROUNDS):
-        before = best
-        for i in range(len(GENERATORS)):
-            for value in LADDER:
-                tried = np.where(alone[i] > 0, np.float32(value), weights)
-                if tried.any() and (found := total(tried)) > MARGIN * best:
-                    weights, best = tried, found
-        if best == before:
-            break
-    return weights
+    alone = [{name: float(name == one) for name in GENERATORS} for one in GENERATORS]
+    axes = {name: Axis(LADDER, sweep(MARGIN)) for name in GENERATORS}
+    _, weights = climb(total, max(alone, key=total), axes, MOST_ROUNDS)
+    return np.array([weights[name] for name in GENERATORS], np.float32)

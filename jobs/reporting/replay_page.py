@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from jobs.contract.blending import Blending
 from jobs.reporting.page import WIDTH, Page
-from jobs.selection.blending_search import SEEN, by_seen
+from jobs.selection.blending_search import EVENTS_SEEN, hit_rates
 from jobs.selection.replay_sessions import Sessions
 
 LAST_SHOWN = 10  # events in the curve; plays after more events are counted here as well
@@ -49,10 +49,10 @@ def table_of(hits: dict[str, np.ndarray], at: np.ndarray) -> pd.DataFrame:
     `hits` (plays,) say by list which plays were hits; `at` (plays,) are the numbers of events
     before them. The columns are those of replay.json.
     """
-    seen = np.minimum(at, len(SEEN) - 1)
-    plays = np.bincount(seen, minlength=len(SEEN))
-    rows = {name: pd.Series(by_seen(hit, at)) for name, hit in hits.items()}
-    result = pd.DataFrame({"plays": pd.Series(plays, SEEN)} | rows)[
+    seen = np.minimum(at, len(EVENTS_SEEN) - 1)
+    plays = np.bincount(seen, minlength=len(EVENTS_SEEN))
+    rows = {name: pd.Series(hit_rates(hit, at)) for name, hit in hits.items()}
+    result = pd.DataFrame({"plays": pd.Series(plays, EVENTS_SEEN)} | rows)[
         lambda table: table["plays"] > 0
     ]
     for name in ("blend", "exchanged"):

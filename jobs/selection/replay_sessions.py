@@ -232,8 +232,8 @@ class Sessions:
             result[play] = self.target[play] in found(play, rule)
         return result
 
-    def parted(self) -> tuple["Sessions", "Sessions"]:
-        """Two thirds of the users' plays, and the plays of the others."""
+    def split(self) -> tuple["Sessions", "Sessions"]:
+        """Return the plays of two thirds of the users, and the plays of the others."""
         others = self.session % 3 == 2
         return self.of(~others), self.of(others)
 

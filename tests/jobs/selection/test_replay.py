@@ -185,32 +185,17 @@ def test_users_are_drawn_until_they_have_the_plays_that_are_asked_for(random_wor
     assert [t.tolist() for t in few.tracks] == [t.tolist() for t in again.tracks]
 
 
-def test_the_climb_finds_the_top_of_a_smooth_hill():
-    top = {
-        name: steps[i % len(steps)]
-        for i, (name, steps) in enumerate(blending_search.STEPS.items(), start=1)
-    }
-
-    def height(*numbers):
-        return -sum(
-            abs(steps.index(n) - steps.index(top[name]))
-            for n, (name, steps) in zip(numbers, blending_search.STEPS.items(), strict=True)
-        )
-
-    assert blending_search.climb(height, blending_search.START) == (0, top)
-
-
 def test_long_sessions_do_not_decide():
     at = np.array([0, 1, 2] + [3] * 90 + [9] * 10)
     hit = np.zeros(len(at), bool)
     hit[1] = True
-    assert blending_search.goodness(hit, at) == pytest.approx(1 / 3)
-    assert blending_search.by_seen(hit, at) == {"0": 0.0, "1": 1.0, "2": 0.0, "3+": 0.0}
+    assert blending_search.mean_hit_rate(hit, at) == pytest.approx(1 / 3)
+    assert blending_search.hit_rates(hit, at) == {"0": 0.0, "1": 1.0, "2": 0.0, "3+": 0.0}
 
 
 def test_a_chosen_rule_is_one_that_the_service_takes_and_can_afford(random_world):
     folder, heard, _ = random_world
-    rule, tried = blending_search.choose(replay_sessions.read(folder, heard, 10**6))
+    rule, tried = blending_search.choose_blending(replay_sessions.read(folder, heard, 10**6))
     assert msgspec.convert(msgspec.to_builtins(rule), Blending) == rule
     assert (
         rule.events * rule.neighbours * len(rule.weights().keys() & {*LISTED})
@@ -232,13 +217,13 @@ def test_events_are_left_out_unless_they_surely_help(random_world, gain, chosen)
         at=np.tile([0, 1], 2000),
     )
     other, hit = rng.random((2, 4000)) < [[0.2], [0.2 + gain]]
-    assert blending_search.surely_better(hit, other, found) == chosen
+    assert blending_search.is_surely_better(hit, other, found) == chosen
 
 
 def test_without_a_second_play_in_a_session_the_default_serves(small):
     found = replay_sessions.read(small, "exclude", 10**6)
     first = found.at == 0
-    rule, tried = blending_search.choose(found.of(first))
+    rule, tried = blending_search.choose_blending(found.of(first))
     assert (rule, len(tried)) == (Blending(), 0)
 
 
