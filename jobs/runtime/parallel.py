@@ -5,16 +5,19 @@ The number of threads belongs to the process: a job's main sets it once, from wh
 """
 
 import os
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
 from jobs.runtime.progress import progress_bar
 
+S = TypeVar("S")
 T = TypeVar("T")
 _threads = os.cpu_count() or 1
+_share = threading.local()  # of the threads, in those that `each` starts
 
 
 def set_threads(n: int) -> None:
@@ -24,8 +27,27 @@ def set_threads(n: int) -> None:
 
 
 def threads() -> int:
-    """Return the number of threads that this process may use."""
-    return _threads
+    """Return the number of threads that the caller may use: all of the process, or its share."""
+    n: int = getattr(_share, "threads", _threads)
+    return n
+
+
+def each(work: Callable[[S], T], items: Sequence[S], n_threads: int | None = None) -> list[T]:
+    """Return work(item) for every item, computed side by side by several threads.
+
+    The threads are shared out: of four threads, each of two items has two for what it does inside.
+    """
+    n = min(len(items), n_threads or threads())
+    if n < 2:
+        return [work(item) for item in items]
+    share = threads() // n or 1
+
+    def with_share(item: S) -> T:
+        _share.threads = share
+        return work(item)
+
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(with_share, items))
 
 
 def in_blocks(

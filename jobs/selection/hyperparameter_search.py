@@ -21,6 +21,7 @@ from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.next_played import follow_counts, kept_a_track, normalise
 from jobs.models.popularity import popularity
 from jobs.models.ranked_lists import best_of_rows, first_unheard, matrix_of_lists
+from jobs.runtime import parallel
 from jobs.runtime.parallel import in_blocks
 
 MOST_LISTENS = {"quick": 200_000, "full": 2_000_000}
@@ -205,12 +206,16 @@ def _nearby(chosen: Hyperparameters, name: str) -> list[Hyperparameters]:
 
 def tune(trials: list[TuningWindow], chosen: Hyperparameters, log: list[str]) -> Hyperparameters:
     """The settings that score best on the trials, each generator by itself."""
+    # A small window has too little work for several threads, so the windows go side by side. Large
+    # ones go one after the other, since side by side they would need more memory.
+    n_threads = None if trials[0].past.shape[1] <= USUAL_TRACKS else 1
 
-    def mean(score: Callable[[TuningWindow], float]) -> float:
-        return float(np.mean([score(trial) for trial in trials]))
+    def mean(score: Callable[[int, TuningWindow], float]) -> float:
+        scores = parallel.each(lambda pair: score(*pair), [*enumerate(trials)], n_threads)
+        return float(np.mean(scores))
 
     chosen = climb(
-        chosen, ("popular_half_life",), lambda s: mean(lambda t: popular_score(t, s)), log
+        chosen, ("popular_half_life",), lambda s: mean(lambda _, t: popular_score(t, s)), log
     )
     fades = chosen.popular_half_life is not None
 
@@ -221,8 +226,7 @@ def tune(trials: list[TuningWindow], chosen: Hyperparameters, log: list[str]) ->
 
     def following(s: Hyperparameters) -> float:
         counted = replace(Hyperparameters(), next_recency=s.next_recency)
-        both = enumerate(trials)
-        return float(np.mean([next_score(t, counts(i, counted), s) for i, t in both]))
+        return mean(lambda i, trial: next_score(trial, counts(i, counted), s))
 
     names = ("next_half_life", "next_target_exponent", "next_source_exponent")
     chosen = climb(chosen, names, following, log)
@@ -231,7 +235,7 @@ def tune(trials: list[TuningWindow], chosen: Hyperparameters, log: list[str]) ->
 
     huge = trials[0].past.shape[1] * TUNED_FACTORS > TUNED_NUMBERS
     dimensions = TUNED_FACTORS // 2 if huge else TUNED_FACTORS
-    small = replace(chosen, als_factors=dimensions, als_epochs=TUNED_EPOCHS)
+    reduced = replace(chosen, als_factors=dimensions, als_epochs=TUNED_EPOCHS)
 
     @lru_cache(KEPT_FACTORS)
     def factors(index: int, trained: Hyperparameters) -> np.ndarray:
@@ -239,9 +243,8 @@ def tune(trials: list[TuningWindow], chosen: Hyperparameters, log: list[str]) ->
         return factorise(training_weights(past, trained), trained)[1]
 
     def als(s: Hyperparameters) -> float:
-        trained = replace(small, **{name: getattr(s, name) for name in TRAINING})
-        both = enumerate(trials)
-        return float(np.mean([als_score(t, factors(i, trained), s) for i, t in both]))
+        trained = replace(reduced, **{name: getattr(s, name) for name in TRAINING})
+        return mean(lambda i, trial: als_score(trial, factors(i, trained), s))
 
     names = "als_regularization", "als_unobserved", "als_half_life"
     repeats = any(trial.past.pairs().nnz < len(trial.past.item) for trial in trials)
@@ -249,7 +252,9 @@ def tune(trials: list[TuningWindow], chosen: Hyperparameters, log: list[str]) ->
     if fades and (fading := climb(chosen, ("als_recency",), als, log)) != chosen:
         chosen = climb(fading, names, als, log)
     if repeats and chosen.heard == "include":
-        chosen = climb(chosen, ("own_half_life",), lambda s: mean(lambda t: own_score(t, s)), log)
+        chosen = climb(
+            chosen, ("own_half_life",), lambda s: mean(lambda _, t: own_score(t, s)), log
+        )
     return chosen
 
 
