@@ -7,6 +7,7 @@ from litestar import Litestar
 from litestar.types import Message
 
 from api.http.guard import Guard, refuse
+from api.http.whole_numbers import refuse_other_spellings
 from api.prometheus import Metrics
 from api.service import Service
 from api.settings import Settings, SettingsError, usable_settings
@@ -53,9 +54,10 @@ class Application(Litestar):
 
         refusal = self.guard.refusal(scope)
         if refusal is None:
+            refuse_other_spellings(scope, state)
             await super().__call__(scope, receive, send_with_release)
         else:
-            await refuse(refusal, send_with_release)
+            await refuse(refusal, receive, send_with_release)
         self.metrics.record_answer(scope["path"], perf_counter() - start)
         return None
 

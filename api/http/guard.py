@@ -3,15 +3,17 @@
 All of it is decided from the head of a request, before the call is looked at.
 """
 
+import asyncio
 import ipaddress
 import math
+from contextlib import suppress
 from functools import lru_cache
 from hmac import compare_digest
 from typing import NamedTuple
 
 import msgspec
 from click import Context
-from litestar.types import Scope, Send
+from litestar.types import Receive, Scope, Send
 from litestar.utils import normalize_path
 
 from api.http.rate_limit import RateLimiter
@@ -31,6 +33,8 @@ LEVELS = {
 RATE_ELSEWHERE = 100  # requests a second where nothing is set and the address is not loopback
 
 
+DISCARDED = 16 << 20  # bytes of a body that is too large
+DISCARD_SECONDS = 5.0
 LONG = 256  # characters of a path
 
 
@@ -132,8 +136,15 @@ def _too_many(rate: int, wait: float) -> Refusal:
     return Refusal(429, detail, ((b"retry-after", b"%d" % math.ceil(wait)),))
 
 
-async def refuse(refusal: Refusal, send: Send) -> None:
-    """Answer with a refusal."""
+async def refuse(refusal: Refusal, receive: Receive, send: Send) -> None:
+    """Answer with a refusal.
+
+    A body that is too large is read first, up to DISCARDED bytes and for DISCARD_SECONDS: a server
+    that closes while the client still sends resets the connection, and the client never sees why.
+    """
+    if refusal is TOO_LARGE:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(_discard_body(receive), DISCARD_SECONDS)
     body = msgspec.json.encode(Problem(refusal.status, refusal.detail))
     headers = [
         (b"content-type", b"application/json"),
@@ -142,6 +153,18 @@ async def refuse(refusal: Refusal, send: Send) -> None:
     ]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _discard_body(receive: Receive) -> None:
+    """Read a request's body, or the first DISCARDED bytes of it, and keep nothing."""
+    size = 0
+    while size < DISCARDED:
+        message = await receive()
+        if message["type"] != "http.request":
+            return
+        size += len(message["body"])
+        if not message["more_body"]:
+            return
 
 
 @lru_cache(4096)

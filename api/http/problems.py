@@ -10,6 +10,7 @@ from litestar.params import QueryParameter
 from litestar.types import ExceptionHandlersMap
 
 from api.events.journal import JournalError
+from api.http.whole_numbers import AS_SENT
 from api.release.loader import ReleaseError
 from api.release.manager import UnknownRelease
 from api.schemas import MAX_BODY, MAX_K, MAX_LISTS, Problem
@@ -28,6 +29,7 @@ def _problem(status: int, detail: str) -> Response[Problem]:
 def bad_parameter(request: AnyRequest, error: ValidationException) -> Response[Problem]:
     """400 that says of each bad parameter what was expected and what was found."""
     refused = {problem["key"] for problem in cast(list[dict[str, str]], error.extra or [])}
+    as_sent = request.scope["state"].get(AS_SENT, {})
     details = []
     for name, field in request.route_handler.parsed_fn_signature.parameters.items():
         wanted = field.kwarg_definition
@@ -35,6 +37,7 @@ def bad_parameter(request: AnyRequest, error: ValidationException) -> Response[P
             continue
         alias = wanted.name or name
         value = (request.query_params.getall(alias, None) or [None])[-1]  # the last counts
+        value = as_sent.get(alias, value) if name in refused else value
         if name in refused or (value is None and not field.has_default):
             found = "missing" if value is None else f"found {value[:40]!r}"
             whole = f"a whole number from {wanted.ge} to {wanted.le}"

@@ -108,7 +108,8 @@ class Catalog:
 
     def text(self, tracks: Tracks) -> bytes:
         """The user's own ids of tracks as a JSON list."""
-        return b"[%b]" % self._track_texts.take(tracks).tobytes()[:-1]
+        # each text has blanks in front of it, up to one width
+        return b"[%b]" % self._track_texts.take(tracks).tobytes()[:-1].translate(None, b" ")
 
     def _list(self, name: str, row: int) -> Tracks:
         if row < 0:

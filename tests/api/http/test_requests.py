@@ -23,6 +23,7 @@ CALLS = {  # the parameters with which a call succeeds
 
 NOT_A_NUMBER = [
     "", " ", "abc", "1.5", "1,5", "0x1", "1_000", " 1", "+1", "٣", "true", "null", "NaN", "1e400",
+    "1e3", "1E0", "5.0",
     "-1", "9007199254740992", "9" * 5000, "1\x00", "\ufffd", "[1]", "1;2", "' or 1=1", "../../x",
 ]  # fmt: skip
 
@@ -223,3 +224,61 @@ def test_nothing_sent_through_a_socket_gives_a_500_or_a_traceback(work):
         assert statistics == {"request_personal_count": 0, "request_default_count": 0}
     log = running.log.read_text()
     assert "Traceback" not in log and "internal error" not in log
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("name", ["user_id", "k", "N"])
+@pytest.mark.parametrize("value", ["1e1", "5.0", "5%2E0"])
+def test_what_is_not_plain_digits_is_shown_as_it_was_sent(client, method, name, value):
+    parameters = {"user_id": "47", "k": "5", "N": "5"} | {name: value}
+    query = "&".join(f"{key}={text}" for key, text in parameters.items())
+    answer = client.request(method, f"/get_online_u2i?{query}")
+    assert answer.status_code == 400
+    shown = value.replace("%2E", ".")
+    assert answer.json()["detail"].startswith(f"{name}: expected a whole number from ")
+    assert answer.json()["detail"].endswith(f"found {shown!r}")
+
+
+def test_digits_may_be_percent_encoded_and_the_last_value_counts(client):
+    assert client.get("/recommendations?user_id=%34%37&k=5").status_code == 200
+    assert client.get("/recommendations?user_id=47&k=5.0&k=5").status_code == 200
+    assert client.get("/recommendations?user_id=47&k=5&k=5.0").status_code == 400
+
+
+def test_an_answer_has_no_blanks_in_its_lists(client):
+    assert client.get("/recommendations?user_id=47&k=3").content == b'{"recs":[200,199,198]}'
+    assert client.get("/recommendations?user_id=5&k=3").content == b'{"recs":[1,2,3]}'
+
+
+PUT = "POST /put_user_event?user_id=47&item_id=5 HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize("size", [100_000, 5_000_000])
+def test_a_client_that_sends_too_large_a_body_can_read_why_it_is_refused(work, tmp_path, size):
+    with (
+        litestar_run(work, STATE=str(tmp_path)) as running,
+        socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection,
+    ):
+        head = PUT + f"Content-Length: {size}"
+        connection.sendall(
+            f"{head}\r\n\r\n".encode() + b"x" * size
+        )  # the client reads nothing before
+        answer = b""
+        while part := connection.recv(65_536):
+            answer += part
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert b"body: expected at most 65536 bytes" in answer
+
+
+def test_a_slow_sender_of_too_large_a_body_does_not_hold_its_connection(
+    work, tmp_path, monkeypatch
+):
+    with (
+        litestar_run(work, STATE=str(tmp_path)) as running,
+        socket.create_connection(("127.0.0.1", running.port), timeout=15) as connection,
+    ):
+        head = (
+            "POST /put_user_event?user_id=47&item_id=5 HTTP/1.1\r\nHost: x\r\nContent-Length: 99999"
+        )
+        connection.sendall(f"{head}\r\n\r\n".encode() + b"x")  # and no more
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 413")
