@@ -3,12 +3,12 @@
     python -m jobs.tune --work data [--tune off|quick|full] [--heard exclude|include]
 
 Makes settings.json here and in every window. Each generator is tried on the windows "train" and
-"validation": made from the past, scored by NDCG@10 on the holdout, averaged over the two; the
-window "test" stays unseen. One setting after another moves to its best neighbour on a ladder of
-values until none is clearly better. "quick" looks at users with at most 200,000 listens in all, or
-two a track if that is more, drawn at random, "full" at ten times as many; "off" writes the
-defaults. What fades is tried along the whole ladder, since short histories can't tell the long
-half-lives apart.
+"validation": it is made from the past, and scored by the mean of NDCG@10 over the holdouts of the
+two. The window "test" stays unseen. One setting after another moves along a ladder of values until
+none gains clearly (see selection/hyperparameter_search).
+
+"quick" looks at users with at most 200,000 listens in all, or two a track if that is more, drawn at
+random; "full" at ten times as many; "off" writes the defaults.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ from jobs.contract.names import WINDOWS
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.runtime import cli, memory, parallel
-from jobs.selection.hyperparameter_search import TuningWindow, by_size, tune
+from jobs.selection.hyperparameter_search import by_size, tune
+from jobs.selection.tuning_window import TuningWindow
 
 
 def main(argv: Sequence[str]) -> str:
@@ -27,14 +28,14 @@ def main(argv: Sequence[str]) -> str:
     parser.add_argument("--heard", choices=["exclude", "include"], default="exclude")
     args = parser.parse_args(argv)
     parallel.set_threads(memory.check("tune", args))
-    chosen = by_size(args.work, Hyperparameters(heard=args.heard))
+    settings = by_size(args.work, Hyperparameters(heard=args.heard))
     windows = [args.work / "windows" / name for name in WINDOWS]
     log: list[str] = []
     if args.tune != "off":
-        trials = [TuningWindow.read(window, args.tune, args.heard) for window in windows[:2]]
-        chosen = tune(trials, chosen, log)
+        seen = [TuningWindow.read(window, args.tune, args.heard) for window in windows[:2]]
+        settings = tune(seen, settings, log)
     for folder in (*windows, args.work):
-        hyperparameters.save(folder, chosen)
+        hyperparameters.save(folder, settings)
     return "; ".join(log) or "the defaults"
 
 

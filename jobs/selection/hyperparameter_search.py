@@ -1,8 +1,13 @@
-"""Settings by what they would have foreseen: each generator is tried on windows of the past."""
+"""Search for the hyperparameters with which each generator would have foreseen most plays.
+
+Each generator is tried on windows of the past by itself, by hill climbing on ladders of values. A
+step has to gain a margin, since a smaller gain on so few users is noise. Half-lives are tried along
+their whole ladders, as short histories cannot tell the long ones apart.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cache, cached_property, lru_cache
+from dataclasses import replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,57 +15,42 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from jobs.contract import tables
-from jobs.contract.top_k import NormOrder, top_k
-from jobs.data import holdout, listens
-from jobs.data.holdout import Holdout
-from jobs.data.listens import RECENT, Listens
-from jobs.metrics import accuracy
-from jobs.models import als_model
 from jobs.models.als_training import factorise, training_weights
 from jobs.models.hyperparameters import Hyperparameters
-from jobs.models.next_played import follow_counts, kept_a_track, normalise
-from jobs.models.popularity import popularity
-from jobs.models.ranked_lists import best_of_rows, first_unheard, matrix_of_lists
+from jobs.models.next_played import follow_counts
 from jobs.runtime import parallel
-from jobs.runtime.parallel import in_blocks
+from jobs.selection import hill_climb
+from jobs.selection.hill_climb import Axis, best_neighbour, best_of_all
+from jobs.selection.tuning_window import (
+    TuningWindow,
+    score_als,
+    score_next_played,
+    score_popular,
+    score_replayed,
+)
 
-MOST_LISTENS = {"quick": 200_000, "full": 2_000_000}
-
-
-LISTENS_A_TRACK = {"quick": 2, "full": 20}  # with fewer, no taste but popularity can be learnt
-
-
-MOST_USERS = {"quick": 1_000, "full": 20_000}
-
-
-LARGE = 20_000_000  # listens, above which ALS has fewer factors
-
-
-USUAL_TRACKS = 20_000  # above which the penalty, which grows with the tracks, starts lower
+LARGE_LISTENS = 20_000_000  # with more, ALS gets fewer factors
 
 
-SEED = 20
+FACTORS_OF_LARGE = 64
 
 
-K = 10
+USUAL_TRACKS = 20_000  # with more, the penalty starts lower, since it grows with their number
 
 
-MARGIN = 1.003  # a step has to gain that much, or it is noise
+MARGIN = 1.003  # factor that a step to the next value has to gain
 
 
-LADDER_MARGIN = 1.01  # and that much as the best of a whole ladder
+LADDER_MARGIN = 1.01  # factor that the best of a whole ladder has to gain
 
 
-TUNED_FACTORS, TUNED_EPOCHS = 64, 6  # of a trial: enough to tell settings apart
+TRIAL_FACTORS, TRIAL_EPOCHS = 64, 6  # of ALS while searching: enough to tell values apart
 
 
-TUNED_NUMBERS = 10_000_000  # tracks x factors of a trial, above which 32 factors have to do
+MOST_TRIAL_NUMBERS = 10_000_000  # tracks x factors: with more, half of the factors have to do
 
 
-KEPT_FACTORS = 16  # trials whose factors are kept
-
-
-USERS_A_BLOCK = 512
+KEPT_FACTORS = 16  # item factors of trials that are kept in memory
 
 
 HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, None)  # plays
@@ -72,7 +62,7 @@ DAYS = (1 / 144, 1 / 48, 1 / 24, 0.25, 1.0, 7.0, 30.0, 90.0, 365.0, None)
 RECENCY = (0.25, 1.0, 7.0, 30.0, 120.0, None)  # days
 
 
-LADDERS = {
+LADDERS: dict[str, tuple[Any, ...]] = {
     "popular_half_life": DAYS,
     "own_half_life": (*HALF_LIVES[:-1], 256.0, None),
     "next_half_life": HALF_LIVES,
@@ -87,183 +77,123 @@ LADDERS = {
 }
 
 
-TRAINING = ("als_regularization", "als_unobserved", "als_repeats", "als_recency")
+POPULAR = ("popular_half_life",)
 
 
-@dataclass(frozen=True)
-class TuningWindow:
-    """A window's past and some of its users with what they played next."""
-
-    past: Listens
-    later: Holdout
-
-    @classmethod
-    def read(cls, window: Path, effort: str, heard: str) -> "TuningWindow":
-        """Read a window, cut down to a sample of its users where it is large."""
-        past = listens.load(window)
-        later = holdout.read(window, past, heard).warm()
-        n, tracks = past.shape
-        most = max(MOST_LISTENS[effort], LISTENS_A_TRACK[effort] * tracks)
-        kept = int(n * min(1, most / max(len(past.item), 1)))
-        users = np.sort(np.random.default_rng(SEED).permutation(n)[: max(kept, 1)])
-        later = later.take(np.isin(later.row, users))
-        later = Holdout(later.user_ids, np.searchsorted(users, later.row), later.labels)
-        return cls(past.of_users(users), later.sample(MOST_USERS[effort]))
-
-    @cached_property
-    def played(self) -> np.ndarray:
-        """The tracks that relations are applied to: the last plays of the holdout's users."""
-        return np.unique(self.past.of_users(self.later.row).latest(RECENT).item)
-
-    def ndcg(self, recommend: Callable[[np.ndarray, csr_matrix], np.ndarray], heard: str) -> float:
-        """NDCG@10 of recommend(users' rows, what they have heard) over the holdout's users."""
-        row = self.later.row
-
-        def block(first: int, last: int) -> np.ndarray:
-            users = row[first:last]
-            known = self.past.of_users(users).pairs()
-            known = known if heard == "exclude" else csr_matrix(known.shape, dtype=np.float32)
-            found = recommend(users, known)
-            labels = csr_matrix(self.later.labels[first:last])
-            return accuracy.per_user(found, labels, K)["ndcg"]
-
-        values = list(in_blocks(block, len(row), USERS_A_BLOCK, "tune"))
-        return float(np.concatenate(values).mean()) if values else 0.0
+NEXT_PLAYED = ("next_half_life", "next_target_exponent", "next_source_exponent")
 
 
-def popular_score(trial: TuningWindow, chosen: Hyperparameters) -> float:
-    """NDCG@10 of the top list."""
-    top = popularity(trial.past, chosen.popular_half_life)["track_id"].to_numpy()
-    order = np.searchsorted(trial.past.track_ids, top).astype(np.int32)
-    return trial.ndcg(lambda users, heard: first_unheard(order, heard), chosen.heard)
+ALS = ("als_regularization", "als_unobserved", "als_half_life")
 
 
-def next_score(trial: TuningWindow, counts: csr_matrix, chosen: Hyperparameters) -> float:
-    """NDCG@10 of what is played next; counts (trial.played, items) are of jobs.next_played."""
-    plays = np.bincount(trial.past.item, minlength=trial.past.shape[1])
-    lists = best_of_rows(normalise(counts, plays, chosen), kept_a_track(len(plays)))
-    relation = matrix_of_lists(*lists, len(plays))
-
-    def recommend(users: np.ndarray, heard: csr_matrix) -> np.ndarray:
-        recent = trial.past.of_users(users).latest(RECENT)
-        scores = recent.profiles(chosen.next_half_life)[:, trial.played] @ relation
-        return best_of_rows(csr_matrix(scores - scores.multiply(heard)), K)[0]
-
-    return trial.ndcg(recommend, chosen.heard)
+ALS_TRAINING = ("als_regularization", "als_unobserved", "als_repeats", "als_recency")
 
 
-def als_score(trial: TuningWindow, items: np.ndarray, chosen: Hyperparameters) -> float:
-    """NDCG@10 of the factorisation whose item factors are given, users folded in."""
-    order, gram = NormOrder.of(items), items.T @ items
-
-    def recommend(users: np.ndarray, heard: csr_matrix) -> np.ndarray:
-        block = trial.past.of_users(users)
-        vectors = als_model.recent_tastes(block, items, gram, chosen)
-        return top_k(vectors, order, K, heard)[0]
-
-    return trial.ndcg(recommend, chosen.heard)
+Score = Callable[[Hyperparameters], float]
 
 
-def own_score(trial: TuningWindow, chosen: Hyperparameters) -> float:
-    """NDCG@10 of the user's own plays."""
+def tune(windows: list[TuningWindow], start: Hyperparameters, log: list[str]) -> Hyperparameters:
+    """Return the hyperparameters with the best NDCG@10 of each generator, the mean over windows.
 
-    def recommend(users: np.ndarray, _: csr_matrix) -> np.ndarray:
-        return best_of_rows(trial.past.of_users(users).profiles(chosen.own_half_life), K)[0]
+    Appends a line for each search to the log. Fading by days is tried for the other generators only
+    where it helps the top list.
+    """
+    repeats = any(window.listens.pairs().nnz < len(window.listens.item) for window in windows)
+    popular, next_played = mean_score(windows, score_popular), next_played_score(windows)
+    als, replayed = als_score(windows), mean_score(windows, score_replayed)
 
-    return trial.ndcg(recommend, chosen.heard)
+    best = climb(start, POPULAR, popular, log)
+    fades = best.popular_half_life is not None
+    best = climb(best, NEXT_PLAYED, next_played, log)
+    if fades:
+        best = climb(best, ("next_recency",), next_played, log)
+    best = climb(best, (*ALS, "als_repeats") if repeats else ALS, als, log)
+    if fades and (fading := climb(best, ("als_recency",), als, log)) != best:
+        best = climb(fading, ALS, als, log)
+    if repeats and best.heard == "include":
+        best = climb(best, ("own_half_life",), replayed, log)
+    return best
 
 
 def climb(
-    chosen: Hyperparameters,
-    names: tuple[str, ...],
-    score: Callable[[Hyperparameters], float],
-    log: list[str],
+    start: Hyperparameters, names: tuple[str, ...], score: Score, log: list[str]
 ) -> Hyperparameters:
-    """Move one setting after another to a better place on its ladder while the score rises."""
-    known = cache(score)
-    moved = True
-    while moved:
-        moved = False
-        for name in names:
-            margin = LADDER_MARGIN if None in LADDERS[name] else MARGIN
-            best = max(_nearby(chosen, name), key=known)
-            while known(best) > margin * known(chosen):
-                chosen, moved = best, True
-                best = max(_nearby(chosen, name), key=known)
-    values = ", ".join(f"{name} {getattr(chosen, name)}" for name in names)
-    log.append(f"{values}: NDCG@10 {known(chosen):.4f}")
-    return chosen
+    """Move some hyperparameters along their ladders while the score rises; log where they end."""
+    axes = {}
+    for name in names:
+        fades = None in LADDERS[name]
+        search = best_of_all(LADDER_MARGIN) if fades else best_neighbour(MARGIN)
+        axes[name] = Axis(LADDERS[name], search)
+    point = {name: getattr(start, name) for name in names}
+    reached, point = hill_climb.climb(lambda values: score(replace(start, **values)), point, axes)
+    values = ", ".join(f"{name} {value}" for name, value in point.items())
+    log.append(f"{values}: NDCG@10 {reached:.4f}")
+    return replace(start, **point)
 
 
-def _nearby(chosen: Hyperparameters, name: str) -> list[Hyperparameters]:
-    """The settings with other values of one: all of what fades, otherwise the two neighbours."""
-    ladder: tuple[Any, ...] = LADDERS[name]
-    place = ladder.index(getattr(chosen, name))
-    near = ladder if None in ladder else ladder[max(place - 1, 0) : place + 2]
-    changes: list[dict[str, Any]] = [{name: value} for value in near]
-    return [replace(chosen, **change) for change in changes]
+def mean_score(
+    windows: list[TuningWindow], score: Callable[[TuningWindow, Hyperparameters], float]
+) -> Score:
+    """Return the function that computes the mean of a score over the windows."""
+    return lambda tried: mean_over(windows, lambda _, window: score(window, tried))
 
 
-def tune(trials: list[TuningWindow], chosen: Hyperparameters, log: list[str]) -> Hyperparameters:
-    """The settings that score best on the trials, each generator by itself."""
-    # A small window has too little work for several threads, so the windows go side by side. Large
-    # ones go one after the other, since side by side they would need more memory.
-    n_threads = None if trials[0].past.shape[1] <= USUAL_TRACKS else 1
+def mean_over(windows: list[TuningWindow], score: Callable[[int, TuningWindow], float]) -> float:
+    """Return the mean of score(number of the window, window).
 
-    def mean(score: Callable[[int, TuningWindow], float]) -> float:
-        scores = parallel.each(lambda pair: score(*pair), [*enumerate(trials)], n_threads)
-        return float(np.mean(scores))
+    Small windows have too little work for several threads, so they are scored side by side. Large
+    ones are scored one after the other, since side by side they would need more memory.
+    """
+    n_threads = None if windows[0].listens.shape[1] <= USUAL_TRACKS else 1
+    pairs = [*enumerate(windows)]
+    return float(np.mean(parallel.each(lambda pair: score(*pair), pairs, n_threads)))
 
-    chosen = climb(
-        chosen, ("popular_half_life",), lambda s: mean(lambda _, t: popular_score(t, s)), log
-    )
-    fades = chosen.popular_half_life is not None
+
+def next_played_score(windows: list[TuningWindow]) -> Score:
+    """Return the function that scores what is played next; it keeps the counts, which take long."""
 
     @cache
     def counts(index: int, counted: Hyperparameters) -> csr_matrix:
-        trial = trials[index]
-        return csr_matrix(follow_counts(trial.past, counted)[trial.played])
+        window = windows[index]
+        return csr_matrix(follow_counts(window.listens, counted)[window.source_tracks])
 
-    def following(s: Hyperparameters) -> float:
-        counted = replace(Hyperparameters(), next_recency=s.next_recency)
-        return mean(lambda i, trial: next_score(trial, counts(i, counted), s))
+    def score(tried: Hyperparameters) -> float:
+        counted = replace(Hyperparameters(), next_recency=tried.next_recency)
+        return mean_over(
+            windows, lambda i, window: score_next_played(window, counts(i, counted), tried)
+        )
 
-    names = ("next_half_life", "next_target_exponent", "next_source_exponent")
-    chosen = climb(chosen, names, following, log)
-    if fades:
-        chosen = climb(chosen, ("next_recency",), following, log)
+    return score
 
-    huge = trials[0].past.shape[1] * TUNED_FACTORS > TUNED_NUMBERS
-    dimensions = TUNED_FACTORS // 2 if huge else TUNED_FACTORS
-    reduced = replace(chosen, als_factors=dimensions, als_epochs=TUNED_EPOCHS)
+
+def als_score(windows: list[TuningWindow]) -> Score:
+    """Return the function that scores the factorisation; it keeps the last item factors.
+
+    They are of fewer dimensions and epochs than the model that serves.
+    """
+    large = windows[0].listens.shape[1] * TRIAL_FACTORS > MOST_TRIAL_NUMBERS
+    factors = TRIAL_FACTORS // 2 if large else TRIAL_FACTORS
+    small = Hyperparameters(als_factors=factors, als_epochs=TRIAL_EPOCHS)
 
     @lru_cache(KEPT_FACTORS)
-    def factors(index: int, trained: Hyperparameters) -> np.ndarray:
-        past = trials[index].past
-        return factorise(training_weights(past, trained), trained)[1]
+    def item_factors(index: int, trained: Hyperparameters) -> np.ndarray:
+        return factorise(training_weights(windows[index].listens, trained), trained)[1]
 
-    def als(s: Hyperparameters) -> float:
-        trained = replace(reduced, **{name: getattr(s, name) for name in TRAINING})
-        return mean(lambda i, trial: als_score(trial, factors(i, trained), s))
-
-    names = "als_regularization", "als_unobserved", "als_half_life"
-    repeats = any(trial.past.pairs().nnz < len(trial.past.item) for trial in trials)
-    chosen = climb(chosen, (*names, "als_repeats") if repeats else names, als, log)
-    if fades and (fading := climb(chosen, ("als_recency",), als, log)) != chosen:
-        chosen = climb(fading, names, als, log)
-    if repeats and chosen.heard == "include":
-        chosen = climb(
-            chosen, ("own_half_life",), lambda s: mean(lambda _, t: own_score(t, s)), log
+    def score(tried: Hyperparameters) -> float:
+        trained = replace(small, **{name: getattr(tried, name) for name in ALS_TRAINING})
+        return mean_over(
+            windows, lambda i, window: score_als(window, item_factors(i, trained), tried)
         )
-    return chosen
+
+    return score
 
 
-def by_size(work: Path, chosen: Hyperparameters) -> Hyperparameters:
-    """The settings with those changed to start from that depend on the size of WORK's data."""
-    if tables.n_rows(tables.LISTENS, work) > LARGE:
-        chosen = replace(chosen, als_factors=64)
-    tracks = max(tables.n_rows(tables.ITEMS, work), USUAL_TRACKS)
-    penalty = chosen.als_regularization * USUAL_TRACKS / tracks
+def by_size(work: Path, start: Hyperparameters) -> Hyperparameters:
+    """Return where the search starts, as far as that depends on the size of WORK's data."""
+    if tables.n_rows(tables.LISTENS, work) > LARGE_LISTENS:
+        start = replace(start, als_factors=FACTORS_OF_LARGE)
+    n_tracks = max(tables.n_rows(tables.ITEMS, work), USUAL_TRACKS)
+    penalty = start.als_regularization * USUAL_TRACKS / n_tracks
     ladder = np.array(LADDERS["als_regularization"])
     nearest = ladder[np.argmin(np.abs(np.log(ladder / penalty)))]
-    return replace(chosen, als_regularization=float(nearest))
+    return replace(start, als_regularization=float(nearest))

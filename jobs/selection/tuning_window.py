@@ -1,0 +1,138 @@
+"""A window on which hyperparameters are tried, and the NDCG@10 of each generator on it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from jobs.contract.top_k import NormOrder, top_k
+from jobs.data.holdout import Holdout
+from jobs.data.holdout import read as read_holdout
+from jobs.data.listens import RECENT, Listens
+from jobs.data.listens import load as load_listens
+from jobs.metrics import accuracy
+from jobs.models import als_model
+from jobs.models.hyperparameters import Hyperparameters
+from jobs.models.next_played import kept_a_track, normalise
+from jobs.models.popularity import popularity
+from jobs.models.ranked_lists import best_of_rows, first_unheard, matrix_of_lists
+from jobs.runtime.parallel import in_blocks
+
+MOST_LISTENS = {"quick": 200_000, "full": 2_000_000}
+
+
+LISTENS_A_TRACK = {"quick": 2, "full": 20}  # with fewer, only popularity can be learnt
+
+
+MOST_USERS = {"quick": 1_000, "full": 20_000}  # of the holdout, who are scored
+
+
+USERS_A_BLOCK = 512
+
+
+SAMPLE_SEED = 20
+
+
+K = 10  # the length at which NDCG is computed
+
+
+@dataclass(frozen=True)
+class TuningWindow:
+    """A window's listens, and some of its users with what they played next."""
+
+    listens: Listens
+    holdout: Holdout  # its rows are those of `listens`
+
+    @classmethod
+    def read(cls, window: Path, effort: str, heard: str) -> "TuningWindow":
+        """Read a window, cut down to a random sample of its users where it is large.
+
+        effort ("quick" or "full") sets how many listens are kept, and how many users are scored.
+        """
+        listens = load_listens(window)
+        holdout = read_holdout(window, listens, heard).warm()
+        n_users, n_tracks = listens.shape
+        most = max(MOST_LISTENS[effort], LISTENS_A_TRACK[effort] * n_tracks)
+        kept = int(n_users * min(1, most / max(len(listens.item), 1)))
+        users = np.sort(np.random.default_rng(SAMPLE_SEED).permutation(n_users)[: max(kept, 1)])
+        holdout = holdout.take(np.isin(holdout.row, users))
+        rows = np.searchsorted(users, holdout.row)
+        holdout = Holdout(holdout.user_ids, rows, holdout.labels).sample(MOST_USERS[effort])
+        return cls(listens.of_users(users), holdout)
+
+    @cached_property
+    def source_tracks(self) -> np.ndarray:
+        """The tracks (n,) among the last plays of the scored users: rows that relations need."""
+        return np.unique(self.listens.of_users(self.holdout.row).latest(RECENT).item)
+
+    def ndcg(self, recommend: Callable[[np.ndarray, csr_matrix], np.ndarray], heard: str) -> float:
+        """Return the mean NDCG@10 of the scored users.
+
+        recommend gets rows of users (b,) and what they may not be recommended (b, items), and
+        returns items (b, at least 10), best first.
+        """
+        rows = self.holdout.row
+
+        def block(first: int, last: int) -> np.ndarray:
+            users = rows[first:last]
+            excluded = self.listens.of_users(users).pairs()
+            if heard == "include":
+                excluded = csr_matrix(excluded.shape, dtype=np.float32)
+            items = recommend(users, excluded)
+            labels = csr_matrix(self.holdout.labels[first:last])
+            return accuracy.per_user(items, labels, K)["ndcg"]
+
+        values = list(in_blocks(block, len(rows), USERS_A_BLOCK, "tune"))
+        return float(np.concatenate(values).mean()) if values else 0.0
+
+
+def score_popular(window: TuningWindow, hyperparameters: Hyperparameters) -> float:
+    """Return the NDCG@10 of the top list."""
+    top = popularity(window.listens, hyperparameters.popular_half_life)["track_id"].to_numpy()
+    order = np.searchsorted(window.listens.track_ids, top).astype(np.int32)
+    return window.ndcg(lambda users, heard: first_unheard(order, heard), hyperparameters.heard)
+
+
+def score_next_played(
+    window: TuningWindow, counts: csr_matrix, hyperparameters: Hyperparameters
+) -> float:
+    """Return the NDCG@10 of what is played next.
+
+    counts (window.source_tracks, items) are those of models.next_played, before they are divided.
+    """
+    plays = np.bincount(window.listens.item, minlength=window.listens.shape[1])
+    lists = best_of_rows(normalise(counts, plays, hyperparameters), kept_a_track(len(plays)))
+    relation = matrix_of_lists(*lists, len(plays))
+
+    def recommend(users: np.ndarray, heard: csr_matrix) -> np.ndarray:
+        recent = window.listens.of_users(users).latest(RECENT)
+        profiles = recent.profiles(hyperparameters.next_half_life)[:, window.source_tracks]
+        scores = profiles @ relation
+        return best_of_rows(csr_matrix(scores - scores.multiply(heard)), K)[0]
+
+    return window.ndcg(recommend, hyperparameters.heard)
+
+
+def score_als(window: TuningWindow, items: np.ndarray, hyperparameters: Hyperparameters) -> float:
+    """Return the NDCG@10 of a factorisation with item factors (items, d), users folded in."""
+    order, gram = NormOrder.of(items), items.T @ items
+
+    def recommend(users: np.ndarray, heard: csr_matrix) -> np.ndarray:
+        block = window.listens.of_users(users)
+        vectors = als_model.recent_tastes(block, items, gram, hyperparameters)
+        return top_k(vectors, order, K, heard)[0]
+
+    return window.ndcg(recommend, hyperparameters.heard)
+
+
+def score_replayed(window: TuningWindow, hyperparameters: Hyperparameters) -> float:
+    """Return the NDCG@10 of the user's own plays."""
+
+    def recommend(users: np.ndarray, _: csr_matrix) -> np.ndarray:
+        profiles = window.listens.of_users(users).profiles(hyperparameters.own_half_life)
+        return best_of_rows(profiles, K)[0]
+
+    return window.ndcg(recommend, hyperparameters.heard)
