@@ -63,16 +63,19 @@ done
 work=$(realpath -m "$work")
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# The environment: made once, and again when the requirements change or this folder was moved.
+# The environment: made once, and again when the requirements change, this folder was moved, or a
+# set-up was killed before it had a working python.
 python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null ||
   fail "$python is not Python 3.11 or later: install it, or name one: PYTHON=python3.12 bash run_all.sh"
-if [[ -d .venv && ! -L .venv ]] && ! grep -qsF "$PWD/.venv" .venv/bin/activate; then rm -rf .venv; fi
+if [[ -d .venv && ! -L .venv ]] &&
+  ! { grep -qsF "$PWD/.venv" .venv/bin/activate && [[ -x .venv/bin/python ]]; }; then rm -rf .venv; fi
 # uv installs it where it is on the PATH, and pip otherwise. A file that was installed whole leaves a
 # copy in .venv, so a set-up that was interrupted is done again.
 install() {
   ! cmp -s "$1" ".venv/$1" || return 0
   echo "Setting up .venv from $1 (once) ..."
+  rm -f ".venv/$1"
   if command -v uv > /dev/null; then
     [[ -x .venv/bin/python ]] || uv venv --quiet --python "$python" .venv
     uv pip install --quiet --python .venv/bin/python -r "$1"

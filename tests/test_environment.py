@@ -101,3 +101,42 @@ def test_other_requirements_are_installed_and_a_folder_that_was_moved_is_set_up_
     moved = project.rename(project.with_name("moved"))
     assert "requirements.txt" in run_all(moved, "tool").stdout
     assert (moved / ".venv/bin/activate").read_text() == f"# {moved}/.venv\n"
+
+
+def test_a_set_up_that_was_killed_while_it_changed_is_not_taken_for_the_one_before(project):
+    with_uv(project)
+    run_all(project, "tool")
+    (project / "requirements.txt").write_text("# something else\n")
+    assert run_all(project, "tool", UV_FAILS="yes").returncode != 0
+    (project / "requirements.txt").write_text("# nothing\n")
+    assert "Setting up" in run_all(project, "tool").stdout
+
+
+def test_an_environment_without_a_working_python_is_made_again(project):
+    with_uv(project)
+    run_all(project, "tool")
+    (project / ".venv/bin/python").unlink()
+    (project / ".venv/bin/python").symlink_to("/an/interpreter/that/is/gone")
+    assert "Setting up" in run_all(project, "tool").stdout
+    assert (project / ".venv/bin/python").exists()
+
+
+def pins(name: str) -> dict[str, set[str]]:
+    """The versions of each package in a file of requirements, with their markers."""
+    found: dict[str, set[str]] = {}
+    for line in (ROOT / name).read_text().splitlines():
+        if line and not line.startswith(("#", "-c ")):
+            package, version = line.split("==", 1)
+            found.setdefault(package.lower().replace("_", "-"), set()).add(version)
+    return found
+
+
+def test_every_package_is_pinned_and_to_the_same_version_wherever_it_stands():
+    run, check = pins("requirements.txt"), pins("requirements-dev.txt")
+    assert {name: run[name] for name in pins("requirements.in")} == pins("requirements.in")
+    assert {name: check[name] for name in pins("requirements-dev.in")} == pins(
+        "requirements-dev.in"
+    )
+    both = run.keys() & check.keys()
+    assert {name: check[name] for name in both} == {name: run[name] for name in both}
+    assert run.keys() >= {"locust", "litestar", "pytest", "hypothesis"}

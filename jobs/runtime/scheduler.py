@@ -70,18 +70,32 @@ def run_line(tasks: Sequence[Task]) -> int:
     goes on from there.
     """
     line = _Line(tasks)
+    signal.signal(signal.SIGTERM, _stop)  # as `systemctl stop` and `timeout` send it
     try:
         while line.waiting or line.running:
             line.start_what_may_run()
             for task, code in line.ended():
                 if code:
-                    print(f"{task.job} failed: the run stops here", file=sys.stderr)
+                    print(f"{task.job} {_how_it_ended(code)}: the run stops here", file=sys.stderr)
                     return code if code > 0 else 128 - code  # as a shell says it of a signal
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
         line.terminate()
     return 0
+
+
+def _stop(number: int, _: object) -> None:
+    """End this process as a signal asks for, after it has ended the jobs that still run."""
+    sys.exit(128 + number)
+
+
+def _how_it_ended(code: int) -> str:
+    """Say how a job ended that did not succeed; codes below 0 are signals."""
+    if code > 0:
+        return "failed"
+    name = signal.Signals(-code).name
+    return f"was killed by {name}" + (" (the memory may have run out)" if name == "SIGKILL" else "")
 
 
 class _Line:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.run import parse, read_line
 from jobs.runtime.up_to_date import DONE, FILES
+from tests.support.waiting import PATIENCE, wait_until
 from tests.support.workspace import save_listens
 
 ROOT = Path(__file__).parents[3]
@@ -129,25 +130,50 @@ def test_a_job_that_is_killed_ends_the_run_and_leaves_no_record(tmp_path):
         [sys.executable, "-c", KILLED], cwd=ROOT, input=line, capture_output=True, check=False
     )
     assert done.returncode == 128 + signal.SIGKILL
+    assert b"train_als was killed by SIGKILL (the memory may have run out)" in done.stderr
     assert not (tmp_path / DONE / "train_als.json").exists()
     assert run_line(["train_als", "--work", str(tmp_path)]).returncode == 0
 
 
-def test_an_interrupted_run_ends_its_jobs_without_a_traceback(tmp_path):
+@pytest.fixture
+def running(tmp_path) -> Iterator[subprocess.Popen]:
+    """A run in the middle of a job that takes long."""
     save_listens(tmp_path, [(u, u * t % 400, float(t)) for u in range(90) for t in range(100)])
-    hyperparameters.save(tmp_path, Hyperparameters(als_epochs=1000))
-    process = subprocess.Popen(
+    hyperparameters.save(tmp_path, Hyperparameters(als_epochs=100_000))
+    record = tmp_path / DONE / "train_als.json"
+    record.parent.mkdir()
+    record.write_text("no record")  # it goes when the job begins
+    with subprocess.Popen(
         [sys.executable, "-m", "jobs.run", "--line"],
         cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    process.stdin.write(as_line([["train_als", "--work", str(tmp_path)]]))
-    process.stdin.close()
-    time.sleep(3)
-    os.killpg(process.pid, signal.SIGINT)  # as ctrl-C does it, to all of the group
-    assert process.wait(20) == 130
-    assert b"Traceback" not in process.stderr.read()
-    process.stderr.close()
-    assert not (tmp_path / DONE / "train_als.json").exists()
+    ) as process:  # fmt: skip
+        process.stdin.write(as_line([["train_als", "--work", str(tmp_path)]]))
+        process.stdin.close()
+        wait_until(lambda: not record.exists())
+        yield process
+        assert not record.exists()
+
+
+def group_has_ended(process: subprocess.Popen) -> bool:
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_an_interrupted_run_ends_its_jobs_without_a_traceback(running):
+    os.killpg(running.pid, signal.SIGINT)  # as ctrl-C does it, to all of the group
+    assert running.wait(PATIENCE) == 130
+    assert b"Traceback" not in running.stderr.read()
+    wait_until(lambda: group_has_ended(running))
+
+
+def test_a_run_that_is_asked_to_end_ends_its_jobs_first(running):
+    running.terminate()  # only the process itself, as `timeout` does
+    assert running.wait(PATIENCE) == 128 + signal.SIGTERM
+    assert running.stderr.read() == b""
+    wait_until(lambda: group_has_ended(running))
 
 
 def test_a_summary_line_names_the_window(tmp_path):
