@@ -176,7 +176,9 @@ def _limit(task: Task) -> float:
 def _import_libraries() -> None:
     """Import what most jobs need, so that they need not; with one BLAS thread, as jobs compute.
 
-    No thread may exist when a process is forked, and OpenBLAS starts its threads when it is loaded.
+    A forked process has none of the threads of its parent, so no library may have started any that
+    it computes with. OpenBLAS would, when it is loaded; Arrow's allocator has one for cleaning up,
+    and starts it again after a fork.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for name in LIBRARIES:
