@@ -1,4 +1,4 @@
-"""Run the line on data of several sizes: what each job costs, and how that grows.
+"""Measure what each job costs on data of several sizes, and how the cost grows.
 
     python -m jobs.benchmark --out benchmark [--sizes 1 3 10] [--memory-limit 12G] [--tune quick]
 

@@ -1,4 +1,4 @@
-"""Steps of the line as a notebook would do them, to compare with: one JSON object on the last line.
+"""Measure the same steps as a notebook with common libraries does them, for comparison.
 
     python -m jobs.benchmark_libraries notebook --data IN
     python -m jobs.benchmark_libraries recommend --work WORK [--users N] [--threads N]

@@ -1,4 +1,4 @@
-"""How synthetic data compare with what is known of a real service's year.
+"""Compare synthetic data with what is known about a year of a real service.
 
     python -m jobs.check_sample --data data/sample
 

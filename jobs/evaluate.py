@@ -1,4 +1,4 @@
-"""Compare the final list with what it is made of, and with others, on what was played after them.
+"""Evaluate the final list, its sources and other lists on the plays that came after them.
 
     python -m jobs.evaluate --work data [--users N] [--peers] [--ablation]
 

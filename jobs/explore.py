@@ -1,4 +1,4 @@
-"""Describe the prepared data: makes report/explore.html.
+"""Describe the prepared data on the page report/explore.html.
 
     python -m jobs.explore --work data
 

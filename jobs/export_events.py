@@ -1,4 +1,4 @@
-"""Turn what the service saw into interactions, for the next run to learn from.
+"""Convert the events that the service recorded into interactions for the next run.
 
     python -m jobs.export_events --work data
     python -m jobs.prepare --data IN --work data --events data/events.parquet

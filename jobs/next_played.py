@@ -1,4 +1,4 @@
-"""What is played soon after a track, in the order of people's own plays.
+"""List the tracks that people play soon after each track.
 
     python -m jobs.next_played --work data
 

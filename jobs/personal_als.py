@@ -1,4 +1,4 @@
-"""The tracks that the model holds nearest to each user's taste.
+"""List the tracks that the ALS model scores highest for each user.
 
     python -m jobs.personal_als --work data
 

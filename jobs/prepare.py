@@ -1,4 +1,4 @@
-"""Check, encode and sort the user's three files: makes listens, users, items and quarantine.
+"""Check, encode and sort the three input files into listens, users, items and quarantine.
 
     python -m jobs.prepare --data IN --work WORK [--events FILE] [--forgotten FILE]
 

@@ -1,4 +1,4 @@
-"""Make a release of the lists and switch the service's pointer to it.
+"""Make a release of the lists and let the link `current` point to it.
 
     python -m jobs.publish --work data [--keep 5] [--force]
     python -m jobs.publish --work data --list | --activate ID | --rollback

@@ -1,4 +1,4 @@
-"""Order the candidates of all kinds into each user's final list.
+"""Rank the candidates of all sources into each user's final list.
 
     python -m jobs.rank --work data
 

@@ -1,4 +1,4 @@
-"""Run a job, or a whole line of jobs, each unless it is up to date.
+"""Run one job or a whole line of jobs, and skip the jobs that are up to date.
 
     python -m jobs.run similar --work data        one job, with its own options
     python -m jobs.run --line < FILE              many, as run_all.sh does

@@ -1,4 +1,4 @@
-"""A release of random lists, in any size: to see how the service starts and answers with it.
+"""Make a release of random lists of any size, to test how the service starts and answers.
 
     python -m jobs.sample_release --work DIR [--users 1373221] [--tracks 1000000] [--name sample]
 

@@ -1,4 +1,4 @@
-"""Score the lists of a work folder against plays that were kept back before the run.
+"""Score the lists of a work folder against plays that were held out before the run.
 
     python -m jobs.score --labels labels.parquet --work data
 

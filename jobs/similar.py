@@ -1,4 +1,4 @@
-"""List the neighbours of each track: the tracks that the same people like, by the model.
+"""List for each track the most similar tracks by the vectors of the ALS model.
 
     python -m jobs.similar --work data
 

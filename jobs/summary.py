@@ -1,4 +1,4 @@
-"""Print what a run made: metrics, files and their sizes, what the jobs cost, how to serve it.
+"""Print the results of a run: metrics, files with sizes, costs of the jobs, how to serve it.
 
 python -m jobs.summary --work data
 """

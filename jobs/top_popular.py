@@ -1,4 +1,4 @@
-"""Rank the tracks by what everyone plays, recent plays first.
+"""Rank the tracks by the plays of all users; recent plays count more.
 
     python -m jobs.top_popular --work data
 

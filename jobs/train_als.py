@@ -1,4 +1,4 @@
-"""Factorise who played what: a vector for each user and each track whose product is the taste.
+"""Train the ALS model: compute a vector for each user and each track from the plays.
 
     python -m jobs.train_als --work data
 

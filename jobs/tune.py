@@ -1,4 +1,4 @@
-"""Choose the settings that depend on the data, by what they would have foreseen.
+"""Choose the settings that depend on the data, by how well they predict held-out plays.
 
     python -m jobs.tune --work data [--tune off|quick|full] [--heard exclude|include]
 

@@ -1,16 +1,18 @@
-"""Cut the past into three windows, for training the ranker, for choosing by, and for the report.
+"""Split the listens into three windows: to train the ranker, to choose settings, to report.
 
     python -m jobs.windows --work data [--split auto|time|user] [--share 0.1] [--gap DAYS]
 
 Each window is a folder WORK/windows/NAME in which the other jobs run as they do in WORK: its
-listens end at a cut, and holdout.parquet has what came next, up to the next window's cut. So
-"test" foresees the last tenth of the data, "validation" the tenth before, "train" the one before.
+listens end at a cut, and holdout.parquet has the listens after it, up to the next window's cut. So
+"test" holds out the last tenth of the data, "validation" the tenth before it, and "train" the tenth
+before that.
 
-A cut is a moment ("time") or a place in each user's own history ("user"). The first is right where
-users share a clock and come back. Where most come once and stay away, it judges by the few who
-don't, so "auto" then takes the second, unless tracks come and go: a place in each user's history
-would let the model know the hits of tomorrow. Where they do, a holdout is as short as half the life
-of a track, or it would ask for tracks that nobody could know.
+A cut is one moment for all users ("time") or a position in each user's own history ("user"). The
+time split is right where users come back. Where most users come only once, it evaluates only the
+few who return, so "auto" takes the user split there, unless tracks have short lifetimes: with the
+user split the model would then learn from listens of others that are later than the holdout. Where
+tracks have short lifetimes, the holdout covers only half the lifetime of a track, because otherwise
+most of its tracks would be unknown to the model.
 """
 
 import os
@@ -43,7 +45,7 @@ def write_window(
 ) -> None:
     """Make the window's folder: listens, users, items and holdout.
 
-    sampled (listens of WORK,) bool marks those that data and window are of.
+    `sampled` (listens of WORK,) bool marks the listens that `data` and `window` consist of.
     """
     folder = work / "windows" / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -76,9 +76,9 @@ def share_with_a_past(data: Listens, window: Window) -> float:
 
 
 def median_life(key: np.ndarray, at: np.ndarray) -> float:
-    """From first to last listen of the user or track (key) that the median listen belongs to.
+    """Return the median over listens of the lifetime of the listen's user or track (`key`).
 
-    As a share of the time that the data spans.
+    A lifetime goes from the first to the last listen, as a share of the time span of the data.
     """
     first, last = np.full(key.max() + 1, at.max()), np.full(key.max() + 1, at.min())
     np.minimum.at(first, key, at)
@@ -87,7 +87,7 @@ def median_life(key: np.ndarray, at: np.ndarray) -> float:
 
 
 def choose_split(data: Listens, asked: str, share: float, gap_days: float) -> tuple[str, str]:
-    """The split to use, and why: what was asked for, or what the data is fit for."""
+    """Return the split to use and the reason: the requested one, or the one that suits the data."""
     if asked != "auto":
         return asked, "as asked"
     windows = by_time(data, share, gap_days)
@@ -96,17 +96,19 @@ def choose_split(data: Listens, asked: str, share: float, gap_days: float) -> tu
     users, tracks = median_life(data.user, data.at), median_life(data.item, data.at)
     known = share_with_a_past(data, windows[0])
     seen = (
-        f"of the time spanned users live {users:.1%} and tracks {tracks:.1%}; "
-        f"{known:.0%} of the users after {windows[0].cut} have a past"
+        f"the median listen is by a user who is active for {users:.1%} of the time span, and of a "
+        f"track that is played for {tracks:.1%} of it; "
+        f"{known:.0%} of the users after {windows[0].cut} also have earlier listens"
     )
     stays_away = users < SHORT_LIFE or known < FEWEST_KNOWN
     return ("user" if stays_away and tracks > BRIEF_TRACKS else "time"), seen
 
 
 def choose_share(data: Listens, split: str, gap_days: float) -> float:
-    """The share of the listens that a window holds out: less where tracks come and go.
+    """Return the share of the listens that a window holds out.
 
-    But enough for all windows to have a past and a holdout.
+    It is smaller where tracks have short lifetimes, but large enough that all windows have a past
+    and a holdout.
     """
     life = median_life(data.item, data.at)
     if split == "user" or life > BRIEF_TRACKS:
@@ -118,12 +120,12 @@ def choose_share(data: Listens, split: str, gap_days: float) -> float:
 
 
 def all_filled(windows: list[Window]) -> bool:
-    """Whether each window has a past and a holdout."""
+    """Return whether each window has a past and a holdout."""
     return all(window.past.any() and window.holdout.any() for window in windows)
 
 
 def sample(data: Listens) -> np.ndarray:
-    """(users,) bool: those that the windows are made of."""
+    """Return a mask (users,) bool of the users that the windows are made of."""
     n = data.shape[0]
     kept = int(n * min(1, MOST_LISTENS / max(len(data.item), 1)))
     result = np.zeros(n, bool)
@@ -132,7 +134,7 @@ def sample(data: Listens) -> np.ndarray:
 
 
 def users_share(folder: Path) -> float:
-    """The share of all users that a window has, or 1 for a folder that is no window."""
+    """Return the share of all users that a window has, or 1 if the folder is not a window."""
     path = folder / SPLIT
     if not path.exists():
         return 1.0

@@ -16,7 +16,7 @@ from jobs.contract.ragged import place_in_row
 from jobs.runtime.progress import progress_bar
 from jobs.synthetic import few_listeners
 from jobs.synthetic.catalog import Catalog, catalog_tables, make_catalog
-from jobs.synthetic.listens import Urn, draw_listens, user_blocks
+from jobs.synthetic.listens import TrackSampler, draw_listens, user_blocks
 
 FIRST_DAY = np.datetime64("2022-01-01", "D")
 
@@ -161,12 +161,12 @@ def interactions(
     catalog: Catalog, user_ids: np.ndarray, counts: np.ndarray, seed: int
 ) -> Iterator[pa.Table]:
     """The rows of interactions.parquet by user and time, a block of users at a time."""
-    schema, urn = interactions_schema(), Urn(catalog)
+    schema, sampler = interactions_schema(), TrackSampler(catalog)
     with progress_bar(total=counts.sum(), unit=" listens", unit_scale=True) as progress:
         for block, users in enumerate(user_blocks(counts)):
             count = counts[users]
             rng = np.random.default_rng([seed, block])
-            day, track = draw_listens(rng, urn, count)
+            day, track = draw_listens(rng, sampler, count)
             place = place_in_row(count)
             columns = [
                 np.repeat(user_ids[users], count).astype(np.int32),

@@ -13,7 +13,7 @@ from jobs import sample_data
 from jobs.contract.storage import JobError
 from jobs.synthetic import input_files
 from jobs.synthetic.catalog import catalog_tables, make_catalog
-from jobs.synthetic.listens import Urn, draw_listens
+from jobs.synthetic.listens import TrackSampler, draw_listens
 from jobs.synthetic.names import WELL_KNOWN
 
 USERS, TRACKS, LISTENS = 1200, 2500, 60_000
@@ -131,7 +131,7 @@ def test_hardly_a_release_is_heard_before_its_day() -> None:
     rng = np.random.default_rng(0)
     catalog = make_catalog(rng, 20_000, 30)
     counts = np.full(500, 30)
-    day, track = draw_listens(rng, Urn(catalog), counts)
+    day, track = draw_listens(rng, TrackSampler(catalog), counts)
     assert (catalog.release[track] > day).mean() < 0.005
     assert (catalog.release[track] > 0).mean() > 0.1
 
@@ -186,7 +186,7 @@ def test_any_size_that_fits_is_met_exactly(data: st.DataObject) -> None:
     assert counts.min() >= 1
     catalog = make_catalog(rng, n_tracks, n_listens / n_users)
     catalog_tables(rng, catalog)
-    day, track = draw_listens(rng, Urn(catalog), counts)
+    day, track = draw_listens(rng, TrackSampler(catalog), counts)
     user = np.repeat(np.arange(n_users), counts)
     assert len(track) == len(day) == n_listens
     assert len(set(zip(user, track, strict=True))) == n_listens
