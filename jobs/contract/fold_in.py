@@ -1,4 +1,13 @@
-"""Fold-in: the vector of a user from what they have played, items held fixed.
+"""Fold-in: the vector of a user from what they have played, with the item vectors held fixed.
+
+With fixed items, the vector x of a user minimises a quadratic function, so it solves d linear
+equations. For the plays with weights w and item vectors y, unobserved weight a and penalty p
+
+    (a Y'Y + sum_played w y y' + a p I) x = sum_played (a + w) y
+
+Divided by a, the first term is Y'Y, the items' gram matrix (d, d), which is the same for all users
+and computed once. What remains to add for a user is one term for each track that they played. That
+is why a new event changes a user's taste within a request, without training.
 
 Pure functions of arrays; the jobs and the service share them.
 """
@@ -24,11 +33,21 @@ def fold_in(
     exponent: float,
     threads: int = 1,
 ) -> np.ndarray:
-    """Vectors (users, d) that fit the users' weighted plays (users, items), items held fixed.
+    """Return the vectors (users, d) that fit the users' weighted plays (users, items) best.
 
     Minimises sum_played (unobserved + w) (1 - x·y)^2 + unobserved (sum_others (x·y)^2 +
-    penalty |x|^2), as the training does; gram is item_factors' own (d, d). The penalty grows with
-    a user's plays: see row_penalties. A user without plays gets a zero vector.
+    penalty |x|^2), as the training does; gram (d, d) is the product of item_factors with itself.
+    The penalty grows with a user's plays: see row_penalties. A user without plays gets a zero
+    vector.
+
+    One item with the vector (1,), played once: with unobserved 1 and penalty 1 the function is
+    2 (1 - x)^2 + x^2, whose minimum is at x = 2 / 3. The penalty is rounded to a ladder, so it is
+    near that:
+
+    >>> played = csr_matrix(np.ones((1, 1), np.float32))
+    >>> one = np.ones((1, 1), np.float32)
+    >>> round(fold_in(played, one, one, 1.0, 1.0, 0.0).item(), 1)
+    0.7
     """
     users = np.zeros((weights.shape[0], item_factors.shape[1]), np.float32)
     confidence = 1 + weights.data.astype(np.float32) / np.float32(unobserved)
@@ -47,7 +66,7 @@ def fold_in(
 def row_penalties(
     counts: np.ndarray, others: int, regularization: float, unobserved: float, exponent: float
 ) -> np.ndarray:
-    """The penalty of each row in implicit's units, from its (weighted) count of observations.
+    """Return the penalty of each row in implicit's units, from its (weighted) number of plays.
 
     lambda (n + w0 N)^nu / w0, N rows on the other side: the frequency-scaled regularisation of
     Rendle et al., "Revisiting the Performance of iALS on Item Recommendation Benchmarks" (2021).
@@ -56,16 +75,18 @@ def row_penalties(
 
 
 def penalty_groups(penalties: np.ndarray) -> list[tuple[np.ndarray, float]]:
-    """Rows of near penalties, with one that is within 5 % of all of theirs: implicit takes one.
+    """Return groups of rows with nearly equal penalties, and one penalty for each group.
 
-    It is from a fixed ladder, so that a row's does not depend on the rows beside it.
+    implicit's solver takes one penalty for all rows of a call. It is within 5 % of the penalty of
+    each row. The values come from a fixed ladder, so that the penalty of a row does not depend on
+    which rows are in the same call.
     """
     near = on_ladder(penalties)
     return [(np.flatnonzero(near == value), float(value)) for value in np.unique(near)]
 
 
 def on_ladder(penalties: np.ndarray) -> np.ndarray:
-    """The nearest steps of a ladder whose steps are a factor of 1.1 apart."""
+    """Return the nearest steps of a ladder whose steps are a factor of 1.1 apart."""
     steps: np.ndarray = 1.1 ** (np.floor(np.log(penalties) / np.log(1.1)) + 0.5)
     return steps
 
@@ -74,7 +95,8 @@ def on_ladder(penalties: np.ndarray) -> np.ndarray:
 class FoldInModel:
     """A factorisation, and how users are folded in by what they have played so far.
 
-    gram (d, d) is the item vectors' own product; the settings are those of jobs.settings.
+    gram (d, d) is the product of the item vectors with themselves; regularization to half_life are
+    the settings als_* of models.hyperparameters.
     """
 
     order: NormOrder
@@ -86,9 +108,10 @@ class FoldInModel:
     half_life: float | None
 
     def taste(self, plays: np.ndarray) -> np.ndarray:
-        """(d,): what fold_in gives for one user's plays, rows of the model, oldest first.
+        """Return the vector (d,) that fold_in gives for one user's plays, oldest first.
 
-        A third of the time goes without the sparse matrices that it takes.
+        Plays are rows of the model. For a single user this takes a third of the time of fold_in,
+        since it needs no sparse matrices: the service calls it in a request.
         """
         items, weights = weights_of(plays, self.repeats, self.half_life)
         places = self.order.position[items]
@@ -106,7 +129,7 @@ class FoldInModel:
         return taste
 
     def scores(self, taste: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """(n,) float32: products of a vector (d,) and those of items (n,); unknown ones have 0."""
+        """Return the scores (n,) float32 of items (n,) for a vector (d,); 0 for unknown items."""
         places = self.order.position[items]
         known = places < len(self.order.items)
         result = np.zeros(len(items), np.float32)
@@ -116,7 +139,10 @@ class FoldInModel:
     def nearest(
         self, tastes: np.ndarray, k: int, heard: Sequence[np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The k items that fit each taste best, none of heard (rows of the model): see top_k."""
+        """Return the k items that fit each taste best, without those heard: see top_k.
+
+        heard has rows of the model for each taste.
+        """
         offsets = offsets_of([*map(len, heard)])
         marks = np.ones(offsets[-1], np.float32)
         shape = (len(tastes), len(self.order.position))
@@ -127,10 +153,14 @@ class FoldInModel:
 def weights_of(
     plays: np.ndarray, repeats: float, half_life: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The items of one user's plays (n,), oldest first, ascending, and what each says of taste.
+    """Return the items of one user's plays (n,), ascending, and the weight of each.
 
-    The same as listens.Listens.weights: an item's count to the power `repeats`, halved with every
-    half_life plays since its last one.
+    The plays are oldest first. The weight is that of data.listens.Listens.weights: the number of
+    plays to the power `repeats`, halved with every half_life plays since the item's last play.
+
+    >>> items, weights = weights_of(np.array([5, 3, 3]), repeats=1.0, half_life=2.0)
+    >>> items.tolist(), weights.tolist()  # item 5 was played two plays before the last one
+    ([3, 5], [2.0, 0.5])
     """
     items, last, counts = np.unique(plays[::-1], return_index=True, return_counts=True)
     weights = counts.astype(np.float32) ** np.float32(repeats)

@@ -1,6 +1,13 @@
-"""Exact top-k by inner product.
+"""Exact top-k by inner product: the k items whose vectors fit a query best.
 
-Pure functions of arrays; the jobs and the service share them.
+Pure functions of arrays; the jobs and the service share them. Two ideas make the search fast:
+
+- Items are searched from the longest vector to the shortest. By the Cauchy-Schwarz inequality an
+  item's score is at most |query| |item|. So once that bound for the next, shorter items is below a
+  query's k-th best score, no later item can enter its list, and the query is done. Few queries have
+  to look at all items.
+- A score and its item are packed into one integer, a key, so that choosing the best and ordering
+  equal scores by item is one partition of integers (see _keys).
 """
 
 from dataclasses import dataclass
@@ -14,7 +21,7 @@ from jobs.contract.ragged import place_in_row, row_of_each
 NOTHING = -1  # fills a row where fewer than k items exist
 
 
-NO_KEY = np.uint64(2**64 - 1)  # behind all keys; its item is NOTHING
+NO_KEY = np.uint64(2**64 - 1)  # larger than every key; its item is NOTHING
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class NormOrder:
     items: np.ndarray
     vectors: np.ndarray
     norms: np.ndarray
-    position: np.ndarray  # (rows of the model,) int32: where a row stands in the order, n if out
+    position: np.ndarray  # (rows of the model,) int32: where a row is in the order, n if left out
 
     @classmethod
     def of(cls, factors: np.ndarray) -> "NormOrder":
@@ -43,31 +50,39 @@ class NormOrder:
 def top_k(
     queries: np.ndarray, order: NormOrder, k: int, heard: csr_matrix | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k items with the largest inner product for each query, heard ones left out.
+    """Return the k items with the largest inner product for each query, heard ones left out.
 
     queries (b, d); heard (b, items) marks what may not be returned. Returns items (b, k) int32
     and scores (b, k) float32, best first, equal scores in the order of items; NOTHING and -inf
-    where fewer than k are left. Exact: the items are searched from the longest vector on, and a
-    query leaves once no later item can reach its k-th score, which is at most |query| |item|.
+    where fewer than k are left.
+
+    The vectors (3, 0), (0, 1) and (1, 1) have the scores 3, 2 and 3 with the query (1, 2):
+
+    >>> order = NormOrder.of(np.array([[3, 0], [0, 1], [1, 1]], np.float32))
+    >>> items, scores = top_k(np.array([[1, 2]], np.float32), order, k=2)
+    >>> items.tolist(), scores.tolist()
+    ([[0, 2]], [[3.0, 3.0]])
     """
-    keys = np.full((len(queries), k), NO_KEY)
-    least = np.full(len(queries), -np.inf, np.float32)  # what a score must reach
+    keys = np.full((len(queries), k), NO_KEY)  # the best so far, in any order
+    least = np.full(len(queries), -np.inf, np.float32)  # the k-th best score so far
     lengths = np.linalg.norm(queries, axis=1)
     heard_row, heard_at = _heard_positions(heard, order)
-    active = np.arange(len(queries))
+    active = np.arange(len(queries))  # the queries that are not done
     row_in_block = np.empty(len(queries), np.int64)
     for start, stop in _chunks(len(order.items), k):
         block = queries[active] @ order.vectors[start:stop].T
         row_in_block[:] = -1
         row_in_block[active] = np.arange(len(active))
-        there = np.flatnonzero((heard_at >= start) & (heard_at < stop))
-        there = there[row_in_block[heard_row[there]] >= 0]
-        block[row_in_block[heard_row[there]], heard_at[there] - start] = -np.inf
+        inside = np.flatnonzero((heard_at >= start) & (heard_at < stop))
+        inside = inside[row_in_block[heard_row[inside]] >= 0]
+        block[row_in_block[heard_row[inside]], heard_at[inside] - start] = -np.inf
         keys[active] = _merged(keys[active], least[active], block, order.items[start:stop])
         least[active] = _scores(keys[active].max(axis=1))
         if stop < len(order.items):
-            reach = lengths[active] * order.norms[stop] * (1 + 1e-5)  # float32 sums may be off
-            active = active[least[active] < reach]
+            # The computed scores have rounding errors, so the bound gets a margin: without it an
+            # item whose exact score equals the bound could be missed.
+            bound = lengths[active] * order.norms[stop] * (1 + 1e-5)
+            active = active[least[active] < bound]
         if not len(active):
             break
     keys.sort(axis=1)
@@ -77,14 +92,17 @@ def top_k(
 def _merged(
     keys: np.ndarray, least: np.ndarray, block: np.ndarray, items: np.ndarray
 ) -> np.ndarray:
-    """The k best keys of each row (b, k), in any order, of its own and those of a block's scores.
+    """Return the k best keys of each row, in any order, of its own and of a block's scores.
 
-    least (b,) is the score of a row's last key; block (b, c) has the scores of items (c,).
+    keys (b, k); least (b,) is the score of a row's last key; block (b, c) has the scores of items
+    (c,). Most scores of a block are too low for any list, so only those that reach `least` become
+    keys.
     """
     k = keys.shape[1]
     if block.shape[1] > k and np.isneginf(least).any():
+        # A list that is not full yet accepts all scores; the block's own k-th best bounds it.
         least = np.maximum(least, np.partition(block, -k, axis=1)[:, -k])
-    least = np.maximum(least, np.finfo(np.float32).min)  # so that what is left out stays out
+    least = np.maximum(least, np.finfo(np.float32).min)  # heard items have -inf and stay out
     at = np.flatnonzero(block >= least[:, None])
     row, column = np.divmod(at, block.shape[1])
     counts = np.bincount(row, minlength=len(block))
@@ -95,21 +113,37 @@ def _merged(
 
 
 def _keys(scores: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """(n,) uint64 whose order is that of falling scores, equal ones by item: score, then item."""
-    bits = (scores + np.float32(0)).view(np.uint32)  # -0 becomes 0
+    """Return keys (n,) uint64 in whose order scores fall, and equal scores come by item.
+
+    The upper 32 bits are the score, the lower 32 the item. The bits of positive floats are in the
+    order of their values, those of negative floats in the opposite order. So positive ones are
+    inverted (but for the sign bit), and a larger score has a smaller key; negative ones are kept,
+    and their sign bit puts them behind all positive ones.
+
+    >>> keys = _keys(np.array([-1.0, 2.0, 2.0, 0.5], np.float32), np.array([7, 9, 3, 4]))
+    >>> np.argsort(keys).tolist()  # 2.0 of item 3, 2.0 of item 9, 0.5, -1.0
+    [2, 1, 3, 0]
+    >>> _scores(keys).tolist()
+    [-1.0, 2.0, 2.0, 0.5]
+    """
+    bits = (scores + np.float32(0)).view(np.uint32)  # -0 becomes 0, so that the two are equal
     falling = np.where(bits >> 31, bits, ~bits & np.uint32(0x7FFFFFFF))
     return (falling.astype(np.uint64) << np.uint64(32)) | items.astype(np.uint64)
 
 
 def _scores(keys: np.ndarray) -> np.ndarray:
-    """The float32 scores of keys, -inf of NO_KEY."""
+    """Return the float32 scores of keys, -inf for NO_KEY."""
     falling = (keys >> np.uint64(32)).astype(np.uint32)
     bits = np.where(falling >> 31, falling, ~falling & np.uint32(0x7FFFFFFF))
     return np.where(keys == NO_KEY, np.float32(-np.inf), bits.view(np.float32))
 
 
 def _chunks(n: int, k: int) -> list[tuple[int, int]]:
-    """Ranges over n items: the first just over k, each next one half longer, 4,096 at most."""
+    """Return ranges over n items: the first is above k, each next one half longer, at most 4,096.
+
+    Short ranges at first, since many queries are done after them; long ones later, since few large
+    matrix products are faster than many small ones.
+    """
     edges = [0]
     size = max(k + 1, 512)
     while edges[-1] < n:
@@ -119,8 +153,7 @@ def _chunks(n: int, k: int) -> list[tuple[int, int]]:
 
 
 def _heard_positions(heard: csr_matrix | None, order: NormOrder) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and norm-order positions of the heard items."""
+    """Return the rows of the heard items, and their positions in the norm order."""
     if heard is None:
         return np.empty(0, np.int64), np.empty(0, np.int32)
-    rows = row_of_each(np.diff(heard.indptr))
-    return rows, order.position[heard.indices]
+    return row_of_each(np.diff(heard.indptr)), order.position[heard.indices]
