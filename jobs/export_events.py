@@ -3,11 +3,10 @@
     python -m jobs.export_events --work data
     python -m jobs.prepare --data IN --work data --events data/events.parquet
 
-Adds to WORK/events.parquet what has come into the service's journal since the last listen that the
-file has; so the file grows with each export, and exporting twice adds nothing. Then what it holds
-is dropped from the journal, but for the last 1,000 events of each user, which the service needs.
-What users did before they asked to be forgotten is left out of the file and leaves it, if it is
-there. The service may run meanwhile.
+Adds to WORK/events.parquet the events in the service's journal that are later than the last one in
+the file, so exporting twice adds nothing. Exported events are then deleted from the journal, except
+for the last 1,000 of each user, which the service needs. What users did before they asked to be
+forgotten is not exported, and is removed from the file. The service may run at the same time.
 """
 
 import argparse
@@ -38,11 +37,11 @@ def main(argv: Sequence[str]) -> str:
     path = options.state or options.work / STATE
     try:
         with closing(open_journal(path / JOURNAL)) as journal:
-            leaving = tombstones.read(path / FORGOTTEN)
-            added, last = export(journal, options.work, leaving)
+            to_forget = tombstones.read(path / FORGOTTEN)
+            added, last = export(journal, options.work, to_forget)
             dropped = drop(journal, last)
     except sqlite3.Error as error:
-        raise JobError(f"{path / JOURNAL} can't be used ({error}): free it") from None
+        raise JobError(f"{path / JOURNAL} can't be used ({error}): check its permissions") from None
     return (
         f"{added:,} new events, {tables.n_rows(EVENTS, options.work):,} in "
         f"{options.work / EVENTS.file}; {dropped:,} old ones dropped from the journal"
@@ -50,7 +49,7 @@ def main(argv: Sequence[str]) -> str:
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = cli.parser(__doc__)
     parser.add_argument(
         "--state", type=Path, help="folder of the journal, the service's RECO_STATE (WORK/state)"
@@ -59,7 +58,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def open_journal(path: Path) -> sqlite3.Connection:
-    """A connection to a journal that is there; JobError where none is, or of another version."""
+    """Open a journal; JobError where there is none, or one of another version."""
     if not path.is_file():
         raise JobError(
             f"{path} is missing: put events into the service, with RECO_JOURNAL normal or full, "
@@ -77,28 +76,29 @@ def open_journal(path: Path) -> sqlite3.Connection:
     return journal
 
 
-def export(journal: sqlite3.Connection, work: Path, leaving: Tombstones) -> tuple[int, int]:
-    """Add new events to the file: how many, and the time of the last one that was looked at."""
+def export(journal: sqlite3.Connection, work: Path, to_forget: Tombstones) -> tuple[int, int]:
+    """Add new events to the file; return how many, and the time of the last one that was read."""
     last, added = -1, 0
     with tables.writer(EVENTS, work) as append:
         if (work / EVENTS.file).exists():
             newest = EVENTS.schema.empty_table()
             for batch in tables.batches(EVENTS, work, EVENTS.schema.names):
-                append(kept := staying(pa.Table.from_batches([batch]), leaving))
+                append(kept := without_forgotten(pa.Table.from_batches([batch]), to_forget))
                 last = max(last, pc.max(batch["started_at"].cast(pa.int64())).as_py() or -1)
                 newest = kept.sort_by("started_at")[-1:] if len(kept) else newest
             check_source(journal, newest, work / EVENTS.file)
         for block in since(journal, last):
-            append(kept := staying(block, leaving))
+            append(kept := without_forgotten(block, to_forget))
             added += len(kept)
             last = block["started_at"][-1].as_py()
     return added, last
 
 
 def check_source(journal: sqlite3.Connection, newest: pa.Table, path: Path) -> None:
-    """JobError where the file's newest event (one row) is not from this journal but a later one.
+    """JobError where the file's newest event (one row) comes from another journal.
 
-    A user's last events stay in the journal, so that one must be there, unless all are newer.
+    A user's last events stay in the journal, so the newest event of the file must be in it, unless
+    all events of the journal are later.
     """
     for event in newest.select(["started_at", "user_id", "track_id"]).to_pylist():
         at = newest["started_at"].cast(pa.int64())[0].as_py()
@@ -111,14 +111,14 @@ def check_source(journal: sqlite3.Connection, newest: pa.Table, path: Path) -> N
             )
 
 
-def staying(events: pa.Table, leaving: Tombstones) -> pa.Table:
-    """The events (n,) but those that are to be forgotten."""
+def without_forgotten(events: pa.Table, to_forget: Tombstones) -> pa.Table:
+    """Return the events (n,) without those that are to be forgotten."""
     times = events["started_at"].cast(pa.int64()).to_numpy()
-    return events.filter(pa.array(~leaving.covers(events["user_id"].to_numpy(), times)))
+    return events.filter(pa.array(~to_forget.covers(events["user_id"].to_numpy(), times)))
 
 
 def since(journal: sqlite3.Connection, last: int) -> Iterator[pa.Table]:
-    """The events after a time, in order, block by block; their times are whole microseconds."""
+    """Yield the events after a time, in order, block by block."""
     query = "SELECT user_id, track_id, at FROM events WHERE at > ? ORDER BY at LIMIT ?"
     with progress_bar(desc="export", unit=" events", unit_scale=True) as bar:
         while rows := journal.execute(query, (last, BLOCK)).fetchall():
@@ -130,9 +130,9 @@ def since(journal: sqlite3.Connection, last: int) -> Iterator[pa.Table]:
 
 
 def drop(journal: sqlite3.Connection, exported: int) -> int:
-    """Drop what is exported and no longer among its user's last; how many events those are.
+    """Delete exported events that are not among their user's last; return how many.
 
-    A transaction for each user, so that the service need not wait long.
+    Each user is a transaction of its own, so that the service never waits long.
     """
     many = "SELECT user_id FROM events GROUP BY user_id HAVING count(*) > ?"
     old = """

@@ -2,18 +2,20 @@
 
     python -m jobs.prepare --data IN --work WORK [--events FILE] [--forgotten FILE]
 
-IN holds tracks.parquet, catalog_names.parquet and interactions.parquet. A row that can't be used
-goes to WORK/quarantine.parquet with the reason. When a file is unusable, or more than
+IN has tracks.parquet, catalog_names.parquet and interactions.parquet. A row that can't be used
+goes to WORK/quarantine.parquet with the reason. When a file can't be read, or more than
 --max-bad-share of the interactions are bad, WORK stays as it was.
 
-FILE holds more interactions, as jobs.export_events writes them. None of its rows counts as bad: a
-track that tracks.parquet doesn't know yet is put aside, and so is a listen that is there already.
+--events names a file with more interactions, as jobs.export_events writes them. Its rows do
+not count for --max-bad-share: a listen of a track that tracks.parquet does not have yet, and one
+that is also in interactions.parquet, only go to the quarantine.
 
-What users did before they asked the service to forget them is left out, without a trace: when that
-was stands in WORK/state/forgotten.db, or in the file that --forgotten names.
+What users did before they asked the service to forget them is left out and is not kept in the
+quarantine. The times of these requests are in WORK/state/forgotten.db, or in the file that
+--forgotten names.
 
-A listen without a readable track_seq takes the number after the listen before it in the user's
-history, 1 if it is the first; without the column that is the position in the history.
+A listen without a readable track_seq gets the number after that of the listen before it in the
+user's history, and 1 if it is the first.
 """
 
 import argparse
@@ -53,33 +55,35 @@ def main(argv: Sequence[str]) -> str:
         raw_files.check(path)
     names, bad_names = read_names(catalogue)
     items, bad_tracks = read_tracks(tracks, names)
-    leaving = tombstones.read(options.forgotten or options.work / STATE / FORGOTTEN)
-    listens, bad = read_listens(played, items, leaving)
-    gone = (listens.user < 0) & (bad == 0)
+    to_forget = tombstones.read(options.forgotten or options.work / STATE / FORGOTTEN)
+    listens, bad = read_listens(played, items, to_forget)
+    forgotten = (listens.user < 0) & (bad == 0)
     of_file, of_events = np.split(bad, [raw_files.n_rows(played[0])])  # views
     of_events[of_events == REASONS.index(UNKNOWN_TRACK)] = REASONS.index(NOT_YET)
     codes = {catalogue: bad_names, tracks: bad_tracks}
     codes |= dict(zip(played, (of_file, of_events), strict=False))
     stop_if_bad(of_file, options)
     if not (listens.user >= 0).any():
-        raise JobError(f"{played[0]} holds no listen but of those to be forgotten: add others")
+        raise JobError(f"{played[0]} holds listens of users to be forgotten only: add others")
     try:
         users, heard = write(options, items, listens, bad, codes)
-        tombstones.note(options.work, leaving)
+        tombstones.note(options.work, to_forget)
     except OSError as error:
         raise JobError(
-            f"{options.work} can't be written ({error}): free it or name another"
+            f"{options.work} can't be written ({error}): check disk space and permissions, "
+            "or pass another --work"
         ) from None
+    kept_events = of_events[~forgotten[len(of_file) :]]
     return (
         f"{options.data}: {pc.sum(users['listens']).as_py():,} listens of {len(users):,} users and "
         f"{heard:,} tracks; {sum(map(np.count_nonzero, codes.values())):,} rows quarantined"
-        + (f"; {gone.sum():,} listens of forgotten users left out" if gone.any() else "")
-        + (f"; {summary_of_events(of_events[~gone[len(of_file) :]])}" if options.events else "")
+        + (f"; {forgotten.sum():,} listens of forgotten users left out" if forgotten.any() else "")
+        + (f"; {summary_of_events(kept_events)}" if options.events else "")
     )
 
 
 def summary_of_events(bad: np.ndarray) -> str:
-    """What became of the events, by their codes (n,)."""
+    """Return how many events were taken in or left out, by their codes (n,)."""
     kept, aside, known = (np.sum(bad == REASONS.index(r)) for r in ("", NOT_YET, SAME_ROW))
     return (
         f"of {len(bad):,} events {kept:,} were taken in, {known:,} were there already and "
@@ -94,10 +98,10 @@ def write(
     bad: np.ndarray,
     codes: dict[Path, np.ndarray],
 ) -> tuple[pa.Table, int]:
-    """Write the four files; returns the users and the number of tracks with a listen.
+    """Write the four files; return the users and the number of tracks with a listen.
 
-    `codes` are those of each file's rows. Marks in `bad`, the codes of the listens, those that
-    equal an earlier one, and writes nothing where they make too many of the interactions bad.
+    `codes` has the codes of each file's rows, `bad` those of the listens. A listen that equals an
+    earlier one gets its code here; where that makes too many interactions bad, nothing is written.
     """
     track_ids = items["track_id"].to_numpy()
     heard = np.zeros(len(track_ids), bool)
@@ -109,7 +113,7 @@ def write(
             append(listens_table(part, track_ids))
             users.append(users_table(part))
         stop_if_bad(codes[options.data / raw_files.INTERACTIONS], options)
-        # While the other files change, no job shall find the old listens beside them.
+        # Until all files are new, no job may find the old listens beside them.
         (options.work / tables.LISTENS.file).unlink(missing_ok=True)
         tables.write(tables.ITEMS, options.work, items)
         tables.write(tables.USERS, options.work, encoded(pa.concat_tables(users)))
@@ -121,7 +125,7 @@ def write(
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the three files")
     parser.add_argument("--events", type=Path, help="more interactions, by jobs.export_events")
@@ -147,14 +151,14 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def listens_table(listens: Listens, track_ids: np.ndarray) -> pa.Table:
-    """Sorted listens as rows of the contract."""
+    """Return sorted listens as rows of listens.parquet."""
     columns = (listens.user, track_ids[listens.track], listens.time, listens.seq)
     arrays = [pa.array(c.astype(np.int64)) for c in columns]
     return pa.table(arrays, names=tables.LISTENS.schema.names)
 
 
 def users_table(listens: Listens) -> pa.Table:
-    """The users of sorted listens; their user_id_enc is still to come."""
+    """Return the users of sorted listens, without user_id_enc."""
     starts = np.flatnonzero(np.append(True, np.diff(listens.user) != 0))
     ends = np.append(starts[1:], len(listens.user))
     columns = {
@@ -166,7 +170,7 @@ def users_table(listens: Listens) -> pa.Table:
 
 
 def encoded(users: pa.Table) -> pa.Table:
-    """Users, by user_id, with their position as user_id_enc."""
+    """Return users, by user_id, with their position as user_id_enc."""
     return users.append_column("user_id_enc", pa.array(np.arange(len(users), dtype=np.int32)))
 
 

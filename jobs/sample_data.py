@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> str:
         generate(args)
     except OSError as error:
         raise storage.JobError(
-            f"{args.out} can't be written ({error}): free it or name another"
+            f"{args.out} can't be written ({error}): check its permissions, or name another"
         ) from None
     return (
         f"{args.listens:,} synthetic listens of {args.users:,} users and {args.tracks:,} tracks "

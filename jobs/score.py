@@ -4,8 +4,8 @@
 
 labels.parquet has user_id and track_id: what those users played next. Prints NDCG, recall,
 precision and more at 10 over all users with a label, for top popular, personal ALS and the final
-list (for a user without one the top list, as from the service). Tracks that the user has heard are
-no labels, unless the run's settings include heard tracks.
+list. A user without a final list gets the top list, as from the service. Tracks that the user has
+heard are no labels, unless the run's settings include heard tracks.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ USERS_A_BLOCK = 512
 
 
 def main(argv: Sequence[str]) -> str:
-    """Print a row of metrics a list."""
+    """Print a row of metrics for each list."""
     parser = cli.parser(__doc__)
     parser.add_argument("--labels", type=Path, required=True, help="parquet: user_id, track_id")
     args = parser.parse_args(argv)

@@ -43,7 +43,7 @@ def write_window(
     window: Window,
     split: Split,
 ) -> None:
-    """Make the window's folder: listens, users, items and holdout.
+    """Write listens, users, items, holdout and split.json of a window.
 
     `sampled` (listens of WORK,) bool marks the listens that `data` and `window` consist of.
     """
@@ -55,8 +55,8 @@ def write_window(
     ):
         seen = start = 0
         for batch in tables.batches(tables.LISTENS, work, tables.LISTENS.schema.names):
-            among = sampled[seen : seen + len(batch)]
-            table = pa.Table.from_batches([batch]).filter(pa.array(among))
+            kept = sampled[seen : seen + len(batch)]
+            table = pa.Table.from_batches([batch]).filter(pa.array(kept))
             rows = slice(start, start + len(table))
             keep(table.filter(pa.array(window.past[rows])))
             hold(table.filter(pa.array(window.holdout[rows])))
@@ -127,8 +127,8 @@ def main(argv: Sequence[str]) -> str:
         )
         write_window(args.work, name, sampled, data, window, facts)
     held = ", ".join(f"{name} {int(window.holdout.sum()):,}" for name, window in named.items())
-    some = "" if users.all() else f" of a sample of {users.mean():.1%} of the users"
-    return f"{split} split ({reason}); listens{some} held out: {held}"
+    of_sample = "" if users.all() else f" of a sample of {users.mean():.1%} of the users"
+    return f"{split} split ({reason}); listens{of_sample} held out: {held}"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS forgotten_until (at INTEGER NOT NULL);
 """
 
 
-JOURNAL_KEEPS = 1000  # of each user; more events than that in memory can't be asked for
+JOURNAL_KEEPS = 1000  # events of each user, as many as the service may have in memory
 
 
 FORGOTTEN_SCHEMA = """
@@ -27,10 +27,10 @@ CREATE TABLE IF NOT EXISTS forgotten (user_id INTEGER PRIMARY KEY, at INTEGER NO
 
 
 def read_forgotten(path: Path) -> dict[int, int]:
-    """By user_id the time up to which they are forgotten; empty where there is no file."""
+    """Return by user_id the time up to which a user is forgotten; empty where there is no file."""
     if not path.is_file():
         return {}
-    for mode in ("ro", "rw"):  # only who may write can take back what a crash left half written
+    for mode in ("ro", "rw"):  # undoing what a crash left half written needs write access
         try:
             with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True)) as db:
                 tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
@@ -39,4 +39,4 @@ def read_forgotten(path: Path) -> dict[int, int]:
                 return dict(db.execute("SELECT user_id, at FROM forgotten").fetchall())
         except sqlite3.Error as error:
             reason = error
-    raise JobError(f"{path} can't be read ({reason}): free it, or restore it")
+    raise JobError(f"{path} can't be read ({reason}): check its permissions or restore it")

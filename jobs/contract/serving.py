@@ -6,13 +6,15 @@ import numpy as np
 
 SERVING_ARRAYS: dict[str, np.dtype[Any]] = {
     "track_ids": np.dtype(np.int64),
-    "track_texts": np.dtype(np.uint8),  # each id as it stands in a JSON list: see serving.texts
+    "track_texts": np.dtype(np.uint8),  # see serving_arrays.texts
     "names_offsets": np.dtype(np.int64),
     "names_items": np.dtype(np.uint8),  # UTF-8; nothing where a track has no name
     "user_ids": np.dtype(np.int64),  # users with a history or a final list
     "top_items": np.dtype(np.int32),  # the top list, best first
     "recommendations_offsets": np.dtype(np.int64),
-    "recommendations_items": np.dtype(np.int32),  # best first, free of what may not be served
+    "recommendations_items": np.dtype(
+        np.int32
+    ),  # best first, without tracks that may not be served
     "history_offsets": np.dtype(np.int64),
     "history_items": np.dtype(np.int32),  # every listen, oldest first
     "similar_offsets": np.dtype(np.int64),
@@ -21,9 +23,9 @@ SERVING_ARRAYS: dict[str, np.dtype[Any]] = {
     "next_played_offsets": np.dtype(np.int64),
     "next_played_items": np.dtype(np.int32),  # best first
     "next_played_scores": np.dtype(np.float32),
-    # the ALS vectors of tracks, as retrieval.NormOrder and Model have them
+    # the ALS vectors of tracks: see top_k.NormOrder and fold_in.FoldInModel
     "als_items": np.dtype(np.int32),  # from the longest vector to the shortest
-    "als_places": np.dtype(np.int32),  # of each track in that order
+    "als_places": np.dtype(np.int32),  # each track's place in that order
     "als_norms": np.dtype(np.float32),
     "als_vectors": np.dtype(np.float32),  # one after the other
     "als_gram": np.dtype(np.float32),  # row by row

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, JSON, and the error that a user can mend."""
+"""Files that are whole or not there: atomic writes, JSON, and the error that users can fix."""
 
 import filecmp
 import json
@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 
 class JobError(Exception):
-    """A problem that the user can mend: says what, what was found and what to do."""
+    """A problem that the user can fix: the message says what was found and what to do."""
 
 
 def listed(work: Path) -> list[str]:
-    """The ids of the releases in WORK/releases, oldest first: real folders only, never a link."""
+    """Return the ids of the releases in WORK/releases, oldest first: folders only, no links."""
     releases = work / RELEASES
     if not releases.is_dir():
         return []
@@ -31,9 +31,10 @@ def listed(work: Path) -> list[str]:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; what was written there takes its place at the end.
+    """Yield a temporary path beside `path`; the file written there replaces `path` at the end.
 
-    If `path` has the very same bytes already, it stays, so that nobody takes it for changed.
+    If `path` has the same bytes already, it is left alone: its time and inode do not change, so a
+    job that reads it need not run again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -50,7 +51,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` last through a power loss."""
+    """Write the folder itself to disk, so that a rename inside it survives a power loss."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

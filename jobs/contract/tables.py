@@ -24,7 +24,7 @@ INT, SCORE = pa.int32(), pa.float32()
 
 @dataclass(frozen=True)
 class Table:
-    """One parquet file: `order` are the columns its rows are sorted by."""
+    """One parquet file: what a row means, its columns, and those that its rows are sorted by."""
 
     file: str
     made_by: str
@@ -34,7 +34,7 @@ class Table:
 
 
 def _ranked(file: str, made_by: str, row: str, key: str, item: str) -> Table:
-    """A file of ranked lists: for each `key` the `item`s from rank 1 on, best first."""
+    """Return a table of ranked lists: for each `key` the `item`s from rank 1 on, best first."""
     schema = pa.schema([(key, ID), (item, ID), ("rank", INT), ("score", SCORE)])
     return Table(file, made_by, row, schema, (key, "rank"))
 
@@ -97,7 +97,7 @@ EVENTS = Table(
 HOLDOUT = Table(
     "holdout.parquet",
     "jobs.windows",
-    "one listen that came after the window's cut: what the window's lists should foresee",
+    "one listen after the window's cut, which the window's lists should predict",
     LISTENS.schema,
     LISTENS.order,
 )
@@ -106,7 +106,7 @@ HOLDOUT = Table(
 TOP_POPULAR = Table(
     "top_popular.parquet",
     "jobs.top_popular",
-    "one track with a listen, what everyone plays first",
+    "one track with a listen, the most popular first",
     pa.schema(
         [("track_id", ID), ("rank", INT), ("score", SCORE), ("listeners", INT), ("plays", INT)]
     ),
@@ -115,7 +115,11 @@ TOP_POPULAR = Table(
 
 
 PERSONAL_ALS = _ranked(
-    "personal_als.parquet", "jobs.personal_als", "one track for a user", "user_id", "track_id"
+    "personal_als.parquet",
+    "jobs.personal_als",
+    "one track of a user's ALS list",
+    "user_id",
+    "track_id",
 )
 
 
@@ -143,7 +147,11 @@ FOLLOWERS = Table(
 
 
 RECOMMENDATIONS = _ranked(
-    "recommendations.parquet", "jobs.rank", "one track for a user, final", "user_id", "track_id"
+    "recommendations.parquet",
+    "jobs.rank",
+    "one track of a user's final list",
+    "user_id",
+    "track_id",
 )
 
 
@@ -178,7 +186,7 @@ def batches(
 
 
 def n_rows(table: Table, folder: Path) -> int:
-    """The number of rows of a file, from its footer."""
+    """Return the number of rows of a file, from its footer."""
     return int(_check(table, folder).num_rows)
 
 
@@ -202,7 +210,10 @@ def _check(table: Table, folder: Path) -> pq.FileMetaData:
 
 
 def _command(table: Table, folder: Path) -> str:
-    """What makes the file; some of those in WORK/windows/NAME are made from WORK."""
+    """Return the command that makes the file.
+
+    Some files in WORK/windows/NAME are made by jobs that run on WORK.
+    """
     job, work = table.made_by, folder
     if folder.parent.name == "windows" and job in ("jobs.prepare", "jobs.windows", "jobs.rank"):
         job, work = job.replace("prepare", "windows"), folder.parent.parent
@@ -221,7 +232,7 @@ def write(table: Table, folder: Path, data: pa.Table) -> None:
 
 @contextmanager
 def writer(table: Table, folder: Path) -> Iterator[Any]:
-    """Write a file piece by piece: yields append(pa.Table); the file appears whole at the end."""
+    """Yield append(pa.Table), which writes a file piece by piece; the file appears at the end."""
     with (
         atomic(folder / table.file) as path,
         pq.ParquetWriter(path, table.schema, compression="zstd") as out,

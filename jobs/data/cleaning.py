@@ -1,4 +1,4 @@
-"""The rows of the user's three files, each with the reason why it is bad, if it is."""
+"""Reading the rows of the user's three files, each with the reason why it is bad, if it is."""
 
 from itertools import chain
 from pathlib import Path
@@ -45,7 +45,7 @@ Names = dict[str, tuple[np.ndarray, pa.Array]]  # by type the ids, ascending, an
 
 
 def read_names(path: Path) -> tuple[Names, np.ndarray]:
-    """The first name of each type and id, and the codes (n,) of the catalogue's rows."""
+    """Return the first name of each type and id, and the codes (n,) of the catalogue's rows."""
     columns = raw_files.table(path)
     ids, flaws = raw_files.ids(columns["id"])
     bad = coded("id", flaws)
@@ -61,13 +61,13 @@ def read_names(path: Path) -> tuple[Names, np.ndarray]:
         rows = np.flatnonzero((bad == 0) & (type_code == code) & has_name)
         unique, first, place = np.unique(ids[rows], return_index=True, return_inverse=True)
         result[name] = unique, names.take(pa.array(rows[first]))
-        other = pc.not_equal(names.take(pa.array(rows)), result[name][1].take(pa.array(place)))
-        bad[rows[other.to_numpy(zero_copy_only=False)]] = REASONS.index(OTHER_NAME)
+        differs = pc.not_equal(names.take(pa.array(rows)), result[name][1].take(pa.array(place)))
+        bad[rows[differs.to_numpy(zero_copy_only=False)]] = REASONS.index(OTHER_NAME)
     return result, bad
 
 
 def read_tracks(path: Path, names: Names) -> tuple[pa.Table, np.ndarray]:
-    """The items, by track_id, and the codes (n,) of the rows of tracks.parquet."""
+    """Return the items, by track_id, and the codes (n,) of the rows of tracks.parquet."""
     columns = raw_files.table(path)
     ids, flaws = raw_files.ids(columns["track_id"])
     bad = coded("track_id", flaws)
@@ -92,13 +92,13 @@ def read_tracks(path: Path, names: Names) -> tuple[pa.Table, np.ndarray]:
 
 
 def coded(column: str, flaws: np.ndarray) -> np.ndarray:
-    """The codes (n,) of a column's flaws."""
+    """Return the codes (n,), places in REASONS, of a column's flaws."""
     first = REASONS.index(f"{column} {raw_files.ID_FLAWS[0]}")
     return np.where(flaws > 0, first - 1 + flaws, 0).astype(np.uint8)
 
 
 def named(column: pa.Array, names: tuple[np.ndarray, pa.Array]) -> tuple[pa.Array, pa.Array]:
-    """The lists of ids of a column (n,), and beside them the lists of those names that exist."""
+    """Return a column's lists of ids (n,), and the lists of the names that exist for them."""
     ids, rows = raw_files.id_lists(column)
     found = name_of(ids, names)
     exists = found.is_valid().to_numpy(zero_copy_only=False)
@@ -109,22 +109,22 @@ def named(column: pa.Array, names: tuple[np.ndarray, pa.Array]) -> tuple[pa.Arra
 
 
 def lists(values: pa.Array, rows: np.ndarray, n: int) -> pa.Array:
-    """Flat values and the row of each, ascending, as lists (n,)."""
+    """Return lists (n,) of flat values, given the row of each, ascending."""
     return pa.ListArray.from_arrays(offsets_of_sorted(rows, n).astype(np.int32), values)
 
 
 def name_of(ids: np.ndarray, names: tuple[np.ndarray, pa.Array]) -> pa.Array:
-    """The names (n,) of ids, null where there is none."""
+    """Return the names (n,) of ids, null where an id has none."""
     found = find(names[0], ids)
     return names[1].take(pa.array(found, mask=found < 0))
 
 
 def read_listens(
-    paths: list[Path], items: pa.Table, leaving: Tombstones
+    paths: list[Path], items: pa.Table, tombstones: Tombstones
 ) -> tuple[Listens, np.ndarray]:
-    """Every row of the files, one after the other and in file order, and its code (n,).
+    """Return the listens of all files, one after the other in file order, and their codes (n,).
 
-    Bad rows, and those that are to be forgotten, have the user -1; the latter aren't bad.
+    Bad rows have the user -1, and so have listens that are to be forgotten, whose code is 0.
     """
     n, track_ids = sum(map(raw_files.n_rows, paths)), items["track_id"].to_numpy()
     listens = Listens(*(np.empty(n, dtype) for dtype in ("int32", "int32", "int64", "int32")))
@@ -133,31 +133,31 @@ def read_listens(
     with progress_bar(total=n, desc="check", unit=" rows", unit_scale=True) as bar:
         for batch in chain.from_iterable(map(raw_files.batches, paths)):
             start, end = end, end + len(batch)
-            some, bad[start:end] = check(batch, track_ids, leaving)
-            if some.user.max(initial=0) > np.iinfo(listens.user.dtype).max:
+            part, bad[start:end] = check(batch, track_ids, tombstones)
+            if part.user.max(initial=0) > np.iinfo(listens.user.dtype).max:
                 listens = listens._replace(user=listens.user.astype(np.int64))
-            for column, values in zip(listens, some, strict=True):
+            for column, values in zip(listens, part, strict=True):
                 column[start:end] = values
             bar.update(len(batch))
     return listens, bad
 
 
 def check(
-    batch: pa.RecordBatch, track_ids: np.ndarray, leaving: Tombstones
+    batch: pa.RecordBatch, track_ids: np.ndarray, tombstones: Tombstones
 ) -> tuple[Listens, np.ndarray]:
-    """The listens of a batch of interactions, bad ones too, and the rows' codes (n,)."""
+    """Return the listens of a batch of interactions, bad ones too, and the rows' codes (n,)."""
     user, user_flaws = raw_files.ids(batch["user_id"])
     track, track_flaws = raw_files.ids(batch["track_id"])
     time, time_flaws = raw_files.times(batch["started_at"])
     position = find(track_ids, track)
     unknown = np.where(position < 0, REASONS.index(UNKNOWN_TRACK), 0).astype(np.uint8)
     bad = coded("user_id", user_flaws)
-    for other in (coded("track_id", track_flaws), unknown, coded("started_at", time_flaws)):
-        bad = np.where(bad == 0, other, bad)
+    for codes in (coded("track_id", track_flaws), unknown, coded("started_at", time_flaws)):
+        bad = np.where(bad == 0, codes, bad)
     seq = np.full(len(batch), NO_SEQ)
     if "track_seq" in batch.schema.names:
         numbers, flaws = raw_files.ids(batch["track_seq"])
         seq = np.where((flaws == 0) & (numbers < NO_SEQ), numbers, NO_SEQ)
-    gone = (user_flaws == 0) & leaving.covers(user, np.where(time_flaws == 0, time, 0))
-    bad[gone] = 0
-    return Listens(np.where((bad == 0) & ~gone, user, -1), position, time, seq), bad
+    forgotten = (user_flaws == 0) & tombstones.covers(user, np.where(time_flaws == 0, time, 0))
+    bad[forgotten] = 0
+    return Listens(np.where((bad == 0) & ~forgotten, user, -1), position, time, seq), bad

@@ -1,4 +1,4 @@
-"""Listens in memory, put in the order of the users' histories, part by part."""
+"""Sorting listens into the users' histories, part by part, so that memory stays small."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -24,14 +24,14 @@ class Listens(NamedTuple):
     seq: np.ndarray  # track_seq or NO_SEQ
 
     def take(self, index: np.ndarray) -> "Listens":
-        """The listens at these places."""
+        """Return the listens at these places."""
         return Listens(*(column[index] for column in self))
 
 
 def histories(listens: Listens) -> Iterator[tuple[Listens, np.ndarray]]:
-    """The good listens by user_id, time, track_seq and row, in parts of whole users.
+    """Yield the good listens by user_id, time, track_seq and row, in parts of whole users.
 
-    With each part come the rows (m,) that were left out of it, as they equal an earlier one.
+    With each part come the rows (m,) that were left out because they equal an earlier one.
     """
     with progress_bar(total=len(listens.user), desc="sort", unit=" rows", unit_scale=True) as bar:
         for low, high in pairwise(cuts(listens.user)):
@@ -47,7 +47,7 @@ def histories(listens: Listens) -> Iterator[tuple[Listens, np.ndarray]]:
 
 
 def cuts(user: np.ndarray) -> np.ndarray:
-    """Bounds of user_id, ascending, that part the listens into shares of about PART."""
+    """Return bounds of user_id, ascending, that divide the listens into parts of about PART."""
     sample = np.sort(user[:: max(1, len(user) >> 20)])
     n = -(-len(user) // PART)
     inner = sample[np.arange(1, n) * len(sample) // n]
@@ -55,13 +55,13 @@ def cuts(user: np.ndarray) -> np.ndarray:
 
 
 def repeats(listens: Listens) -> np.ndarray:
-    """Whether each of the sorted listens (n,) equals an earlier one."""
+    """Return whether each of the sorted listens (n,) equals an earlier one."""
     user, track, time, seq = listens
     tied = (user[1:] == user[:-1]) & (time[1:] == time[:-1]) & (seq[1:] == seq[:-1])
     repeated = np.zeros(len(user), bool)
     if not tied.any():
         return repeated
-    group = np.append(0, np.cumsum(~tied))
+    group = np.append(0, np.cumsum(~tied))  # of listens that differ in the track only
     rows = np.flatnonzero(np.append(tied, False) | np.append(False, tied))
     rows = rows[np.lexsort((track[rows], group[rows]))]
     same = (np.diff(group[rows]) == 0) & (np.diff(track[rows]) == 0)
@@ -70,10 +70,14 @@ def repeats(listens: Listens) -> np.ndarray:
 
 
 def numbered(listens: Listens) -> Listens:
-    """Sorted listens (n,) with every track_seq known."""
+    """Return the sorted listens (n,) with a track_seq for each.
+
+    An unknown one continues from the listen before it in the user's history, the first is 1.
+    """
     unknown = listens.seq == NO_SEQ
     place = np.arange(len(unknown))
     first = np.append(True, listens.user[1:] != listens.user[:-1])
-    last = np.maximum.accumulate(np.where(first | ~unknown, place, 0))  # known, or the user's first
+    # The place of the last listen with a known track_seq, or of the user's first listen:
+    last = np.maximum.accumulate(np.where(first | ~unknown, place, 0))
     seq = np.where(unknown[last], 1, listens.seq[last]) + place - last
     return listens._replace(seq=np.minimum(seq, NO_SEQ))

@@ -1,4 +1,4 @@
-"""What was played after a window's cut: the labels to learn from and to be judged by."""
+"""What was played after a window's cut: the labels for training and evaluation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from jobs.contract.ragged import offsets_of
 from jobs.data import listens
 from jobs.data.listens import Listens
 
-COLD = MISSING
+COLD = MISSING  # the row of a user without a past
 
 
 MOST_USERS = 30_000  # of a window's holdout, for whom there are final lists
@@ -33,15 +33,15 @@ class Holdout:
     labels: csr_matrix
 
     def take(self, users: np.ndarray) -> "Holdout":
-        """Those of the users at the given places, or where a mask is true."""
+        """Return the holdout of the users at the given places, or where a mask is true."""
         return Holdout(self.user_ids[users], self.row[users], csr_matrix(self.labels[users]))
 
     def warm(self) -> "Holdout":
-        """The users who have a past."""
+        """Return the holdout of the users who have a past."""
         return self.take(self.row != COLD)
 
     def sample(self, most: int) -> "Holdout":
-        """At most so many users, drawn at random."""
+        """Return the holdout of at most so many users, drawn at random."""
         n = len(self.user_ids)
         if n <= most:
             return self
@@ -49,7 +49,7 @@ class Holdout:
 
 
 def read(window: Path, past: Listens, heard: str) -> Holdout:
-    """The holdout of a window; where heard is "exclude", tracks already heard are no labels."""
+    """Return a window's holdout; where heard is "exclude", tracks already heard are no labels."""
     later = listens.load_holdout(window, past.track_ids)
     row = rows_in(past, later.user_ids)
     labels = later.pairs()
@@ -60,12 +60,12 @@ def read(window: Path, past: Listens, heard: str) -> Holdout:
 
 
 def rows_in(past: Listens, user_ids: np.ndarray) -> np.ndarray:
-    """(n,): the rows of users in the past, or COLD."""
+    """Return the rows (n,) of users in the past, or COLD."""
     return find(past.user_ids, user_ids)
 
 
 def heard_by(past: Listens, row: np.ndarray) -> csr_matrix:
-    """(rows, items): what users have heard in the past; nothing in the rows of COLD ones."""
+    """Return what users have heard in the past, (rows, items); COLD users have heard nothing."""
     warm = np.flatnonzero(row != COLD)
     pairs = past.of_users(row[warm]).pairs()
     lengths = np.zeros(len(row), np.int64)

@@ -9,19 +9,19 @@ from jobs.contract import tables
 from jobs.contract.ids import MISSING, find
 from jobs.contract.storage import JobError
 
-SPARSEST, MOST_SPAN = 2048, 1 << 28  # numbers an id, and in all, that a table of ids may have
+SPARSEST, MOST_SPAN = 2048, 1 << 28  # entries of a table: for each id, and in all, at most
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """Finds the positions of ids among the known ones."""
+    """Finds the positions of ids among the known ones, by a table or by binary search."""
 
     known: np.ndarray  # (n,) ascending
     table: np.ndarray | None  # int32 positions of all numbers from known[0] to known[-1]
 
     @classmethod
     def of(cls, known: np.ndarray) -> "Encoder":
-        """Make the table, which is ten times as fast as a search, where it isn't too sparse."""
+        """Make the table, which is ten times as fast as a search, unless it would be too sparse."""
         span = int(known[-1]) - int(known[0]) + 1 if len(known) else 0
         if not 0 < span <= min(SPARSEST * len(known), MOST_SPAN):
             return cls(known, None)
@@ -30,7 +30,7 @@ class Encoder:
         return cls(known, table)
 
     def positions(self, ids: np.ndarray) -> np.ndarray:
-        """(n,) int32: where the ids stand, MISSING for an unknown one."""
+        """Return the positions (n,) int32 of ids, MISSING for an unknown one."""
         if not len(self.known):
             return np.full(len(ids), MISSING, np.int32)
         first, last = self.known[0], self.known[-1]
@@ -43,12 +43,12 @@ class Encoder:
 def encode(
     ids: np.ndarray, known: np.ndarray | Encoder, column: str, table: tables.Table, work: Path
 ) -> np.ndarray:
-    """The positions of ids in `known` (ascending); JobError if one is missing there."""
+    """Return the positions of ids in `known` (ascending); JobError if one is missing there."""
     encoder = known if isinstance(known, Encoder) else Encoder.of(known)
     found = encoder.positions(ids)
     if (found == MISSING).any():
         raise JobError(
-            f"{work / table.file} has a {column} that the files beside it don't know: they are of "
-            f"different runs; run python -m jobs.prepare and what follows it again"
+            f"{work / table.file} has a {column} that the other files in the folder do not have, "
+            f"so they come from different runs: run python -m jobs.prepare and all later jobs again"
         )
     return found

@@ -38,16 +38,16 @@ class Listens:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Users and items."""
+        """Return the numbers of users and items."""
         return len(self.user_ids), len(self.track_ids)
 
     @cached_property
     def user(self) -> np.ndarray:
-        """(n,) int32: whose listen it is."""
+        """Return the user of each listen, (n,) int32."""
         return np.repeat(np.arange(self.shape[0], dtype=np.int32), np.diff(self.starts))
 
     def of_users(self, users: np.ndarray) -> "Listens":
-        """The listens of some users (ascending), renumbered from 0."""
+        """Return the listens of some users (ascending), renumbered from 0."""
         counts = self.starts[users + 1] - self.starts[users]
         starts = offsets_of(counts)
         rows: np.ndarray | slice
@@ -59,35 +59,35 @@ class Listens:
         return Listens(starts, self.item[rows], at, self.user_ids[users], self.track_ids)
 
     def blocks(self) -> Iterator["Listens"]:
-        """All users in blocks of about LISTENS_A_BLOCK listens, each renumbered from 0."""
+        """Yield all users in blocks of about LISTENS_A_BLOCK listens, each renumbered from 0."""
         share = self.starts[:-1] // LISTENS_A_BLOCK
         for users in np.split(np.arange(self.shape[0]), np.flatnonzero(np.diff(share)) + 1):
             yield self.of_users(users)
 
     def plays(self) -> np.ndarray:
-        """(items,) int64: how often each track was played."""
+        """Return how often each track was played, (items,) int64."""
         result = np.zeros(self.shape[1], np.int64)
         for first in range(0, len(self.item), LISTENS_A_BLOCK):  # numpy copies what it counts
-            some = self.item[first : first + LISTENS_A_BLOCK]
-            result += np.bincount(some, minlength=len(result))
+            block = self.item[first : first + LISTENS_A_BLOCK]
+            result += np.bincount(block, minlength=len(result))
         return result
 
     def latest(self, most: int) -> "Listens":
-        """Each user's last plays, at most so many."""
+        """Return each user's last plays, at most so many."""
         rows, counts = last_entries(self.starts, most)
         at = self.at[rows] if len(self.at) else self.at
         return Listens(offsets_of(counts), self.item[rows], at, self.user_ids, self.track_ids)
 
     def pairs(self) -> csr_matrix:
-        """(users, items) float32: 1 where the user has heard the track."""
+        """Return (users, items) float32: 1 where the user has heard the track."""
         result = self._matrix(np.ones(len(self.item), np.float32))
         result.data[:] = 1
         return result
 
     def profiles(self, half_life: float | None) -> csr_matrix:
-        """(users, items) float32: a listen weighs half as much every half_life later plays.
+        """Return (users, items) float32: the weights of a user's listens, added up by track.
 
-        Listens of one track add up. With None every listen weighs 1.
+        A listen weighs half as much for every half_life plays after it; with None it weighs 1.
         """
         if half_life is None:
             return self._matrix(np.ones(len(self.item), np.float32))
@@ -95,10 +95,10 @@ class Listens:
         return self._matrix(np.exp2(-plays_since / half_life).astype(np.float32))
 
     def weights(self, repeats: float, plays: float | None, days: float | None = None) -> csr_matrix:
-        """(users, items) float32: how much each pair says of the user's taste.
+        """Return (users, items) float32: how much each pair tells about the user's taste.
 
-        The pair's count to the power `repeats`, halved with every `plays` later plays of the user
-        since its last one, and with every `days` from then to the last listen of all.
+        It is the pair's count to the power `repeats`, halved for every `plays` plays of the user
+        after its last listen, and for every `days` from that listen to the last one of all users.
         """
         end = self.at.max() if days is not None else None
         return vstack(
@@ -135,14 +135,14 @@ class Listens:
 
 
 def load(work: Path, timed: bool = True) -> Listens:
-    """Read WORK's listens, users and items; `at` only if timed."""
+    """Read WORK's listens, users and items; times only if `timed`."""
     user_ids = tables.read(tables.USERS, work, ["user_id"])["user_id"].to_numpy()
     track_ids = tables.read(tables.ITEMS, work, ["track_id"])["track_id"].to_numpy()
     return _load(tables.LISTENS, work, user_ids, track_ids, timed)
 
 
 def load_holdout(work: Path, track_ids: np.ndarray) -> Listens:
-    """Read what came after a window's cut; its users are those of the holdout."""
+    """Read the listens after a window's cut; the users are those of the holdout."""
     users = tables.read(tables.HOLDOUT, work, ["user_id"])["user_id"].to_numpy()
     return _load(tables.HOLDOUT, work, np.unique(users), track_ids, timed=True)
 

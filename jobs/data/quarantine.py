@@ -1,4 +1,4 @@
-"""What becomes of bad rows: they are kept with the reason, and too many of them stop the job."""
+"""Bad rows: they are kept with the reason, and too many of them stop the job."""
 
 import argparse
 from collections.abc import Iterator
@@ -28,12 +28,12 @@ def stop_if_bad(bad: np.ndarray, options: argparse.Namespace) -> None:
     if n_bad > options.max_bad_share * n:
         raise JobError(
             f"{path}: {n_bad:,} of {n:,} rows ({n_bad / n:.1%}) are bad, {found}. "
-            f"Mend them, or allow more than {options.max_bad_share:g} with --max-bad-share"
+            f"Correct them, or allow more than {options.max_bad_share:g} with --max-bad-share"
         )
 
 
 def bad_rows(path: Path, codes: np.ndarray) -> Iterator[pa.Table]:
-    """The bad rows of a file, in file order, as rows of the quarantine; codes (n,) tell which."""
+    """Yield the bad rows of a file, those with a code (n,), as rows of the quarantine."""
     if not codes.any():
         return
     end = 0
@@ -53,8 +53,8 @@ def bad_rows(path: Path, codes: np.ndarray) -> Iterator[pa.Table]:
 
 
 def json_lines(batch: pa.RecordBatch) -> list[str]:
-    """Each row (n,) of a batch as a JSON object."""
-    columns = [  # pandas knows neither all zones nor, in any but UTC, all years
+    """Return each row (n,) of a batch as a JSON object."""
+    columns = [  # pandas lacks some time zones, and some years in all zones but UTC
         column.cast(pa.timestamp(column.type.unit, "UTC"))
         if pa.types.is_timestamp(column.type) and column.type.tz
         else column

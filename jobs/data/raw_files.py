@@ -1,7 +1,7 @@
-"""The user's three files: their columns, and how any castable type is read.
+"""The user's three files: their columns, and how each type that can be converted is read.
 
-Values come as numpy arrays beside flaws (n,) uint8: 0 where a value is good, else 1 + the place
-of what is wrong with it in ID_FLAWS or TIME_FLAWS.
+Values are numpy arrays, together with flaws (n,) uint8: 0 where a value is good, otherwise 1 + the
+place of its flaw in ID_FLAWS or TIME_FLAWS.
 """
 
 import difflib
@@ -46,7 +46,7 @@ TIME_FLAWS = ("is missing", "is not a date", "is not between 1970 and 2099")
 MISSING, UNREADABLE, NEGATIVE, TOO_LARGE = 1, 2, 3, 4
 
 
-OUT_OF_RANGE = 3  # of a time, for which 1 and 2 are the same
+OUT_OF_RANGE = 3  # of a time; MISSING and UNREADABLE are the same for times
 
 
 EXPECTED = {
@@ -67,9 +67,9 @@ EXACT = {pa.float16(): 2**11, pa.float32(): 2**24}  # a float's whole numbers ar
 
 
 def check(path: Path) -> list[str]:
-    """The columns of an input file that are to be read, after checking that they can be.
+    """Return the columns of an input file that will be read; JobError where they can't be.
 
-    A file of a name of its own holds interactions.
+    A file with any other name is checked as interactions.
     """
     schema, wanted = _schema(path), COLUMNS.get(path.name, COLUMNS[INTERACTIONS])
     missing = [name for name in wanted if name not in schema.names and name not in OPTIONAL]
@@ -101,14 +101,14 @@ def batches(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with bytes and views of text as text, after checking that all text is UTF-8."""
+    """Return the batch with bytes and views of text as text; ArrowInvalid if it is not UTF-8."""
     batch = batch.cast(pa.schema([field.with_type(_stored(field.type)) for field in batch.schema]))
     batch.validate(full=True)
     return batch
 
 
 def _stored(found: pa.DataType) -> pa.DataType:
-    """The type to hold a column in: text as such, since little works on views and bytes."""
+    """Return the type to hold a column in: few functions work on views and bytes of text."""
     if found in (pa.string_view(), pa.binary(), pa.large_binary()):
         return pa.large_string()
     if _is_list(found) and _stored(found.value_type) != found.value_type:
@@ -125,7 +125,7 @@ def table(path: Path) -> dict[str, pa.Array]:
 
 
 def n_rows(path: Path) -> int:
-    """The number of rows of an input file, from its footer."""
+    """Return the number of rows of an input file, from its footer."""
     return int(pq.read_metadata(path).num_rows)
 
 
@@ -151,14 +151,14 @@ def _broken(path: Path, error: Exception) -> JobError:
 
 
 def _likely(missing: list[str], names: list[str]) -> str:
-    """A hint at columns whose names look like the missing ones."""
+    """Return a hint at columns whose names look like the missing ones."""
     close = {name: difflib.get_close_matches(name, names, 1, 0.5) for name in missing}
     hints = [f"rename {match[0]} to {name}" for name, match in close.items() if match]
     return f"; perhaps {', '.join(hints)}" if hints else ""
 
 
 def _readable(found: pa.DataType, kind: str) -> bool:
-    """Whether a column of this type can hold what is expected."""
+    """Return whether a column of this type can hold what is expected."""
     if pa.types.is_dictionary(found):
         found = found.value_type
     if pa.types.is_null(found):
@@ -188,7 +188,7 @@ def _is_list(found: pa.DataType) -> bool:
 
 
 def ids(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Whole numbers 0 … 2^53 - 1 of any number or text type: int64 values and ID_FLAWS, (n,)."""
+    """Return whole numbers 0 … 2^53 - 1 of any number or text type: int64 and ID_FLAWS, (n,)."""
     column = _plain(column)
     limit = EXACT.get(column.type, MAX_ID)
     if not _is_text(column.type) and not pa.types.is_integer(column.type):
@@ -209,9 +209,9 @@ def ids(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def times(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Dates and ISO text as int64 microseconds since 1970 in UTC, and TIME_FLAWS, (n,).
+    """Return dates and ISO text as int64 microseconds since 1970 in UTC, and TIME_FLAWS, (n,).
 
-    What names no time zone counts as UTC.
+    A time without a time zone counts as UTC.
     """
     column = _plain(column)
     present = column.is_valid().to_numpy(zero_copy_only=False)
@@ -231,7 +231,7 @@ def times(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def id_lists(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Lists of ids, flat, and the row of each: two int64 (m,); what is no id is left out."""
+    """Return lists of ids, flat, and the row of each: two int64 (m,); bad ids are left out."""
     if pa.types.is_null(column.type):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     lengths = pc.list_value_length(column).fill_null(0).to_numpy()
@@ -240,7 +240,7 @@ def id_lists(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def text(column: pa.Array) -> pa.Array:
-    """Text without space around it; what is empty becomes null."""
+    """Return text without space around it; empty text becomes null."""
     trimmed = pc.utf8_trim_whitespace(_plain(column).cast(pa.large_string()))
     return pc.if_else(pc.equal(trimmed, ""), None, trimmed)
 
@@ -250,13 +250,13 @@ def _plain(column: pa.Array) -> pa.Array:
 
 
 def _matching(column: pa.Array, pattern: str) -> pa.Array:
-    """Text without space around it, null where it doesn't match the pattern."""
+    """Return text without space around it, null where it doesn't match the pattern."""
     column = text(column)
     return pc.if_else(pc.match_substring_regex(column, pattern), column, None)
 
 
 def _parsed(column: pa.Array) -> pa.Array:
-    """ISO text as timestamps, null where it is no date; each text parsed once."""
+    """Return ISO text as timestamps, null where it is no date; equal texts are parsed once."""
     encoded = _matching(column, r"^\d").dictionary_encode()  # pandas would read "now" as well
     texts = encoded.dictionary.to_pandas()
     parsed = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True)

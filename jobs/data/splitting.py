@@ -1,4 +1,4 @@
-"""How the past is cut into windows: at moments, or in each user's own history."""
+"""Cutting the listens into windows: at moments, or in each user's own history."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,19 +12,19 @@ from jobs.contract.ragged import place_in_row
 from jobs.contract.results import Split
 from jobs.data.listens import SECONDS_A_DAY, Listens
 
-FEWEST_LISTENS = 3  # of a user from whom "user" holds something out
+FEWEST_LISTENS = 3  # a user with fewer has no listens in a holdout of the user split
 
 
-SHORT_LIFE = 0.02  # of the data's span: users who come once
+SHORT_LIFE = 0.02  # share of the data's span: below it users come once
 
 
-FEWEST_KNOWN = 0.5  # of the holdout's users should have a past
+FEWEST_KNOWN = 0.5  # share of the holdout's users who should have a past
 
 
-BRIEF_TRACKS = 0.2  # of the data's span: tracks that come and go
+BRIEF_TRACKS = 0.2  # share of the data's span: below it tracks come and go
 
 
-MOST_LISTENS = 20_000_000
+MOST_LISTENS = 20_000_000  # in the windows: of more, users are sampled
 
 
 SEED = 20
@@ -43,7 +43,7 @@ class Window:
 
 
 def by_time(data: Listens, share: float, gap_days: float) -> list[Window]:
-    """Windows from the latest to the earliest, cut at moments; a moment is never split."""
+    """Return windows from the latest to the earliest, cut at moments; a moment is never split."""
     result = []
     end = np.inf
     for i in range(1, 4):
@@ -56,7 +56,7 @@ def by_time(data: Listens, share: float, gap_days: float) -> list[Window]:
 
 
 def by_user(data: Listens, share: float) -> list[Window]:
-    """Windows from the latest to the earliest, cut after a share of each user's own listens."""
+    """Return windows from the latest to the earliest, cut after a share of each user's listens."""
     result = []
     length = np.diff(data.starts)
     place = place_in_row(length)
@@ -70,7 +70,7 @@ def by_user(data: Listens, share: float) -> list[Window]:
 
 
 def share_with_a_past(data: Listens, window: Window) -> float:
-    """The share of the holdout's users who have listens in the window's past."""
+    """Return the share of the holdout's users who have listens in the window's past."""
     held, past = (np.unique(data.user[rows]) for rows in (window.holdout, window.past))
     return float(np.isin(held, past).mean()) if len(held) else 0.0
 
@@ -95,13 +95,13 @@ def choose_split(data: Listens, asked: str, share: float, gap_days: float) -> tu
         return "user", "the listens have too few distinct times to cut between them"
     users, tracks = median_life(data.user, data.at), median_life(data.item, data.at)
     known = share_with_a_past(data, windows[0])
-    seen = (
+    reason = (
         f"the median listen is by a user who is active for {users:.1%} of the time span, and of a "
         f"track that is played for {tracks:.1%} of it; "
         f"{known:.0%} of the users after {windows[0].cut} also have earlier listens"
     )
     stays_away = users < SHORT_LIFE or known < FEWEST_KNOWN
-    return ("user" if stays_away and tracks > BRIEF_TRACKS else "time"), seen
+    return ("user" if stays_away and tracks > BRIEF_TRACKS else "time"), reason
 
 
 def choose_share(data: Listens, split: str, gap_days: float) -> float:

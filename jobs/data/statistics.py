@@ -1,4 +1,4 @@
-"""One pass over the listens, a block at a time, counting what a description of them needs."""
+"""What jobs.explore says of the listens, counted in one pass, a block at a time."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from jobs.contract import tables
 from jobs.contract.tables import LISTENS
+from jobs.data.ids import Encoder, encode
 from jobs.runtime.progress import progress_bar
 
 DAY = 86_400_000_000  # microseconds
@@ -44,24 +45,25 @@ class Statistics:
 
     @property
     def pairs(self) -> int:
-        """Different pairs of a user and a track."""
+        """Return the number of different pairs of a user and a track."""
         return int(self.plays_of_pair.sum())
 
 
 def count(work: Path, track_ids: np.ndarray) -> Statistics:
-    """Go over the listens once."""
+    """Read the listens once; JobError if one is of a track that track_ids lacks."""
     plays = np.zeros(len(track_ids), np.int64)
     result = Statistics(plays, plays.copy())
+    tracks = Encoder.of(track_ids)
     total = tables.n_rows(LISTENS, work)
     with progress_bar(total=total, unit=" listens", unit_scale=True) as progress:
         for user, track_id, at in users_in_blocks(work):
-            count_block(result, user, np.searchsorted(track_ids, track_id), at)
+            count_block(result, user, encode(track_id, tracks, "track_id", LISTENS, work), at)
             progress.update(len(user))
     return result
 
 
 def users_in_blocks(work: Path) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Blocks of users, track ids and microseconds of listens; a user is never cut in two."""
+    """Yield users, track ids and microseconds of listens in blocks of whole users."""
     kept = [np.empty(0, np.int64)] * 3
     for batch in tables.batches(LISTENS, work, ["user_id", "track_id", "started_at"]):
         new = [column.cast(pa.int64()).to_numpy() for column in batch.columns]
@@ -93,6 +95,6 @@ def count_block(counts: Statistics, user: np.ndarray, track: np.ndarray, at: np.
 
 
 def add_to_bins(bins: np.ndarray, least: dict[str, int], values: np.ndarray) -> None:
-    """Count values, each in the last bin whose least value it reaches."""
+    """Count each value in the last bin whose least value it reaches."""
     bin_of = np.searchsorted(list(least.values()), values, side="right") - 1
     bins += np.bincount(bin_of, minlength=len(bins))

@@ -12,13 +12,13 @@ from jobs.contract.results import ForgottenUntil
 
 
 class Tombstones(NamedTuple):
-    """The tombstones, by user_id."""
+    """Which users asked to be forgotten, by user_id, and when."""
 
     user: np.ndarray  # (m,) int64, ascending
     until: np.ndarray  # (m,) int64, microseconds since 1970
 
     def covers(self, user: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """Whether each listen (n,) of a user at a time is to be left out."""
+        """Return whether each listen (n,) of a user at a time is to be left out."""
         if len(self.user) == 0:
             return np.zeros(len(user), bool)
         place = find(self.user, user)
@@ -27,19 +27,19 @@ class Tombstones(NamedTuple):
 
     @property
     def last(self) -> int:
-        """The time of the newest tombstone; 0 without any."""
+        """Return the time of the newest tombstone; 0 without any."""
         return int(self.until.max(initial=0))
 
 
 def read(path: Path) -> Tombstones:
-    """The tombstones that the service keeps in a file; none where there is no file."""
+    """Read the tombstones that the service keeps in a file; none where there is no file."""
     stored = sorted(journal.read_forgotten(path).items())
     user, until = np.array(stored, np.int64).reshape(-1, 2).T
     return Tombstones(user, until)
 
 
 def note(work: Path, forgotten: Tombstones) -> None:
-    """Write into WORK up to which tombstone its listens are without those who are forgotten."""
+    """Write into WORK up to which tombstone its listens obey."""
     path = work / FORGOTTEN_UNTIL
     if forgotten.last:
         storage.write_json(path, ForgottenUntil(forgotten.last))
@@ -48,7 +48,7 @@ def note(work: Path, forgotten: Tombstones) -> None:
 
 
 def noted(folder: Path) -> int:
-    """The time of the newest tombstone that the folder's listens obey; 0 without any."""
+    """Return the time of the newest tombstone that the folder's listens obey; 0 without any."""
     path = folder / FORGOTTEN_UNTIL
     if not path.exists():
         return 0

@@ -1,4 +1,4 @@
-"""Labels that were kept back before a run, for scoring its lists."""
+"""Labels that were held out before a run, for scoring its lists."""
 
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from jobs.data.listens import Listens
 
 
 def read_labels(path: Path, past: Listens, heard: str) -> tuple[np.ndarray, csr_matrix]:
-    """The labels' users as rows of the past (COLD for new ones), and labels (users, items + 1).
+    """Return the labels' users as rows of the past (COLD for new ones), and labels.
 
-    The last column stands for tracks that the catalogue doesn't know: they can't be hit, but count.
+    labels are (users, items + 1). The last column is for tracks that are not in the catalogue: no
+    list can contain them, but they count as played.
     """
     try:
         table = pq.read_table(path, columns=["user_id", "track_id"])
@@ -38,5 +39,5 @@ def read_labels(path: Path, past: Listens, heard: str) -> tuple[np.ndarray, csr_
         played.resize(labels.shape)
         labels = csr_matrix(labels - labels.multiply(played))
         labels.eliminate_zeros()
-    some = labels.getnnz(axis=1) > 0
-    return known[some], csr_matrix(labels[some])
+    labelled = labels.getnnz(axis=1) > 0
+    return known[labelled], csr_matrix(labels[labelled])

@@ -22,7 +22,7 @@ HalfLife = Annotated[float, Meta(gt=0)] | None
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Every choice that depends on the data; half-lives of None mean that nothing decays."""
+    """Every choice that depends on the data; a half-life of None means that nothing fades."""
 
     heard: Literal["exclude", "include"] = "exclude"  # may a track already heard be recommended
     popular_half_life: HalfLife = None  # days after which a listen counts half
@@ -49,12 +49,12 @@ class Hyperparameters:
 
     @property
     def folds_in(self) -> bool:
-        """Whether users are folded in anew instead of taken as trained."""
+        """Whether users are folded in with fading plays, instead of taken as trained."""
         return self.als_half_life is not None or self.als_recency is not None
 
 
 def load(work: Path) -> Hyperparameters:
-    """The settings of the folder, or the defaults where nobody has tuned."""
+    """Read the folder's settings.json; the defaults where there is none."""
     path = work / SETTINGS
     if not path.exists():
         return Hyperparameters()

@@ -470,7 +470,7 @@ BAD_TABLES = [
         "interactions",
         interactions(user_id=[1, None, -1, 2]),
         "2 of 4 rows (50.0%) are bad, 1 where user_id is missing (first in row 1); 1 where user_id "
-        "is negative (first in row 2). Mend them, or allow more than 0.1 with --max-bad-share",
+        "is negative (first in row 2). Correct them, or allow more than 0.1 with --max-bad-share",
     ),
     (
         "interactions",
