@@ -16,13 +16,13 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from jobs.contract.storage import JobError
-from jobs.contract.tables import PERSONAL_ALS, RECOMMENDATIONS, TOP_POPULAR, read
+from jobs.contract.tables import PERSONAL_ALS, RECOMMENDATIONS
 from jobs.contract.top_k import NOTHING
 from jobs.data import holdout, listens
 from jobs.data.holdout import COLD
 from jobs.evaluation.labels import read_labels
 from jobs.metrics import accuracy
-from jobs.models import hyperparameters
+from jobs.models import hyperparameters, popularity
 from jobs.models.ranked_lists import first_unheard, read_lists
 from jobs.runtime import cli
 from jobs.runtime.parallel import in_blocks
@@ -43,8 +43,7 @@ def main(argv: Sequence[str]) -> str:
     if not len(known):
         raise JobError(f"{args.labels}: every label is a track its user has heard already")
     cold = (known == COLD)[:, None]
-    top = read(TOP_POPULAR, args.work, ["track_id"])["track_id"].to_numpy()
-    order = np.searchsorted(past.track_ids, top).astype(np.int32)
+    order = popularity.read_top(args.work, past.track_ids)
 
     def unheard(first: int, last: int) -> np.ndarray:
         played = holdout.heard_by(past, known[first:last])

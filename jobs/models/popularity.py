@@ -1,8 +1,12 @@
 """What everyone plays: listeners of each track, or plays that fade with their age."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 
+from jobs.contract import tables
+from jobs.data.ids import encode
 from jobs.data.listens import SECONDS_A_DAY, Listens
 
 
@@ -34,3 +38,9 @@ def popularity(data: Listens, half_life_days: float | None) -> pa.Table:
             "plays": plays[items],
         }
     )
+
+
+def read_top(work: Path, track_ids: np.ndarray) -> np.ndarray:
+    """Read WORK's top list, (tracks with a listen,) int32 positions in track_ids, best first."""
+    ids = tables.read(tables.TOP_POPULAR, work, ["track_id"])["track_id"].to_numpy()
+    return encode(ids, track_ids, "track_id", tables.TOP_POPULAR, work)

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix, diags_array
 from jobs.contract import tables
 from jobs.data import listens, splitting
 from jobs.data.listens import SECONDS_A_DAY, Listens
-from jobs.models import als_model, hyperparameters
+from jobs.models import als_model, hyperparameters, popularity
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.ranked_lists import best_of_rows, matrix_of_lists, read_lists, read_matrices
 
@@ -45,7 +45,6 @@ class Snapshot:
         users, items = als_model.load(work, data.shape)
         tracks = tables.read(tables.ITEMS, work, ["artist_ids", "genre_ids"])
         artists, genres = (incidence(tracks[name]) for name in ("artist_ids", "genre_ids"))
-        top = tables.read(tables.TOP_POPULAR, work, ["track_id"])["track_id"].to_numpy()
         ids = data.track_ids
         (similar,) = read_matrices(tables.SIMILAR, work, ids, "score")
         followers, directly = read_matrices(tables.FOLLOWERS, work, ids, "score", "directly")
@@ -55,7 +54,7 @@ class Snapshot:
             users,
             items,
             read_lists(tables.PERSONAL_ALS, work, data.user_ids, ids),
-            np.searchsorted(ids, top).astype(np.int32),
+            popularity.read_top(work, ids),
             similar,
             followers,
             directly,

@@ -40,7 +40,7 @@ from jobs.data import holdout, ids, listens
 from jobs.data.holdout import COLD
 from jobs.data.listens import Listens
 from jobs.metrics import accuracy
-from jobs.models import als_model, hyperparameters
+from jobs.models import als_model, hyperparameters, popularity
 from jobs.models.ranked_lists import read_lists
 from jobs.runtime.parallel import in_blocks
 from jobs.runtime.progress import progress_bar
@@ -268,7 +268,6 @@ def read(window: Path, heard: str, most: int) -> Sessions:
     row = holdout.rows_in(past, later.user_ids)
     final = lists[row]
     final[row == COLD] = NOTHING
-    top = tables.read(tables.TOP_POPULAR, window, ["track_id"])["track_id"].to_numpy()
     known = csr_matrix((len(row), past.shape[1]), dtype=np.float32)
     at = place_in_row(np.diff(later.starts))
     foreseen = at < LONGEST
@@ -279,7 +278,7 @@ def read(window: Path, heard: str, most: int) -> Sessions:
     return Sessions(
         lists={name: _neighbours(table, window, past.track_ids) for name, table in TABLES.items()},
         model=als_model.load_model(window, hyperparameters.load(window)),
-        top=np.searchsorted(past.track_ids, top).astype(np.int32),
+        top=popularity.read_top(window, past.track_ids),
         tracks=np.split(later.item, later.starts[1:-1]),
         final=[found[found != NOTHING] for found in final],
         history=[
