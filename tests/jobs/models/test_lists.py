@@ -264,7 +264,7 @@ def test_files_of_different_runs_are_not_mixed(tmp_path):
     save_listens(tmp_path, [(1, 10, 0), (2, 20, 0)])
     users = tables.read(tables.USERS, tmp_path)
     tables.write(tables.USERS, tmp_path, users.slice(1))
-    with pytest.raises(JobError, match=r"a user_id that the files beside it don't know"):
+    with pytest.raises(JobError, match=r"has a user_id that the other files in the folder do not have"):
         run("top_popular", tmp_path)
 
 
