@@ -22,10 +22,7 @@ from prometheus_client.registry import Collector
 from api.events.store import JournalState
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-
-
 OTHER = "other"  # the label of every path that is no route
-
 
 # upper bounds of the histogram's buckets, in seconds
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)

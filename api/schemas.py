@@ -8,11 +8,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from jobs.contract.names import MAX_ID
 
 MAX_K = 1000  # tracks of a list of /recommendations
-
-
 MAX_LISTS = 1000  # of a batch
-
-
 MAX_BODY = 65_536  # bytes of a batch
 
 

@@ -11,17 +11,9 @@ from jobs.contract.journal import JOURNAL_KEEPS
 from jobs.contract.names import STATE
 
 PREFIX = "RECO_"
-
-
 JOURNALS = ("off", "normal", "full")  # which commits wait for the disk: none are made, none, all
-
-
 SECRETS = ("admin_key", "read_key", "write_key")  # never shown
-
-
 CHECKS = ("hashes", "sizes")
-
-
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 

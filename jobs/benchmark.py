@@ -24,8 +24,6 @@ from jobs.runtime import memory, up_to_date
 from jobs.runtime.costs import costs
 
 USERS, TRACKS, LISTENS = 1_373_221, 1_000_000, 222_629_898
-
-
 SHOWN = ("prepare", "train_als", "personal_als", "similar", "next_played", "rank", "all")
 
 

@@ -18,11 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 USERS, TRACKS, LISTENS = 1_373_221, 1_000_000, 222_629_898
-
-
 LATE = np.datetime64("2022-12-16")
-
-
 REAL = {  # what: the figure, and what it grows with
     "listens": (LISTENS, "listens"),
     "users": (USERS, "users"),

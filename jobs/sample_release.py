@@ -26,14 +26,8 @@ from jobs.runtime import cli
 from jobs.runtime.progress import progress_bar
 
 SEED = 20
-
-
 ROWS_A_BLOCK = 50_000
-
-
 MEDIAN_HISTORY, SPREAD = 54, 1.46  # of the listens of a user, and of their logarithm
-
-
 LONGEST_HISTORY = 16_637
 
 

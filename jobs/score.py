@@ -28,8 +28,6 @@ from jobs.runtime import cli
 from jobs.runtime.parallel import in_blocks
 
 K = 10
-
-
 USERS_A_BLOCK = 512
 
 

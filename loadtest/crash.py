@@ -23,11 +23,7 @@ from loadtest.support.http_client import HttpClient
 from loadtest.support.server import Server, serving
 
 CONNECTIONS = 16
-
-
 EVENTS = 20  # of each user
-
-
 USERS_IN_MEMORY = 50
 
 

@@ -38,14 +38,8 @@ from loadtest.support.run_state import (
 )
 
 REPORT = Path(__file__).with_name("report.html")
-
-
 SESSION = 40  # events of an online user, then the next one comes
-
-
 UNKNOWN_TRACK = expectations.MAX_ID  # a listen all the same
-
-
 MAX_WORKERS = 16
 
 

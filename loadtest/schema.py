@@ -19,8 +19,6 @@ from pathlib import Path
 from loadtest.support.server import serving
 
 READ_KEY = "a-key-for-reading"
-
-
 KEYS = {"ADMIN_KEY": "a-key-that-is-not-used", "READ_KEY": READ_KEY, "RATE_LIMIT": "0"}
 
 

@@ -19,19 +19,12 @@ from loadtest.support.http_client import HttpClient
 from loadtest.support.server import serving
 
 CONNECTIONS = 16
-
-
 STEPS = 20  # after each of which memory is measured
-
-
 SAMPLE = 1000  # users whose events are read at the end
-
 
 # Growth that is allowed once --in-memory users are there: MiB for the allocator and the caches, and
 # bytes a user, because the table of users reaches its final size only then.
 ALLOWED, ALLOWED_A_USER = 16, 200
-
-
 SPACING = 6_700_417  # between user ids, so that they are spread over the whole range
 
 

@@ -37,14 +37,8 @@ from loadtest.support.server import ROOT, serving
 
 # The lowest track id of each release; the others are multiples of 100 above it.
 FIRST_TRACK = {"one": 26, "two": 27}
-
-
 CONNECTIONS = 8
-
-
 USERS_WITH_EVENTS = range(0, 40)
-
-
 NEW_IDS = 2**40  # no release has a user from this id on
 
 

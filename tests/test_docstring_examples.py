@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-
-
 MODULES = [
     str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
     for package in ("jobs", "api", "loadtest")

@@ -9,8 +9,6 @@ from typing import TypeVar
 from jobs.contract import journal
 
 T = TypeVar("T")
-
-
 LOCK_SECONDS = 5.0  # how long to wait for another process that is writing
 
 

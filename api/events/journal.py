@@ -36,10 +36,7 @@ from numpy.typing import NDArray
 from api.events.connections import Connections, is_locked
 
 READER_SECONDS = 0.05  # how long a checkpoint waits for other programs that are reading
-
-
 LONG_LOG_PAGES = 16_384  # of 4 KiB: a longer log is emptied by the next checkpoint
-
 
 # forgotten events count too: time must not go back before them
 NEWEST_TIME = """

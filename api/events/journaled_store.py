@@ -22,11 +22,7 @@ from api.events.tombstones import Tombstones
 from api.events.user_filter import UserFilter
 
 UPKEEP_SECONDS = 1.0  # between two rounds of upkeep
-
-
 START_SECONDS = 0.5  # how long the start waits for the first round before requests are answered
-
-
 USERS_AT_A_TIME = 20_000  # added to the filter before requests have their turn
 
 

@@ -4,11 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BITS = 27  # of a position: the filter has 2^27 bits, which take 16 MiB
-
-
 MASK = (1 << BITS) - 1
-
-
 FACTOR = 0x9E3779B97F4A7C15  # 2^64 by the golden ratio (Knuth's multiplicative hashing)
 
 

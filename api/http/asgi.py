@@ -13,8 +13,6 @@ from api.service import Service
 from api.settings import Settings, SettingsError, usable_settings
 
 RELEASE_HEADER = b"x-release"
-
-
 RECOMMENDER_KEY = "recommender"  # in a request's state: the one that made its answer
 
 

@@ -31,8 +31,6 @@ LEVELS = {
 
 
 RATE_ELSEWHERE = 100  # requests a second where nothing is set and the address is not loopback
-
-
 DISCARDED = 16 << 20  # bytes of a body that is too large
 DISCARD_SECONDS = 5.0
 LONG = 256  # characters of a path
@@ -47,14 +45,8 @@ class Refusal(NamedTuple):
 
 
 NOT_HERE = Refusal(403, "without keys only this machine is served: set RECO_ADMIN_KEY")
-
-
 NO_KEY = Refusal(401, "expected a valid key in X-API-Key", ((b"www-authenticate", b"Bearer"),))
-
-
 OTHER_KEY = Refusal(403, "the key is for other calls")
-
-
 TOO_LARGE = Refusal(413, f"body: expected at most {MAX_BODY} bytes", ((b"connection", b"close"),))
 
 

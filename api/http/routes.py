@@ -56,8 +56,6 @@ BAD_BODY = problem(
 
 
 TOO_LARGE = problem(413, "The body is too large", "body: expected at most 65536 bytes")
-
-
 NO_RELEASE = problem(
     503,
     "There is no usable release, and why",
@@ -100,14 +98,8 @@ NOT_LET_IN = (
 
 
 METRICS = {200: ResponseSpec(str, description="Prometheus' text format", media_type=CONTENT_TYPE)}
-
-
 LISTS = {200: ResponseSpec(ManyRecommendations, description="The lists")}
-
-
 TRACKS = {200: ResponseSpec(Recommendations, description="The tracks")}  # ready-made JSON
-
-
 EXPLAINED = {200: ResponseSpec(Explained, description="The tracks; with explain=true, why")}
 
 

@@ -20,8 +20,6 @@ Bring = Callable[[Events, str], Near]  # what events bring online, by one source
 
 
 ALL = ""
-
-
 ROUNDING = 1e-9  # of a score; a smaller difference is none
 
 

@@ -25,11 +25,7 @@ Source = Literal["similar", "next_played", "fold_in"]  # what brings tracks onli
 
 
 SOURCES: tuple[Source, ...] = get_args(Source)
-
-
 LISTED = SOURCES[:2]  # these have lists of neighbours; fold_in uses all that the user has played
-
-
 OLD_SOURCES: dict[str, tuple[Source, ...]] = {"both": LISTED, "all": SOURCES}
 
 
@@ -40,11 +36,7 @@ HalfLife = Annotated[float, Meta(gt=0, le=1e6)] | None  # None: nothing fades
 
 
 WEIGHED = 100  # tracks of the offline list that compete with neighbours; the rest comes after
-
-
 FIRST_BLOCK = 64  # tracks of the top list that are looked at first
-
-
 RECENT_EVENTS = 5  # kept out of answers where heard tracks are included
 
 
@@ -126,8 +118,6 @@ class Near(NamedTuple):
 
 
 NO_TRACKS: Tracks = np.empty(0, np.int32)
-
-
 NOTHING_NEAR = Near(NO_TRACKS, np.empty(0, np.float64))
 
 

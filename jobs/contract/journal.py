@@ -7,8 +7,6 @@ from pathlib import Path
 from jobs.contract.storage import JobError
 
 JOURNAL_VERSION = 1  # its user_version
-
-
 JOURNAL_SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     at INTEGER PRIMARY KEY, user_id INTEGER NOT NULL, track_id INTEGER NOT NULL
@@ -19,8 +17,6 @@ CREATE TABLE IF NOT EXISTS forgotten_until (at INTEGER NOT NULL);
 
 
 JOURNAL_KEEPS = 1000  # events of each user, as many as the service may have in memory
-
-
 FORGOTTEN_SCHEMA = """
 CREATE TABLE IF NOT EXISTS forgotten (user_id INTEGER PRIMARY KEY, at INTEGER NOT NULL);
 """

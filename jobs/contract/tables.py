@@ -17,8 +17,6 @@ import pyarrow.parquet as pq
 from jobs.contract.storage import JobError, atomic
 
 ID, TEXT, TIME = pa.int64(), pa.string(), pa.timestamp("us")
-
-
 INT, SCORE = pa.int32(), pa.float32()
 
 

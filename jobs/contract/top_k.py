@@ -19,8 +19,6 @@ from scipy.sparse import csr_matrix
 from jobs.contract.ragged import place_in_row, row_of_each
 
 NOTHING = -1  # fills a row where fewer than k items exist
-
-
 NO_KEY = np.uint64(2**64 - 1)  # larger than every key; its item is NOTHING
 
 

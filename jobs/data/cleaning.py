@@ -16,23 +16,11 @@ from jobs.data.tombstones import Tombstones
 from jobs.runtime.progress import progress_bar
 
 UNKNOWN_TRACK = "track_id is not in tracks.parquet"
-
-
 UNKNOWN_TYPE = f"type is none of {', '.join(raw_files.NAME_TYPES)}"
-
-
 SAME_TRACK = "track_id stands in an earlier row"
-
-
 OTHER_NAME = "type and id have another name in an earlier row"
-
-
 SAME_ROW = "the row equals an earlier one"
-
-
 NOT_YET = "track_id of an event is not in tracks.parquet yet"
-
-
 REASONS = (  # why a row is bad, by its code; 0 means that it is good
     "",
     *(f"{name} {flaw}" for name in ("user_id", "track_id", "id") for flaw in raw_files.ID_FLAWS),

@@ -10,8 +10,6 @@ from jobs.contract.names import MAX_ID
 from jobs.runtime.progress import progress_bar
 
 PART = 1 << 22  # listens sorted at a time
-
-
 NO_SEQ = np.iinfo(np.int32).max  # stands for no track_seq: such a listen is its instant's last
 
 

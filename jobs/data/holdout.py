@@ -12,11 +12,7 @@ from jobs.data import listens
 from jobs.data.listens import Listens
 
 COLD = MISSING  # the row of a user without a past
-
-
 MOST_USERS = 30_000  # of a window's holdout, for whom there are final lists
-
-
 SEED = 20
 
 

@@ -14,11 +14,7 @@ from jobs.contract.ragged import last_entries, offsets_of, runs
 from jobs.data.ids import Encoder, encode
 
 SECONDS_A_DAY = 86_400
-
-
 LISTENS_A_BLOCK = 1 << 22
-
-
 RECENT = 100  # of a user's plays: what relations between tracks are applied to
 
 

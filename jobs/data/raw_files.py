@@ -19,8 +19,6 @@ from jobs.contract.ragged import row_of_each
 from jobs.contract.storage import JobError
 
 TRACKS, NAMES, INTERACTIONS = "tracks.parquet", "catalog_names.parquet", "interactions.parquet"
-
-
 COLUMNS = {
     TRACKS: {"track_id": "id", "artists": "ids", "genres": "ids"},
     NAMES: {"id": "id", "type": "text", "name": "text"},
@@ -29,26 +27,12 @@ COLUMNS = {
 
 
 OPTIONAL = {"track_seq"}
-
-
 BATCH = 1 << 20  # rows read at a time
-
-
 NAME_TYPES = ("track", "album", "artist", "genre")
-
-
 ID_FLAWS = ("is missing", "is not a whole number", "is negative", "is over 2^53 - 1")
-
-
 TIME_FLAWS = ("is missing", "is not a date", "is not between 1970 and 2099")
-
-
 MISSING, UNREADABLE, NEGATIVE, TOO_LARGE = 1, 2, 3, 4
-
-
 OUT_OF_RANGE = 3  # of a time; MISSING and UNREADABLE are the same for times
-
-
 EXPECTED = {
     "id": "whole numbers",
     "ids": "lists of whole numbers",
@@ -58,11 +42,7 @@ EXPECTED = {
 
 
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a timestamp's unit, in a second
-
-
 LAST_SECOND = 4_102_444_800  # 2100-01-01
-
-
 EXACT = {pa.float16(): 2**11, pa.float32(): 2**24}  # a float's whole numbers are exact up to here
 
 

@@ -15,7 +15,6 @@ from jobs.runtime.progress import progress_bar
 
 DAY = 86_400_000_000  # microseconds
 
-
 # Time between two listens of a user: each bin reaches from its least microseconds to the next
 # bin's. Listens with dates alone, without times of day, fall into the first and the last three.
 GAPS = {

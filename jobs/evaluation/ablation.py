@@ -28,17 +28,9 @@ from jobs.ranking.snapshot import Snapshot
 from jobs.runtime.parallel import in_blocks
 
 K = 10
-
-
 USERS_A_BLOCK = 512
-
-
 MOST_USERS = 5_000  # of a window that the rankers learn from
-
-
 WHOLE, AGAIN = "nothing", "nothing, learnt again"
-
-
 FOLLOWING = ("next_played", "after_last")  # two generators with one source, what follows a play
 
 

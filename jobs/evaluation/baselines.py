@@ -38,20 +38,10 @@ Setting = dict[str, Any]
 
 
 SEED = 20
-
-
 K = 10
-
-
 MOST_USERS = 10_000  # of the window "validation", by whom a setting is judged
-
-
 USERS_A_BLOCK, TRACKS_A_BLOCK = 256, 8192
-
-
 EASE_LIMIT = 6_000  # users or tracks, whichever are fewer: a matrix of that size is inverted
-
-
 SIMILARITIES = {"cosine": CosineRecommender, "tfidf": TFIDFRecommender, "bm25": BM25Recommender}
 
 

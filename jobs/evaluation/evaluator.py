@@ -18,11 +18,7 @@ from jobs.ranking.snapshot import Snapshot
 from jobs.runtime.parallel import in_blocks
 
 KS = (5, 10, 100)
-
-
 K = 10  # where one figure has to do
-
-
 USERS_A_BLOCK = 512
 
 

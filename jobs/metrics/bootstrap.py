@@ -10,11 +10,7 @@ import numpy as np
 from jobs.contract.results import Ratio
 
 DRAWS = 2000
-
-
 SEED = 20
-
-
 LEVELS = (0.025, 0.975)
 
 

@@ -16,11 +16,7 @@ from jobs.runtime import parallel
 from jobs.runtime.progress import progress_bar
 
 SEED = 20
-
-
 EPOCHS_MORE = 4  # where there are factors to start from
-
-
 WORTH_THREADS = 30_000  # listens: with fewer, threads wait for each other longer than they work
 
 

@@ -21,14 +21,8 @@ from jobs.contract import ragged
 from jobs.contract.top_k import NOTHING
 
 STEP = 2.0**-12  # of the grid, on each axis
-
-
 TOLERANCE = 1e-5  # distance of two unit vectors that count as one direction
-
-
 SEED = 20
-
-
 ROWS_A_BLOCK = 8192
 
 

@@ -20,31 +20,16 @@ from jobs.models.sparse import dots
 from jobs.runtime.parallel import in_blocks
 
 TRACKS_A_BLOCK = 1024
-
-
 MOST_COMPARED = 50_000  # directions: up to so many, all are compared with all
-
-
 SAMPLE = 1_000  # tracks by which recall is measured
-
-
 ENOUGH, ENOUGH_OF_SAMPLE = 0.985, 0.85  # recall
-
-
 ROUNDING = 1e-6  # of a cosine: two that differ by no more are equal
-
-
 CELLS_AT_FIRST = 8
-
 
 # The share of all vectors that a search may look at. One vector in a cell costs 4 to 5 times as
 # much as one in the blocks of a matrix product: at a share of 0.2 both ways cost the same.
 MOST_VISITED = 0.2
-
-
 SEED = 20
-
-
 WITH_ITSELF = LIST_LENGTH + 1  # a track is its own nearest neighbour and left out in the end
 
 

@@ -19,8 +19,6 @@ from jobs.models.sparse import look_up
 from jobs.runtime.parallel import in_blocks
 
 MOST_FOLLOWERS = 20_000_000
-
-
 PLAYS_A_BLOCK = 1 << 18  # whose followers are counted at a time
 
 

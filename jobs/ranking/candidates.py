@@ -18,11 +18,7 @@ from jobs.models.sparse import Entries
 from jobs.ranking.snapshot import Snapshot
 
 GENERATORS = ("popular", "als", "next_played", "after_last", "similar", "artist", "replayed")
-
-
 EACH = 50  # candidates of a generator: more of them cost time and gain nothing
-
-
 LAST_SCORED = (
     16  # plays that the generator "after_last" is made from: earlier ones weigh next to nothing
 )

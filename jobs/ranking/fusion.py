@@ -20,17 +20,9 @@ from jobs.selection import hill_climb
 from jobs.selection.hill_climb import Axis, climb, sweep
 
 CONSTANT = 20
-
-
 LADDER = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0)
-
-
 MARGIN = 1.002  # a step has to gain that much
-
-
 MOST_ROUNDS = 5
-
-
 K = 10
 
 

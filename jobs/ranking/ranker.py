@@ -27,29 +27,13 @@ from jobs.runtime import parallel
 from jobs.runtime.parallel import in_blocks
 
 T = TypeVar("T")
-
-
 RANKER, FUSION = "ranker", "fusion"
-
-
 USERS_A_BLOCK = 512
-
-
 MOST_USERS = 12_000  # of a window that the ranker learns from or is judged on
-
-
 HANDICAP = 0.01
-
-
 FUSION_USERS = 1_000  # of a window that the fusion's weights are fitted to
-
-
 NEGATIVES = 40  # a user, drawn from the candidates that were not played
-
-
 SEED = 20
-
-
 PARAMETERS = {
     "loss_function": "QueryRMSE",
     "iterations": 150,

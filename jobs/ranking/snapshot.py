@@ -16,8 +16,6 @@ from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.ranked_lists import best_of_rows, matrix_of_lists, read_lists, read_matrices
 
 TRACKS_AN_ARTIST = 20
-
-
 HORIZONS = (0.01, 0.05, 0.25)  # shares of all listens, counted from the end
 
 

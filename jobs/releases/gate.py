@@ -20,14 +20,9 @@ from jobs.contract.tables import RELEASED, n_rows
 
 FINAL = "final list"  # as metrics.json calls it
 
-
 # the largest falls, as shares of the current value, with which a release is still activated
 MAX_DROP = {"ndcg": 0.1, "coverage": 0.25, "rows": 0.2}
-
-
 USERS = 10_000  # whose lists are compared
-
-
 SEED = 20
 
 

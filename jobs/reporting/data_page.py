@@ -17,11 +17,7 @@ from jobs.data.statistics import DAY, GAPS, PLAYS, Statistics
 from jobs.reporting.page import WIDTH, Page, shortened
 
 QUANTILES = (0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1)
-
-
 TOP = 20  # most played tracks, artists and genres that are shown
-
-
 WEEKLY_FROM = 120  # days of data from which a point of the plot over time is a week
 
 

@@ -30,17 +30,9 @@ from jobs.reporting.terms import (
 )
 
 ACCURACY = ("ndcg", "precision", "recall", "hit", "map")
-
-
 BEYOND = ("coverage", "novelty", "popularity", "diversity", "serendipity")
-
-
 GREY = "#8a94a6"
-
-
 MOST_FEATURES = 20
-
-
 USERS = {"all": "all users", "warm": "users with earlier plays", "cold": "new users"}
 
 

@@ -5,8 +5,6 @@ from jobs.reporting.page import Page
 from jobs.reporting.terms import BEST, FINAL, PERSONAL, list_name
 
 MIDNIGHT = "T00:00:00+00:00"  # of a date without a time
-
-
 SINGLE_ALS = "als"  # the generator that may itself be the best single one
 
 

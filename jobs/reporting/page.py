@@ -31,17 +31,9 @@ from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator, NullForm
 from jobs.contract import storage
 
 TEMPLATE = Path(__file__).with_name("page.html")
-
-
 WIDTH = 6.5  # inches of a figure, whose letters must be readable on a narrow screen too
-
-
 MOST_LETTERS = 48  # of a label
-
-
 LONG_CELL = 28  # letters from which a cell may break into several lines
-
-
 NUMBER = re.compile(r"[−–-]|[+−–-]?[\d,.]+ ?[%×]?")  # a text that is aligned as a number
 
 

@@ -12,8 +12,6 @@ from jobs.selection.blending_search import EVENTS_SEEN, hit_rates
 from jobs.selection.replay_sessions import Sessions
 
 LAST_SHOWN = 10  # events in the curve; plays after more events are counted here as well
-
-
 LISTS = {  # by key of the hits: the name of the list, and what it is
     "offline": (
         "offline",

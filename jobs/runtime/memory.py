@@ -18,17 +18,9 @@ from jobs.contract import tables
 from jobs.contract.storage import JobError
 
 GROUPS = Path("/sys/fs/cgroup")
-
-
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
 MB = 1 << 20
-
-
 REPORT_ABOVE_BYTES = 4e9  # bytes from which on a job says beforehand what it needs
-
-
 MOST_DRAWN = 12_000
 
 

@@ -22,20 +22,10 @@ from jobs.selection.replay_sessions import K, Sessions
 from jobs.selection.rule_scorer import RuleScorer
 
 EVENTS_SEEN = ("0", "1", "2", "3+")  # numbers of events before a play
-
-
 MOST_PAIRS = 500  # of an event and a neighbour, whose scores a request may have to add up
-
-
 SIZES = ((5, 50), (10, 20), (10, 50), (5, 100))  # events, neighbours of each
-
-
 HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, None)
-
-
 WEIGHTS = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0)  # of a source's typical best score
-
-
 LADDERS: dict[str, tuple[float | None, ...]] = {
     "next_played_weight": WEIGHTS,
     "similar_weight": WEIGHTS,

@@ -30,38 +30,16 @@ from jobs.selection.tuning_window import (
 )
 
 LARGE_LISTENS = 20_000_000  # with more, ALS gets fewer factors
-
-
 FACTORS_OF_LARGE = 64
-
-
 USUAL_TRACKS = 20_000  # with more, the penalty starts lower, since it grows with their number
-
-
 MARGIN = 1.003  # factor that a step to the next value has to gain
-
-
 LADDER_MARGIN = 1.01  # factor that the best of a whole ladder has to gain
-
-
 TRIAL_FACTORS, TRIAL_EPOCHS = 64, 6  # of ALS while searching: enough to tell values apart
-
-
 MOST_TRIAL_NUMBERS = 10_000_000  # tracks x factors: with more, half of the factors have to do
-
-
 KEPT_FACTORS = 16  # item factors of trials that are kept in memory
-
-
 HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, None)  # plays
-
-
 DAYS = (1 / 144, 1 / 48, 1 / 24, 0.25, 1.0, 7.0, 30.0, 90.0, 365.0, None)
-
-
 RECENCY = (0.25, 1.0, 7.0, 30.0, 120.0, None)  # days
-
-
 LADDERS: dict[str, tuple[Any, ...]] = {
     "popular_half_life": DAYS,
     "own_half_life": (*HALF_LIVES[:-1], 256.0, None),
@@ -78,14 +56,8 @@ LADDERS: dict[str, tuple[Any, ...]] = {
 
 
 POPULAR = ("popular_half_life",)
-
-
 NEXT_PLAYED = ("next_half_life", "next_target_exponent", "next_source_exponent")
-
-
 ALS = ("als_regularization", "als_unobserved", "als_half_life")
-
-
 ALS_TRAINING = ("als_regularization", "als_unobserved", "als_repeats", "als_recency")
 
 

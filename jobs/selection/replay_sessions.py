@@ -46,23 +46,11 @@ from jobs.runtime.parallel import in_blocks
 from jobs.runtime.progress import progress_bar
 
 K = 10
-
-
 TABLES = {"similar": tables.SIMILAR, "next_played": tables.NEXT_PLAYED}
-
-
 LONGEST = 30  # plays of a session that are foreseen
-
-
 MOST_EVENTS = 10  # that bring neighbours, by any rule that is replayed
-
-
 FAR = np.iinfo(np.int32).max
-
-
 PLAYS_A_BLOCK = 1024
-
-
 SEED = 20
 
 

@@ -22,20 +22,10 @@ from jobs.models.ranked_lists import best_of_rows, first_unheard, matrix_of_list
 from jobs.runtime.parallel import in_blocks
 
 MOST_LISTENS = {"quick": 200_000, "full": 2_000_000}
-
-
 LISTENS_A_TRACK = {"quick": 2, "full": 20}  # with fewer, only popularity can be learnt
-
-
 MOST_USERS = {"quick": 1_000, "full": 20_000}  # of the holdout, who are scored
-
-
 USERS_A_BLOCK = 512
-
-
 SAMPLE_SEED = 20
-
-
 K = 10  # the length at which NDCG is computed
 
 

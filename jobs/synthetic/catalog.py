@@ -24,47 +24,19 @@ from jobs.synthetic.names import (
 )
 
 TRACKS_PER_ARTIST = 6.5
-
-
 TRACKS_PER_ALBUM = 2.2
-
-
 ARTISTS_PER_SCENE = 12
-
-
 COLLECTIONS_PER_TRACK = 0.15  # albums by many artists, each track is on one with IN_COLLECTION
-
-
 IN_COLLECTION = 0.3
-
-
 FEATURING = 0.12  # share of tracks with a second artist, of the same scene
-
-
 GENRE_COUNTS = (0.385, 0.592, 0.023)  # shares of tracks with one, two and three genres
-
-
 NO_ALBUM, NO_ARTIST, NO_GENRE = 18e-6, 15_369e-6, 3_687e-6  # shares of tracks that lack them
-
-
 UNNAMED_GENRES, WITH_UNNAMED_GENRE = 30, 0.048  # genre ids not in the catalogue; tracks with one
-
-
 SHARED_IDS = 0.033  # share of albums and artists whose id is a track's as well
-
-
 MIN_ID, MAX_ID = 26, 101_521_819
-
-
 TOP_SHARE = 0.12  # share of users that hear the most popular track
-
-
 HEAD = 20  # ranks over which popularity is nearly flat
-
-
 NEW_APPEAL = 0.7  # of releases within the year, in deviations of appeal between artists
-
-
 OLDEST, DAYS = -2000, 365  # release days, counted from the first day of listens
 
 

@@ -21,26 +21,12 @@ from jobs.synthetic.catalog import DAYS, Catalog, changes
 from jobs.synthetic.listens import user_blocks
 
 MOST_USERS = 10_000  # every track is compared with every user
-
-
 ACTIVITY = 0.8  # standard deviation of the logarithm of users' activity
-
-
 BY_GENRE, BY_ARTIST = 1.0, 1.5  # standard deviations of users' liking, added to log activity
-
-
 REPLAYS = 1.2  # Pareto exponent of the replays of a pair: a smaller one gives a heavier tail
-
-
 MOST_REPLAYS = 200  # before scaling to the listens asked for
-
-
 SESSION = 20  # mean plays of a session
-
-
 SECONDS_A_PLAY = 240
-
-
 TRACKS_A_BLOCK = 512
 
 

@@ -20,19 +20,11 @@ from jobs.synthetic.listens import TrackSampler, draw_listens, user_blocks
 
 FIRST_DAY = np.datetime64("2022-01-01", "D")
 
-
 # Listens a user at normal quantiles: log-linear between the quartiles 22, 54, 149 and a long tail.
 QUANTILES = np.array([-3.0, -0.6745, 0.0, 0.6745, 2.0, 4.85])
-
-
 LISTENS_AT = np.array([1, 22, 54, 149, 1200, 16_637])
-
-
 WITH_HISTORY, ABSENT = 47, 16  # users that the service's examples speak of
-
-
 ID_GAPS = 0.001  # share of user ids that nobody has
-
 
 # How interactions are written: columns that count up take less room as differences.
 COMPACT = {

@@ -15,26 +15,12 @@ from jobs.contract.ragged import offsets_of, place_in_row, row_of_each
 from jobs.synthetic.catalog import DAYS, OLDEST, Catalog, changes
 
 NEW_IN_YEAR, LEFT_IN_YEAR = 0.25, 0.08  # shares of users
-
-
 PER_SESSION = 4  # mean listens of a session
-
-
 TASTES, PER_TASTE, MAX_TASTES = 3, 40, 40  # tastes of a user: TASTES + listens // PER_TASTE
-
-
 SAME_FAMILY = 0.6  # share of tastes within the family of genres of the user's first
-
-
 TASTE_DRIFT = 0.7  # share of the tastes by which the favourite moves in a year
-
-
 CONTINUED = 0.35  # share of sessions with the theme and artist of the previous one
-
-
 EXPLORING = 0.15  # share of sessions outside the user's tastes
-
-
 BY_ARTIST, BY_SCENE, BY_GENRE = (
     0.4,
     0.3,
@@ -43,20 +29,10 @@ BY_ARTIST, BY_SCENE, BY_GENRE = (
 
 
 SHUFFLED = 0.3  # share of listens with a random place in the session
-
-
 STEADY, HALF_LIFE = 0.35, 60  # a release starts at 1 and falls to STEADY with a half-life in days
-
-
 ROUNDS = 8  # of draws by taste; users who still lack listens get tracks of the whole catalogue
-
-
 SURPLUS = 2.5  # draws for each listen that is missing
-
-
 BLOCK = 1 << 19  # listens in a block
-
-
 ORDER_BITS = 12
 
 

@@ -51,11 +51,7 @@ FAMILIES = (
 
 
 GENRES_IN_ALL = 166  # the genres above, then regional ones of the same families
-
-
 REGIONS = ("local", "ukr", "kaz", "euro", "latin", "asian", "arab", "nordic")
-
-
 COMMON_TITLES = (
     "Intro Outro Home Love Alive Forever Summer Winter Runaway Fire Ocean Gravity Fly Rain Stay "
     "Paradise Angel Demons Hello Goodbye Sunrise Midnight Lost Believe Skit Interlude Любовь Дым "
@@ -100,10 +96,7 @@ SYLLABLES = (
 
 
 ARTIST_FORMS = ("{}", "{}", "{}", "The {}", "DJ {}", "{} & Co", "MC {}", "{} Orchestra", "Lil {}")
-
-
 COLLECTIONS = ("Сборник: ", "сборник ", "Лучшее: ", "Hits: ", "Various Artists - ")
-
 
 # Names as they come: only punctuation, markup, money signs, emoji, other scripts, blanks.
 ODD_NAMES = (

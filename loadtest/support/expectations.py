@@ -15,14 +15,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 MAX_ID = 2**53 - 1
-
-
 LONGEST_LIST = 1000  # the largest k of /recommendations
-
-
 EVENTS_KEPT = 100  # of a user, by the service's default
-
-
 KINDS = ("personal", "default")  # of an answer of /recommendations, as the statistics count them
 
 

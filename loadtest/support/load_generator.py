@@ -22,7 +22,6 @@ import uvloop
 
 CONNECTIONS = 16
 
-
 # wrk runs this script: it sends the lines of the file BENCH_REQUESTS in turn.
 WRK_SCRIPT = """
 local requests, place = {}, 0

@@ -19,8 +19,6 @@ from loadtest.support import expectations
 from loadtest.support.expectations import KINDS, Violation, Visitor, World
 
 HOST = "http://127.0.0.1:8000"
-
-
 SAMPLE = 2000  # users of the release to play
 
 

@@ -19,8 +19,6 @@ from typing import IO, Any
 from urllib.request import urlopen
 
 ROOT = Path(__file__).parents[2]
-
-
 START_SECONDS, STOP_SECONDS = 120, 60  # longest waits
 
 

@@ -6,27 +6,15 @@ from pathlib import Path
 import numpy as np
 
 USERS = 2000  # of each workload
-
-
 USERS_WITH_EVENTS = 400  # who read their lists again without a new event
-
-
 MANY_USERS = 50_000  # more than the number of answers that the service caches
-
-
 EVENTS = 10  # of each user who has any
-
-
 NEW_IDS = 2**52  # the release has no user from this id on
-
-
 PERSONAL = "personal, no events"
 COLD = "cold"
 ONLINE = "get_online_u2i"
 PUT = "put_user_event"
 MIX = "mix"
-
-
 SEED = 20
 
 

@@ -12,8 +12,6 @@ import pytest
 from tests.support.server import ROOT, free_port
 
 COMMANDS = {"litestar": ["litestar", "run"], "uvicorn": ["uvicorn", "app:app"]}
-
-
 BAD_SETTINGS = [
     ("MAX_USERS", "many", "a whole number from 1 to"),
     ("BLENDING", "random", "one of alternate, weighted, offline"),

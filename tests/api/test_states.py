@@ -11,11 +11,7 @@ from tests.api.release.test_answers import client_of
 from tests.support import releases
 
 USERS = [47, 16, 9, 10]
-
-
 KEPT = 6  # events of a user
-
-
 RECENT = 2  # of them are kept out where heard tracks are included
 
 

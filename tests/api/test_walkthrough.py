@@ -7,14 +7,8 @@ from tests.support import releases
 from tests.support.server import litestar_run
 
 ROCK = [679169, 630670, 646516, 19152669, 38646012]
-
-
 NEAR = {track: [*range(track + 1, track + 31)] for track in ROCK}
-
-
 TRACKS = sorted({*range(1, 501), *ROCK, *(n for near in NEAR.values() for n in near)})
-
-
 TOP = [*range(500, 0, -1)]
 
 

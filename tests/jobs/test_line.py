@@ -151,14 +151,8 @@ def test_heard_tracks_may_be_recommended_where_that_is_asked_for(sample, tmp_pat
 
 
 RNG = np.random.default_rng(0)
-
-
 FEW = range(10, 60)
-
-
 MANY = range(100, 250)
-
-
 HUGE = [0, 2**31, 2**53 - 2, 2**53 - 1]
 
 
@@ -169,8 +163,6 @@ def some(users, tracks, n: int, days: float = 300) -> list[tuple[int, int, float
 
 
 ONE_HISTORY = some([1], FEW, 20)
-
-
 ODD = {
     "one user": (some([5], FEW, 40), FEW),
     "three listens": ([(1, 10, 0), (2, 11, 5), (3, 10, 9)], FEW),

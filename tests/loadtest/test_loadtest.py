@@ -22,11 +22,7 @@ from tests.support import releases
 from tests.support.server import ROOT, litestar_run
 
 USERS = range(1, 41)
-
-
 FINAL = {user: range(200 - user, 100 - user, -1) for user in USERS}
-
-
 HEARD = {user: [201, 202, 300 - user] for user in USERS}
 
 

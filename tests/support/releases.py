@@ -26,20 +26,10 @@ Lists = Mapping[int, Sequence[int] | Mapping[int, float]]
 # heard 1, 2, 3 and is recommended 200, 199, ..., 101; user 16 has heard nothing and is
 # recommended 101 ... 200; everyone else is cold. The neighbours of track t are t + 1, t + 2, ...
 TRACKS = range(1, 301)
-
-
 TOP = [*TRACKS]
-
-
 FINAL = {47: range(200, 100, -1), 16: range(101, 201)}
-
-
 HEARD = {47: [1, 2, 3]}
-
-
 SIMILAR = {track: [n for n in range(track + 1, track + 101) if n in TRACKS] for track in TRACKS}
-
-
 NEXT = {track: [track - 1] for track in TRACKS if track > 1}
 
 

@@ -15,11 +15,7 @@ from jobs.contract import tables
 from jobs.contract.names import CURRENT, PREVIOUS, WINDOWS
 
 START = datetime(2022, 1, 1)
-
-
 LISTS = ("top_popular", "train_als", "personal_als", "similar", "next_played")
-
-
 AFTER_LISTS = ("rank", "evaluate", "replay", "publish")
 
 

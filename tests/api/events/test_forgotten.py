@@ -30,8 +30,6 @@ from tests.support.waiting import until, wait_until
 from tests.support.workspace import START, lists, rows, run, run_line, save_input
 
 SOMEONE = 7_654_321_012_345  # an id whose bytes stand nowhere by chance
-
-
 TRACKS = range(10, 20)
 
 

@@ -16,8 +16,6 @@ from tests.support import releases
 from tests.support.server import free_port, litestar_run, start
 
 ADMIN, READ, WRITE = (f"the-key-for-{name}" for name in ("everything", "reading", "writing"))
-
-
 CALLS = {
     "read": "/recommendations?user_id=47",
     "write": "/put_user_event?user_id=47&item_id=5",

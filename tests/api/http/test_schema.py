@@ -9,8 +9,6 @@ from api.app import create_app
 from api.settings import PARSERS, Settings, SettingsError, from_environment
 
 POSTING = ["/put_user_event", "/forget_user", "/recommendations/batch"]
-
-
 READING = [
     "/recommendations", "/get_online_u2i", "/get_user_events", "/load_recommendations",
     "/get_statistics", "/health/live", "/health/ready", "/freshness",

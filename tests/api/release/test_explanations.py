@@ -17,8 +17,6 @@ from tests.api.release.test_answers import UNKNOWN, client_of
 from tests.support import releases
 
 TRACKS = range(26)
-
-
 SUBSETS = [names for n in (1, 2, 3) for names in combinations(SOURCES, n)]
 
 

@@ -19,11 +19,7 @@ from jobs.contract.storage import JobError
 from jobs.contract.tables import Table
 
 ROOT = Path(__file__).parents[3]
-
-
 TABLES = list(tables.TABLES.values())
-
-
 VALUES = {
     tables.ID: st.integers(-(2**63), 2**63 - 1),
     tables.INT: st.integers(-(2**31), 2**31 - 1),

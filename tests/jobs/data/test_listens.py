@@ -11,8 +11,6 @@ from jobs.data import listens
 from jobs.data.listens import SECONDS_A_DAY, Listens
 
 TRACKS = 5
-
-
 HISTORIES = st.lists(
     st.lists(st.tuples(st.integers(0, TRACKS - 1), st.integers(0, 9)), min_size=1, max_size=12),
     min_size=1,

@@ -20,8 +20,6 @@ from jobs.contract.tables import ITEMS, LISTENS, QUARANTINE, USERS, Table, read
 from jobs.data import histories, raw_files
 
 FILES = [t.file for t in (LISTENS, USERS, ITEMS, QUARANTINE)]
-
-
 JAN = [datetime(2022, 1, day) for day in range(1, 10)]
 
 
@@ -418,11 +416,7 @@ BAD_FILES = [  # what is done to a file, and what is said about it
 
 
 MORE = interactions().append_column("user_id", pa.array([1] * 4))
-
-
 RENAMED = interactions().rename_columns({"user_id": "userId"})
-
-
 BAD_TABLES = [
     (
         "interactions",

@@ -10,8 +10,6 @@ from jobs.contract.top_k import NOTHING
 from jobs.metrics import accuracy, beyond_accuracy
 
 ITEMS = 25
-
-
 THEIR_NAMES = {
     "precision": "P_{}", "recall": "recall_{}", "ndcg": "ndcg_cut_{}", "hit": "success_{}",
     "map": "map_cut_{}",

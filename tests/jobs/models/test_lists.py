@@ -21,10 +21,7 @@ from tests.support.rankings import assert_same_ranking
 from tests.support.workspace import lists, make_lists, rows, run, save_listens
 
 COLOURS = 2
-
-
 N = 20
-
 
 # User u has played every track of its colour but track u.
 CHECKERBOARD = [
@@ -264,7 +261,9 @@ def test_files_of_different_runs_are_not_mixed(tmp_path):
     save_listens(tmp_path, [(1, 10, 0), (2, 20, 0)])
     users = tables.read(tables.USERS, tmp_path)
     tables.write(tables.USERS, tmp_path, users.slice(1))
-    with pytest.raises(JobError, match=r"has a user_id that the other files in the folder do not have"):
+    with pytest.raises(
+        JobError, match=r"has a user_id that the other files in the folder do not have"
+    ):
         run("top_popular", tmp_path)
 
 

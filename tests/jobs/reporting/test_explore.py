@@ -22,8 +22,6 @@ from jobs.reporting import data_page
 from jobs.reporting.page import Page, shown
 
 DAY = 86_400_000_000
-
-
 ODD = (
     "夜に駆ける",
     "🔥",
@@ -108,8 +106,6 @@ def row(html: str, *start: str) -> list[str]:
 
 
 LISTENED = [(1, 10, 0), (1, 10, 0), (1, 20, 3), (2, 10, 3), (2, 30, 40), (5, 10, 40)]
-
-
 CATALOG = {
     10: ("Ten", ["Anna"], ["rock"]),
     20: ("Twenty", ["Anna", "Bert"], ["pop", "rock"]),

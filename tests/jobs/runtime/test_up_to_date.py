@@ -21,8 +21,6 @@ from jobs.runtime.up_to_date import Task
 from tests.support.workspace import AFTER_LISTS, LISTS, copied, run, save_listens
 
 ROOT = Path(__file__).parents[3]
-
-
 LINE = (  # each job with the folder that it works in, as in run_all.sh
     *((job, ".") for job in ("prepare", "explore", "windows", "tune")),
     *((job, f"windows/{window}") for window in WINDOWS for job in LISTS),
@@ -156,7 +154,9 @@ def reached() -> dict[str, set[str]]:
     )  # fmt: skip
     jobs = ROOT / "jobs"
     return {
-        job: {str(Path(file).relative_to(ROOT)) for file in files if Path(file).is_relative_to(jobs)}
+        job: {
+            str(Path(file).relative_to(ROOT)) for file in files if Path(file).is_relative_to(jobs)
+        }
         for job, files in zip(up_to_date.FILES, json.loads(done.stdout), strict=True)
     }
 

@@ -25,14 +25,8 @@ from tests.support import releases
 from tests.support.workspace import rows, run
 
 ALTERNATE = Blending()
-
-
 SUBSETS = [names for n in (1, 2, 3) for names in combinations(SOURCES, n)]
-
-
 FOLD_IN = Blending(sources=("fold_in",), neighbours=20)
-
-
 WEIGHTED = Blending(
     rule="weighted",
     sources=SOURCES,

@@ -17,8 +17,6 @@ from jobs.synthetic.listens import TrackSampler, draw_listens
 from jobs.synthetic.names import WELL_KNOWN
 
 USERS, TRACKS, LISTENS = 1200, 2500, 60_000
-
-
 FILES = ("tracks.parquet", "catalog_names.parquet", "interactions.parquet")
 
 
