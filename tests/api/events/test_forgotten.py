@@ -306,7 +306,7 @@ def test_the_tombstones_may_stand_in_another_folder_and_without_any_no_date_is_n
     with pytest.raises(storage.JobError, match="is no file"):
         run("prepare", tmp_path, "--data", data, "--forgotten", tmp_path / "nothing")
     tombstones(tmp_path, 7, 8)
-    with pytest.raises(storage.JobError, match="no listen but of those to be forgotten"):
+    with pytest.raises(storage.JobError, match="holds listens of users to be forgotten only"):
         run("prepare", tmp_path, "--data", data)
 
 
