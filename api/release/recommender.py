@@ -20,7 +20,9 @@ from jobs.contract.blending import (
     NO_TRACKS,
     NOTHING_NEAR,
     WEIGHED,
+    Allowed,
     Blending,
+    Exclusion,
     Fit,
     Near,
     Tracks,
@@ -31,7 +33,6 @@ from jobs.contract.blending import (
     merge_neighbours,
     near,
     together,
-    without,
 )
 
 REMEMBERED = 10_000  # answers of each call
@@ -54,7 +55,8 @@ class Recommender:
         self.catalog = catalog
         self.header = catalog.id.encode()  # of each answer
         self._recent_events = recent_events
-        own = weakref.proxy(self)  # what they remember keeps no release that is served no more
+        self._exclusion = Exclusion(catalog.n_tracks)
+        own = weakref.proxy(self)  # the remembered answers must not keep an old release alive
         self.answer = lru_cache(REMEMBERED)(partial(Recommender._answer, own))
         self.online_text = lru_cache(REMEMBERED)(partial(Recommender._online_text, own))
 
@@ -74,27 +76,29 @@ class Recommender:
         return self.catalog.text(self.online(row, k, n, events))
 
     def recommended(self, row: int, k: int, events: Events) -> Tracks:
-        """The first k tracks of the blend, where that many can be given."""
+        """Return the first k tracks of the blend, or fewer where there are no more."""
         catalog, final = self.catalog, self.catalog.final(row)
-        if not events:
-            if len(final) >= k:
-                return final[:k]
-            return first_of(catalog.offline(final), self._kept_out(row, NO_TRACKS), k)
+        if not events and len(final) >= k:
+            return final[:k]
         rule, played = catalog.blending, catalog.positions(events)
         out = self._kept_out(row, played)
-        if rule.rule == "offline":
-            return first_of(catalog.offline(final), out, k)
-        online, fit = self.brought(row, played, rule)
-        return blend(online, catalog.offline(final), out, k, rule, len(events), fit)
+        with self._exclusion.of(out) as allowed:
+            if not events or rule.rule == "offline":
+                return first_of(catalog.offline(final), allowed, k)
+            online, fit = self.brought(row, played, rule, out, allowed)
+            return blend(online, catalog.offline(final), allowed, k, rule, len(events), fit)
 
-    def brought(self, row: int, played: Tracks, rule: Blending) -> tuple[Near, Fit | None]:
-        """What the events bring by the rule, and what tracks gain by fitting the user's taste.
+    def brought(
+        self, row: int, played: Tracks, rule: Blending, out: Tracks, allowed: Allowed
+    ) -> tuple[Near, Fit | None]:
+        """Return what the events bring by the rule, and what tracks gain by fitting the taste.
 
-        Where only the fold-in is asked for, it brings the tracks nearest to the taste; beside other
-        sources it scores what competes, which takes a fraction of the time and does as well.
+        Where the fold-in is the only source, it brings the tracks nearest to the user's taste, none
+        of `out`. Beside other sources it scores the tracks that compete, which takes a fraction of
+        the time and does as well.
         """
         catalog, known = self.catalog, played[played >= 0]
-        found = near(catalog.neighbours, played, rule)
+        found = near(catalog.neighbours, played, rule, allowed)
         if catalog.model is None or "fold_in" not in rule.weights() or not len(known):
             return found, None
         model, plays = catalog.model, np.concatenate([catalog.history(row), known[::-1]])
@@ -103,41 +107,42 @@ class Recommender:
             return found, None
         if not rule.only_folds_in:
             return found, lambda tracks: fitting(model.scores(taste, tracks), rule)
-        out = self._kept_out(row, played)
-        tracks, scores = model.nearest(taste[None], rule.neighbours, [out[out >= 0]])
+        tracks, scores = model.nearest(taste[None], rule.neighbours, [np.sort(out[out >= 0])])
         return fitted(tracks[0], scores[0], rule), None
 
     def explained(self, row: int, k: int, events: Events) -> tuple[bytes, list[Reason]]:
-        """The list of `answer`, and a reason for each of its tracks; takes much longer."""
+        """Return the list of `answer` and a reason for each of its tracks; takes much longer."""
         catalog = self.catalog
         tracks, competing = self.recommended(row, k, events), NO_TRACKS
-        if catalog.blending.rule == "weighted":
-            out = self._kept_out(row, catalog.positions(events))
-            competing = first_of(catalog.offline(catalog.final(row)), out, WEIGHED)
+        out = self._kept_out(row, catalog.positions(events))
+        with self._exclusion.of(out) as allowed:
+            if catalog.blending.rule == "weighted":
+                competing = first_of(catalog.offline(catalog.final(row)), allowed, WEIGHED)
 
-        def bring(events: Events, source: str) -> Near:
-            played, rule = catalog.positions(events), catalog.blending
-            if source in LISTED:
-                return near(catalog.neighbours, played, replace(rule, sources=(source,)))
-            found, fit = self.brought(row, played, rule)
-            if fit is None:
-                return NOTHING_NEAR if source and not rule.only_folds_in else found
-            all_of_them = np.union1d(found.tracks, competing)
-            gains = fit(all_of_them)
-            fits = Near(all_of_them[gains > 0], gains[gains > 0])
-            return fits if source else together([found, fits])
+            def bring(events: Events, source: str) -> Near:
+                played, rule = catalog.positions(events), catalog.blending
+                if source in LISTED:
+                    only = replace(rule, sources=(source,))
+                    return near(catalog.neighbours, played, only, allowed)
+                found, fit = self.brought(row, played, rule, out, allowed)
+                if fit is None:
+                    return NOTHING_NEAR if source and not rule.only_folds_in else found
+                candidates = np.union1d(found.tracks, competing)
+                gains = fit(candidates)
+                fits = Near(candidates[gains > 0], gains[gains > 0])
+                return fits if source else together([found, fits])
 
-        return catalog.text(tracks), reasons(catalog, row, tracks, events, bring)
+            return catalog.text(tracks), reasons(catalog, row, tracks, events, bring)
 
     def online(self, row: int, k: int, n: int, events: Events) -> Tracks:
-        """The neighbours of the last k events, n of each, merged."""
+        """Return the neighbours of the last k events, n of each that may be recommended, merged."""
         played = self.catalog.positions(events)
         rule = Blending(sources=("similar",), events=k, neighbours=n)
-        found = merge_neighbours(*near(self.catalog.neighbours, played, rule))
-        return without(found, self._kept_out(row, played))
+        with self._exclusion.of(self._kept_out(row, played)) as allowed:
+            return merge_neighbours(*near(self.catalog.neighbours, played, rule, allowed))
 
     def _kept_out(self, row: int, played: Tracks) -> Tracks:
-        """Positions of what was heard, in the history or just now, ascending."""
+        """Return what was heard, in the history or just now, as positions."""
         if not self.catalog.excludes_heard:
-            return np.sort(played[: self._recent_events])
-        return np.sort(np.concatenate([self.catalog.history(row), played]))
+            return played[: self._recent_events]
+        return np.concatenate([self.catalog.history(row), played])

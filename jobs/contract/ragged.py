@@ -79,18 +79,6 @@ def entries_of(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.nd
     return runs(starts, lengths), lengths
 
 
-def first_entries(offsets: np.ndarray, rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the first n entries of some rows stand, and how many each row has of them.
-
-    >>> places, lengths = first_entries(np.array([0, 2, 2, 5]), np.array([2, 0]), n=1)
-    >>> places.tolist(), lengths.tolist()
-    ([2, 0], [1, 1])
-    """
-    starts = offsets[rows]
-    lengths = np.minimum(offsets[rows + 1] - starts, n)
-    return runs(starts, lengths), lengths
-
-
 def last_entries(offsets: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Return where the last n entries of every row stand, and how many each row has of them.
 

@@ -18,7 +18,9 @@ from jobs.contract.blending import (
     NO_TRACKS,
     RECENT_EVENTS,
     WEIGHED,
+    Allowed,
     Blending,
+    Exclusion,
     Fit,
     Near,
     Neighbours,
@@ -30,7 +32,6 @@ from jobs.contract.blending import (
     in_growing_blocks,
     merge_neighbours,
     near,
-    without,
 )
 from jobs.contract.fold_in import FoldInModel
 from jobs.contract.names import LIST_LENGTH
@@ -100,9 +101,14 @@ class Sessions:
         yield self.final[self.session[play]]
         yield from in_growing_blocks(self.top)
 
-    def brought(self, play: int, rule: Blending) -> tuple[Near, Fit | None]:
+    @cached_property
+    def exclusion(self) -> Exclusion:
+        """What may not be recommended at a play, for the time of one computation."""
+        return Exclusion(self.n_tracks)
+
+    def brought(self, play: int, rule: Blending, allowed: Allowed) -> tuple[Near, Fit | None]:
         """What the events bring, and what tracks gain by fitting the user's taste."""
-        found = near(self.lists, self.events(play), rule)
+        found = near(self.lists, self.events(play), rule, allowed)
         if "fold_in" not in rule.weights():
             return found, None
         if not rule.only_folds_in:
@@ -113,14 +119,21 @@ class Sessions:
 
     def online_list(self, play: int, rule: Blending) -> Tracks:
         """What the events bring, alone."""
-        found, fit = self.brought(play, rule)
-        return without(merge_neighbours(*found, fit=fit), self.out(play))[:K]
+        with self.exclusion.of(self.out(play)) as allowed:
+            found, fit = self.brought(play, rule, allowed)
+        return merge_neighbours(*found, K, fit)
 
     def answer(self, play: int, rule: Blending) -> Tracks:
         """What the service would answer."""
-        online, fit = self.brought(play, rule)
-        n_events = len(self.events(play))
-        return blend(online, self.offline(play), self.out(play), K, rule, n_events, fit)
+        with self.exclusion.of(self.out(play)) as allowed:
+            online, fit = self.brought(play, rule, allowed)
+            n_events = len(self.events(play))
+            return blend(online, self.offline(play), allowed, K, rule, n_events, fit)
+
+    def weighed(self, play: int) -> Tracks:
+        """The offline list just before the play, as far as its tracks compete with neighbours."""
+        with self.exclusion.of(self.out(play)) as allowed:
+            return first_of(self.offline(play), allowed, WEIGHED)
 
     @cached_property
     def _tastes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -173,14 +186,16 @@ class Sessions:
         """(plays,): where the track stands in the offline list just before; FAR if too far down."""
         result = np.full(len(self), FAR)
         for play in progress_bar(range(len(self)), "offline"):
-            found = first_of(self.offline(play), self.out(play), WEIGHED)
-            at = np.flatnonzero(found == self.target[play])
+            at = np.flatnonzero(self.weighed(play) == self.target[play])
             result[play] = at[0] if len(at) else FAR
         return result
 
     @cached_property
     def near_place(self) -> dict[str, np.ndarray]:
-        """(plays, MOST_EVENTS) by source: where it stands among each event's neighbours, or FAR."""
+        """(plays, MOST_EVENTS) by source: where it stands among each event's neighbours, or FAR.
+
+        Only neighbours that may be recommended count: a list is filtered before it is cut.
+        """
         events = np.full((len(self), MOST_EVENTS), NOTHING, np.int64)
         for play in range(len(self)):
             found = self.events(play)[:MOST_EVENTS]
@@ -189,6 +204,12 @@ class Sessions:
         result = {}
         for source, lists in self.lists.items():
             place = _places(lists, events[row, age], self.target[row])
+            for each in np.flatnonzero(place < FAR).tolist():
+                start = lists.offsets[events[row[each], age[each]]]
+                until = lists.items[start : start + place[each] + 1]
+                with self.exclusion.of(self.out(row[each])) as allowed:
+                    *before, it = allowed(until)
+                place[each] = sum(before) if it else FAR
             result[source] = np.full(events.shape, FAR)
             result[source][row, age] = place
         return result

@@ -1,8 +1,8 @@
 """Many weighted blendings tried on the same plays: what competes is the same, only weights differ.
 
-For each play every neighbour that an event brings and every weighed place of the offline list is an
-entry; entries of one track are added up, as api.blending.weighted does it, and the play is a hit if
-fewer than K tracks stand before its own.
+For each play every allowed neighbour that an event brings and every weighed place of the offline
+list is an entry. Entries of one track are added up, as jobs.contract.blending.weighted does it, and
+the play is a hit if fewer than K tracks stand before its own.
 """
 
 from collections.abc import Iterator
@@ -16,13 +16,12 @@ from jobs.contract.blending import (
     WEIGHED,
     Blending,
     fadings,
-    first_of,
+    first_neighbours,
     fitting,
     places_worth,
     raised,
 )
-from jobs.contract.ids import MISSING, find
-from jobs.contract.ragged import first_entries, offsets_of_sorted, place_in_row, row_of_each
+from jobs.contract.ragged import offsets_of_sorted, place_in_row, row_of_each
 from jobs.selection.replay_sessions import K, Sessions
 
 
@@ -36,7 +35,6 @@ class RuleScorer:
     first: np.ndarray  # (tracks,): the first entry of each track of a play
     row: np.ndarray  # (tracks,): the play
     before: np.ndarray  # (tracks,) bool: whether it would stand before the play's own, if equal
-    allowed: np.ndarray  # (tracks,) bool: whether it may be recommended
     own: np.ndarray  # (p,): the track that was played
     fit: np.ndarray  # (tracks,) float32: to the user's taste; 0 without a fold-in
 
@@ -59,7 +57,6 @@ class RuleScorer:
         folds_in = "fold_in" in size.weights()
         fit = _fit(sessions, plays, row, track % n) if folds_in else np.zeros(len(row), np.float32)
         own = np.arange(len(plays)) * n + sessions.target[plays]
-        out = [i * n + sessions.out(play).astype(np.int64) for i, play in enumerate(plays.tolist())]
         return cls(
             plays,
             kind[order],
@@ -67,7 +64,6 @@ class RuleScorer:
             first,
             row,
             track < own[row],
-            ~_among(track, np.concatenate([NONE, *out])),
             np.searchsorted(track, own),
             fit,
         )
@@ -80,8 +76,8 @@ class RuleScorer:
             sums += fitting(self.fit, rule)
         own = sums[self.own]
         better = (sums > own[self.row]) | (self.before & (sums == own[self.row]))
-        ahead = np.bincount(self.row[better & self.allowed], minlength=len(own))
-        hits: np.ndarray = (ahead < K) & self.allowed[self.own] & (own > 0)
+        ahead = np.bincount(self.row[better], minlength=len(own))
+        hits: np.ndarray = (ahead < K) & (own > 0)
         return hits
 
 
@@ -103,27 +99,23 @@ def worth_of_kinds(rule: Blending) -> np.ndarray:
 
 
 def _neighbours(sessions: Sessions, plays: np.ndarray, size: Blending) -> Iterator[Entries]:
-    """What the last events before each play bring, source by source."""
-    events = size.events
-    track = np.full((len(plays), events), -1, np.int64)
-    for i, play in enumerate(plays.tolist()):
-        found = sessions.events(play)[:events]
-        track[i, : len(found)] = found
-    row, age = np.nonzero(track >= 0)
-    for number, source in enumerate(LISTED):
-        if source in size.weights():
-            lists = sessions.lists[source]
-            places, counts = first_entries(lists.offsets, track[row, age], size.neighbours)
-            kind = np.repeat((number * events + age).astype(np.int32), counts)
-            score = np.maximum(lists.scores[places], 0)
-            yield np.repeat(row, counts), lists.items[places], kind, score
+    """Yield what the last events before each play bring, play by play and source by source."""
+    for row, play in enumerate(plays.tolist()):
+        tracks = sessions.events(play)[: size.events]
+        events, ages = tracks.tolist(), np.arange(len(tracks), dtype=np.int32)
+        with sessions.exclusion.of(sessions.out(play)) as allowed:
+            for number, source in enumerate(LISTED):
+                if source in size.weights() and events:
+                    items, scores, counts = first_neighbours(
+                        sessions.lists[source], events, size.neighbours, allowed
+                    )
+                    kind = (np.int32(number * size.events) + ages).repeat(counts)
+                    yield np.full(len(items), row), items, kind, np.maximum(scores, 0)
 
 
 def _offline(sessions: Sessions, plays: np.ndarray, events: int) -> Entries:
     """The offline list as it was before each play."""
-    found = [
-        first_of(sessions.offline(play), sessions.out(play), WEIGHED) for play in plays.tolist()
-    ]
+    found = [sessions.weighed(play) for play in plays.tolist()]
     counts = np.array([len(tracks) for tracks in found], np.int64)
     row, place = row_of_each(counts), place_in_row(counts)
     seen = np.minimum(sessions.at[plays], events)[row]
@@ -138,11 +130,3 @@ def _fit(sessions: Sessions, plays: np.ndarray, row: np.ndarray, track: np.ndarr
     pairs = zip(sessions.fold_in(plays), tracks, strict=True)
     found = [sessions.model.scores(taste, own) for taste, own in pairs]
     return np.concatenate([np.empty(0, np.float32), *found])
-
-
-def _among(keys: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """(keys,) bool: which of the ascending keys are among some others."""
-    result = np.zeros(len(keys), bool)
-    at = find(keys, some)
-    result[at[at != MISSING]] = True
-    return result

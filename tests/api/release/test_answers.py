@@ -133,6 +133,23 @@ def test_only_the_last_k_events_bring_n_neighbours_each(client):
     assert u2i == [[151, 251], [151, 251, 152, 252]]
 
 
+@pytest.mark.parametrize("path", ["/get_online_u2i", "/recommendations"])
+def test_neighbours_that_were_heard_take_no_place_of_others(tmp_path, path):
+    releases.make(
+        tmp_path,
+        tracks=range(1, 10),
+        top=[9],
+        final={},
+        heard={47: [4]},
+        similar={1: {2: 0.9, 3: 0.8, 4: 0.7, 5: 0.6, 6: 0.5}},
+        blending={"events": 1, "neighbours": 1},
+    )
+    with client_of(tmp_path) as client:
+        client.put(47, 7, 8, 3, 2, 1)  # the first three neighbours of 1 were heard
+        limits = {"k": 1, "N": 1} if path == "/get_online_u2i" else {"k": 1}
+        assert client.answer(path, user_id=47, **limits) == {"recs": [5]}
+
+
 def test_release_and_settings_choose_the_blending(tmp_path):
     releases.make(tmp_path, blending={"rule": "alternate", "sources": ["next_played"], "events": 1})
     with client_of(tmp_path) as client:
@@ -242,7 +259,9 @@ def random_world(request, tmp_path_factory):
             for track in random.sample(range(26), 20)
         },
     }
-    folder = releases.make(tmp_path_factory.mktemp("work"), tracks=range(26), **lists)
+    cut = {"neighbours": random.choice([2, 4, 20])}
+    work = tmp_path_factory.mktemp("work")
+    folder = releases.make(work, tracks=range(26), blending=cut, **lists)
     return Catalog(folder, {}), lists
 
 
@@ -258,10 +277,12 @@ def test_any_answer_is_what_a_plain_reading_of_the_rules_gives(random_world, use
         service.store.add(user, item)
 
     gains = {}
-    for item in events[-10:]:
-        for track, score in lists["similar"].get(item, {}).items():
-            gains[track] = gains.get(track, 0) + score
     heard = {*lists["heard"].get(user, []), *events}
+    for item in events[-10:]:
+        near = lists["similar"].get(item, {})
+        allowed = [(track, score) for track, score in near.items() if track not in heard]
+        for track, score in allowed[: catalog.blending.neighbours]:
+            gains[track] = gains.get(track, 0) + score
     online = sorted(gains, key=lambda t: (-gains[t], t))
     offline = [*lists["final"].get(user, []), *lists["top"]]
     turns = [[t for t in side if t not in heard] for side in (online, offline)]

@@ -71,28 +71,30 @@ def world(request, tmp_path_factory):
         "events": 4,
         "neighbours": 5,
     }
+    final, heard = ({user: some(most) for user in range(5)} for most in (12, 6))
     folder = releases.make(
         tmp_path_factory.mktemp("work"),
         tracks=TRACKS,
         top=some(26),
-        final={user: some(12) for user in range(5)},
-        heard={user: some(6) for user in range(5)},
+        final=final,
+        heard=heard,
         blending=blending,
         **neighbours,
     )
-    return Recommender(Catalog(folder, {}), RECENT_EVENTS), neighbours, blending
+    return Recommender(Catalog(folder, {}), RECENT_EVENTS), neighbours, blending, heard
 
 
-def online_scores(neighbours, blending, events):
-    """A plain reading: by track the sum of what the last events give."""
+def online_scores(neighbours, blending, events, out):
+    """A plain reading: by track the sum of what the last events give, but for the tracks out."""
     result = {}
     weights = {"similar": 1.0, "next_played": 0.5}
     sources = {name: weights[name] for name in blending["sources"]}
     for age, event in enumerate(events[: blending["events"]]):
         fading = 2 ** -(age / blending["half_life"]) if blending["half_life"] else 1
         for source, weight in sources.items():
-            near = [*neighbours[source].get(event, {}).items()][: blending["neighbours"]]
-            for track, score in near:
+            near = neighbours[source].get(event, {})
+            allowed = [(track, score) for track, score in near.items() if track not in out]
+            for track, score in allowed[: blending["neighbours"]]:
                 stored = float(np.float32(score))
                 result[track] = result.get(track, 0) + stored * weight * fading
     return result
@@ -103,12 +105,13 @@ def online_scores(neighbours, blending, events):
     user=st.integers(0, 5), events=st.lists(st.integers(0, 28), max_size=8), k=st.integers(1, 30)
 )
 def test_without_an_event_that_is_named_the_online_score_is_lower_or_gone(world, user, events, k):
-    recommender, neighbours, blending = world
+    recommender, neighbours, blending, heard = world
+    out = {*heard.get(user, []), *events}
     row = recommender.catalog.row(user)
     _, reasons = recommender.explained(row, k, tuple(events))
     recs = recommender.catalog.ids(recommender.recommended(row, k, tuple(events)))
     assert [reason.track_id for reason in reasons] == recs
-    scores = online_scores(neighbours, blending, events)
+    scores = online_scores(neighbours, blending, events, out)
     for reason in reasons:
         track = reason.track_id
         assert reason.name == f"track {track}"
@@ -116,7 +119,8 @@ def test_without_an_event_that_is_named_the_online_score_is_lower_or_gone(world,
         assert bool(reason.sources) == (track in scores)
         losses = {}
         for event in {*events[: blending["events"]]}:
-            others = online_scores(neighbours, blending, [e for e in events if e != event])
+            rest = [e for e in events if e != event]
+            others = online_scores(neighbours, blending, rest, out)
             losses[event] = scores.get(track, 0) - others.get(track, 0)
             assert (event in reason.events) == (losses[event] > 1e-9)
         named = [losses[event] for event in reason.events]
@@ -159,8 +163,9 @@ def test_events_are_not_the_reason_of_what_only_continues_the_offline_list(work)
     offline = recommender.recommended(row, 250, ())
     later = {*recommender.catalog.ids(offline[WEIGHED + len(events) :])}
     catalog = recommender.catalog
-    brought = near(catalog.neighbours, catalog.positions(events), catalog.blending).tracks
-    later -= {*catalog.ids(brought)}
+    positions = catalog.positions(events)
+    brought = near(catalog.neighbours, positions, catalog.blending, lambda tracks: tracks >= 0)
+    later -= {*catalog.ids(brought.tracks)}
     assert len(later) > 50
     assert not any(reason.events for reason in reasons if reason.track_id in later)
 

@@ -11,9 +11,11 @@ from jobs.contract.blending import (
     NOTHING_NEAR,
     WEIGHED,
     Blending,
+    Exclusion,
     Near,
     Neighbours,
     blend,
+    first_neighbours,
     first_of,
     in_growing_blocks,
     merge_neighbours,
@@ -76,11 +78,16 @@ def merged(per_event, most=None):
     return merge_neighbours(*together(per_event), most).tolist()
 
 
+def but(out):
+    """What may be recommended where `out` may not."""
+    return lambda listed: ~np.isin(listed, [*out])
+
+
 def blended(online, offline, out=(), k=100, rule=ALTERNATE, n_events=1):
     """The answer for lists in their order, or for neighbours with scores."""
     online = online if isinstance(online, dict) else {t: 1 / (i + 1) for i, t in enumerate(online)}
-    out = np.sort(tracks(out))
-    answer = blend(together([online]), [tracks(offline)], out, k, rule, n_events)
+    near = together([{t: gain for t, gain in online.items() if t not in out}])
+    answer = blend(near, [tracks(offline)], but(out), k, rule, n_events)
     return answer.tolist()
 
 
@@ -114,19 +121,63 @@ def test_neighbours_bring_their_score_by_source_and_age_of_the_event():
     rule = Blending(
         sources=LISTED, events=3, neighbours=2, half_life=1, similar_weight=3, next_played_weight=10
     )
-    found = near({"similar": similar, "next_played": following}, tracks([2, -1, 0, 2]), rule)
+    found = near(
+        {"similar": similar, "next_played": following}, tracks([2, -1, 0, 2]), rule, but([])
+    )
     # 2 is of age 0, the unknown track of age 1, 0 of age 2; the fourth no longer counts
     assert found.tracks.tolist() == [6, 5, 6, 8]
     assert found.gains == pytest.approx([3.0, 3.0 / 4, 1.5 / 4, 20.0])
     squared = msgspec.structs.replace(rule, sources=("similar",), score_exponent=2)
-    found = near({"similar": similar}, tracks([2, -1, 0]), squared)
+    found = near({"similar": similar}, tracks([2, -1, 0]), squared, but([]))
     assert found.gains == pytest.approx([3.0, 3.0 / 4, 0.75 / 4])
+    # the second and the third neighbour of 0 take the place of the first, which is left out
+    found = near({"similar": similar}, tracks([2, -1, 0]), squared, but([5]))
+    assert found.tracks.tolist() == [6, 6, 7]
 
 
 def lists_of(per_track):
     sizes = [len(scores) for scores in per_track]
     flat = together(per_track)
     return Neighbours(np.cumsum([0, *sizes]), flat.tracks, flat.gains)
+
+
+@given(
+    st.lists(st.integers(0, 7), min_size=1, max_size=5),
+    neighbours_of_eight,
+    st.sets(st.integers(0, 7)),
+    st.integers(1, 5),
+)
+def test_a_list_is_filtered_before_it_is_cut(rows, listed, out, n):
+    found, scores, counts = first_neighbours(lists_of(listed), rows, n, but(out))
+    expected = [[t for t in listed[row] if t not in out][:n] for row in rows]
+    assert found.tolist() == [t for each in expected for t in each]
+    row_of_each = [row for row, n_found in zip(rows, counts, strict=True) for _ in range(n_found)]
+    pairs = zip(row_of_each, found.tolist(), strict=True)
+    assert scores.tolist() == [listed[row][t] for row, t in pairs]
+    assert counts.tolist() == [*map(len, expected)]
+
+
+@given(st.lists(st.lists(st.integers(-1, 30), max_size=20), max_size=4), distinct)
+def test_what_was_excluded_is_allowed_again_afterwards(excluded, asked):
+    exclusion = Exclusion(31)
+    for out in excluded:
+        with exclusion.of(tracks(out)) as allowed:
+            assert allowed(tracks(asked)).tolist() == [t not in out for t in asked]
+    with exclusion.of(tracks([])) as allowed:
+        assert allowed(tracks(asked)).all()
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+@pytest.mark.parametrize("times", [1, 3])
+def test_any_number_of_ids_of_any_size_is_merged(kind, times):
+    largest = np.iinfo(kind).max - 40_000
+    ids = np.tile(largest + np.arange(30_000, dtype=kind), times)[::-1]
+    scores = np.ones(len(ids))
+    scores[-1] += 1
+    merged = merge_neighbours(ids, scores)
+    assert merged.dtype == kind
+    assert np.array_equal(merged, largest + np.arange(30_000))
+    assert np.array_equal(merge_neighbours(ids, scores, most=5), merged[:5])
 
 
 @given(distinct, distinct)
@@ -138,7 +189,7 @@ def test_without_keeps_the_order_of_what_was_not_heard(listed, heard):
 @given(st.lists(distinct, max_size=4), st.sets(track), st.integers(1, 40))
 def test_the_first_of_blocks_are_the_first_of_them_joined(blocks, out, n):
     joined = dict.fromkeys(t for block in blocks for t in block if t not in out)
-    found = first_of([tracks(block) for block in blocks], tracks(sorted(out)), n)
+    found = first_of([tracks(block) for block in blocks], but(out), n)
     assert found.tolist() == [*joined][:n]
 
 
@@ -171,7 +222,9 @@ def test_blending_changes_nothing_that_it_reads_and_repeats_itself(events, liste
     given = [*lists["similar"], tracks(events), tracks(offline)]
     before = [array.tobytes() for array in given]
     answers = [
-        blend(near(lists, given[3], rule), [given[4]], tracks(sorted(events)), 9, rule, len(events))
+        blend(
+            near(lists, given[3], rule, but(events)), [given[4]], but(events), 9, rule, len(events)
+        )
         for _ in range(2)
     ]
     assert answers[0].tolist() == answers[1].tolist()
@@ -180,7 +233,7 @@ def test_blending_changes_nothing_that_it_reads_and_repeats_itself(events, liste
 
 @given(distinct, st.sets(track), st.integers(0, 9), rules)
 def test_where_nothing_is_near_the_offline_list_is_the_answer(offline, out, n_events, rule):
-    answer = blend(NOTHING_NEAR, [tracks(offline)], tracks(sorted(out)), 100, rule, n_events)
+    answer = blend(NOTHING_NEAR, [tracks(offline)], but(out), 100, rule, n_events)
     assert answer.tolist() == [t for t in offline if t not in out]
 
 
@@ -188,8 +241,8 @@ def test_where_nothing_is_near_the_offline_list_is_the_answer(offline, out, n_ev
 def test_neighbours_of_weight_0_leave_the_offline_list_as_it_is(events, listed, offline, rule):
     lists = dict.fromkeys(["similar", "next_played"], lists_of(listed))
     rule = msgspec.structs.replace(rule, similar_weight=0, next_played_weight=0)
-    online = near(lists, tracks(events), rule)
-    answer = blend(online, [tracks(offline)], tracks([]), 100, rule, len(events))
+    online = near(lists, tracks(events), rule, but([]))
+    answer = blend(online, [tracks(offline)], but([]), 100, rule, len(events))
     assert answer.tolist() == offline
 
 
@@ -240,7 +293,7 @@ def test_what_lies_behind_the_weighed_places_follows_after_all_others():
 def test_the_top_list_is_read_only_as_far_as_needed():
     read = []
     blocks = (tracks([t, t + 1]) for t in range(0, 1000, 2) if not read.append(t))
-    blend(NOTHING_NEAR, blocks, tracks([]), 10, ALTERNATE, 0)
+    blend(NOTHING_NEAR, blocks, but([]), 10, ALTERNATE, 0)
     assert len(read) == 5
 
 

@@ -48,17 +48,12 @@ def test_offsets_come_back_from_the_rows_of_the_entries(lengths: list[int]) -> N
 def test_entries_of_any_rows_are_taken_in_the_order_asked_for(lengths: list[int], data) -> None:
     rows = rows_of(lengths)
     wanted = data.draw(st.lists(st.integers(0, max(len(rows) - 1, 0)), max_size=8 * bool(rows)))
-    n = data.draw(st.integers(0, 6))
     offsets = ragged.offsets_of(np.array(lengths, np.int64))
     index = np.array(wanted, np.int64)
 
     whole, counts = ragged.entries_of(offsets, index)
     assert whole.tolist() == flat([rows[row] for row in wanted])
     assert counts.tolist() == [lengths[row] for row in wanted]
-
-    first, counts = ragged.first_entries(offsets, index, n)
-    assert first.tolist() == flat([rows[row][:n] for row in wanted])
-    assert counts.tolist() == [min(lengths[row], n) for row in wanted]
 
 
 @given(LENGTHS, st.integers(1, 6))
