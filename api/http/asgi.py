@@ -24,7 +24,7 @@ class Application(Litestar):
 
     X-Release names the release that made the answer. A call without an `await` cannot be
     interrupted by a swap, so its release is the one that is served when the answer's head is sent.
-    A call that awaits something stores its recommender in the request's state.
+    A batch awaits between its lists, so it stores its recommender in the request's state.
     """
 
     given_settings: Settings | None = None  # if None, the environment is read at the start
