@@ -35,9 +35,9 @@ KEYS: dict[str, SecurityScheme | Reference] = {
 
 
 class CheckSettings(CLIPlugin):
-    """Ends `litestar run` with one line and exit code 1 where a setting cannot be used.
+    """Ends `litestar run` with one line and exit code 1 if a setting cannot be used.
 
-    Other servers, such as uvicorn, learn it from the application (`api.http.asgi`).
+    Under other servers, such as uvicorn, the application itself refuses it (`api.http.asgi`).
     """
 
     def on_cli_init(self, cli: Group) -> None:
@@ -57,10 +57,10 @@ class CheckSettings(CLIPlugin):
 
 
 def pass_on_signal(number: int, frame: object) -> None:
-    """Pass a signal on to the child processes; without any, end as if there were no handler.
+    """Pass a signal on to the child processes; if there are none, end as without a handler.
 
-    Where several workers are asked for, litestar starts them in a process of its own and waits for
-    it: without this, SIGTERM would end litestar alone.
+    With several workers, litestar starts the server in a child process and waits for it. Without
+    this handler, SIGTERM would end litestar alone, and the workers would go on.
     """
     path = Path(f"/proc/self/task/{threading.get_native_id()}/children")
     children = path.read_text().split() if path.exists() else []
@@ -75,7 +75,7 @@ def pass_on_signal(number: int, frame: object) -> None:
 async def serve(app: Litestar) -> AsyncIterator[None]:
     """Start the service, which opens the journal and the current release; stop it at the end.
 
-    It starts without a journal or a release that can be used, too.
+    It also starts if the journal or the release cannot be used; calls that need them answer 503.
     """
     assert isinstance(app, Application)
     settings = usable_settings(app.given_settings)
@@ -94,7 +94,7 @@ async def serve(app: Litestar) -> AsyncIterator[None]:
 def set_up_logging(level: str) -> None:
     """Write log lines to the console, and turn off uvicorn's access log.
 
-    One line a request is written by the service itself.
+    The service itself writes one line for each list of /recommendations.
     """
     logger.setLevel(level)
     if not logger.handlers:
@@ -107,7 +107,7 @@ def set_up_logging(level: str) -> None:
 
 
 def warn_of_several_workers(journal: str) -> None:
-    """Warn that workers share little. A child process is a worker, unless --reload started it."""
+    """Warn if this process is one of several workers: a child process, not started by --reload."""
     if multiprocessing.parent_process() and "--reload" not in sys.argv:
         logger.warning(
             "Several workers: each keeps its own events and counters%s, so answers depend on which "
@@ -119,10 +119,10 @@ def warn_of_several_workers(journal: str) -> None:
 def create_app(
     settings: Settings | None = None, kind: type[Application] = Application
 ) -> Application:
-    """Build the application; without settings, the environment's are read when it starts."""
+    """Build the application. Without settings, it reads the environment when it starts."""
 
     class Calls(routes.Calls):
-        """The calls of this application; `serve` sets their service."""
+        """The calls of this application; `serve` sets the class variable `service`."""
 
     app = kind(
         [Calls],
@@ -136,7 +136,7 @@ def create_app(
             version="1",
             description="Recommends tracks by a user's history and by what they play right now.",
             path="/schema",
-            security=[{}, {"key": []}, {"bearer": []}],  # a key is asked for only where one is set
+            security=[{}, {"key": []}, {"bearer": []}],  # {}: without a key, as long as none is set
             components=Components(security_schemes=KEYS),
             use_handler_docstrings=True,
             render_plugins=[JsonRenderPlugin(), SwaggerRenderPlugin()],

@@ -1,7 +1,8 @@
-"""Metrics for Prometheus: the time of each answer is recorded, all else is read when asked for.
+"""Metrics for Prometheus: the time of each answer is recorded, all else is read at each scrape.
 
 The application owns the `Metrics` of a process and passes in a function that returns a
-`ServiceState`: what the service counts anyway. So this module needs nothing of the service.
+`ServiceState`, which holds what the service counts anyway. So this module does not import the
+service.
 """
 
 from bisect import bisect_left
@@ -22,7 +23,7 @@ from prometheus_client.registry import Collector
 from api.events.store import JournalState
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-OTHER = "other"  # the label of every path that is no route
+OTHER = "other"  # the label of every path that is not a route
 
 # upper bounds of the histogram's buckets, in seconds
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
@@ -38,7 +39,7 @@ class ReleaseState:
 
 @dataclass(frozen=True)
 class ServiceState:
-    """What the service has counted since it started, and how it is now."""
+    """The counts of the service since it started, and its present state."""
 
     personal_answers: int
     default_answers: int
@@ -56,7 +57,7 @@ class ServiceState:
 class AnswerTimes:
     """A histogram of the times of one route's answers.
 
-    Recording a time takes a tenth of what it takes with Prometheus' own histogram.
+    Recording a time takes a tenth of the time that the Prometheus client's own histogram takes.
     """
 
     def __init__(self) -> None:
@@ -67,8 +68,8 @@ class AnswerTimes:
 class Metrics:
     """The metrics of one process.
 
-    Labels are routes, statuses, kinds and the release only: with a label that clients choose, such
-    as a user or any path, the number of time series would have no bound.
+    Labels are only routes, statuses, kinds and the release. With a label that clients can choose,
+    such as a user or any path, the number of time series would have no bound.
     """
 
     def __init__(self, routes: Sequence[str], read_state: Callable[[], ServiceState]) -> None:
@@ -105,7 +106,7 @@ class _AnswerTimesCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the histogram."""
-        what = "From a request's head to its answer's end."
+        what = "Seconds from the head of a request to the end of its answer."
         family = HistogramMetricFamily("reco_request_seconds", what, labels=["route"])
         bounds = [*map(str, BUCKETS), "+Inf"]
         for route, times in self._times.items():
@@ -121,28 +122,40 @@ class _StateCollector(Collector):
         self._read_state = read_state
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of those parts of the state that there are."""
+        """Yield the metrics; those of the journal and of the release only if there is one."""
         state = self._read_state()
         yield from _counts(state)
         if state.journal:
             yield from _journal(state.journal)
-        yield _gauge("release_max_age_seconds", "RECO_MAX_AGE_HOURS.", state.max_age_seconds)
-        yield _gauge("release_served", "1 where there is one.", float(state.release is not None))
+        yield _gauge(
+            "release_max_age_seconds", "RECO_MAX_AGE_HOURS in seconds.", state.max_age_seconds
+        )
+        yield _gauge(
+            "release_served", "1 if a release is served, else 0.", float(state.release is not None)
+        )
         if state.release:
             yield from _release(state.release)
 
 
 def _counts(state: ServiceState) -> Iterator[Metric]:
     answers = CounterMetricFamily(
-        "reco_answers", "Answers of /recommendations, by their offline list.", labels=["kind"]
+        "reco_answers", "Lists of /recommendations, by kind: personal or default.", labels=["kind"]
     )
     answers.add_metric(["personal"], state.personal_answers)
     answers.add_metric(["default"], state.default_answers)
     yield answers
     for name, what, value in (
-        ("events", "Events that were stored.", state.events),
-        ("unknown_tracks", "Of these, events of unknown tracks.", state.unknown_tracks),
-        ("evicted_users", "Users whose events left memory.", state.evicted_users),
+        ("events", "Events stored.", state.events),
+        (
+            "unknown_tracks",
+            "Stored events of tracks that the release does not know.",
+            state.unknown_tracks,
+        ),
+        (
+            "evicted_users",
+            "Users whose events left memory to make room for others.",
+            state.evicted_users,
+        ),
         ("swaps", "Releases that were loaded.", state.swaps),
         ("refusals", "Releases that were refused.", state.refusals),
     ):
@@ -152,13 +165,13 @@ def _counts(state: ServiceState) -> Iterator[Metric]:
 
 
 def _journal(journal: JournalState) -> Iterator[Metric]:
-    yield _gauge("journal_works", "1 where events can be stored.", float(journal.works))
+    yield _gauge("journal_works", "1 if events can be stored, else 0.", float(journal.works))
     what = "Seconds that the running commit has taken so far."
     yield _gauge("journal_lag_seconds", what, journal.lag_seconds)
 
 
 def _release(release: ReleaseState) -> Iterator[Metric]:
-    yield _gauge("release_age_seconds", "Since the release was made.", release.age_seconds)
+    yield _gauge("release_age_seconds", "Seconds since the release was made.", release.age_seconds)
     info = GaugeMetricFamily("reco_release", "The release that is served.", labels=["release"])
     info.add_metric([release.id], 1)
     yield info

@@ -1,4 +1,4 @@
-"""What the service takes and answers, as it stands in the API's description at /schema."""
+"""Bodies of requests and answers. The description of the API at /schema is made from them."""
 
 from typing import Annotated
 
@@ -7,9 +7,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from jobs.contract.names import MAX_ID
 
-MAX_K = 1000  # tracks of a list of /recommendations
-MAX_LISTS = 1000  # of a batch
-MAX_BODY = 65_536  # bytes of a batch
+MAX_K = 1000  # tracks in a list of /recommendations
+MAX_LISTS = 1000  # lists of a batch
+MAX_BODY = 65_536  # bytes of a request's body
 
 
 TrackIds = Annotated[list[int], Meta(examples=[[679169, 630670, 646516]])]
@@ -22,57 +22,59 @@ class Recommendations(Struct):
 
 
 class Reason(Struct):
-    """Where a track comes from, and why."""
+    """Where a track comes from, and because of which events."""
 
     track_id: Annotated[int, Meta(examples=[630670])]
     name: Annotated[str | None, Meta(examples=["You're Gonna Go Far, Kid"])]
     final_rank: Annotated[
-        int | None, Meta(description="its place in the user's final list", examples=[7])
+        int | None, Meta(description="its place in the user's final list, from 1", examples=[7])
     ]
     top_rank: Annotated[
         int | None,
-        Meta(description="its place in the top list, which continues that", examples=[None]),
+        Meta(description="its place in the top list that continues it", examples=[None]),
     ]
     sources: Annotated[
-        list[str], Meta(description="what brought it for the last events", examples=[["similar"]])
+        list[str],
+        Meta(
+            description="online sources that brought it for the last events", examples=[["similar"]]
+        ),
     ]
     events: Annotated[
         list[int],
         Meta(
-            description="those of the last events without which its online score would be lower, "
-            "or which alone brought it; the one that counts most first",
+            description="the last events without which its online score would be lower or it would "
+            "not be found online, the most important first",
             examples=[[679169]],
         ),
     ]
 
 
 class Explained(Struct):
-    """Tracks to play, best first; where that is asked for, beside them a reason for each."""
+    """Tracks to play, best first; with explain=true, also a reason for each track."""
 
     recs: TrackIds
     reasons: list[Reason] | UnsetType = UNSET
 
 
 class ListsWanted(Struct):
-    """Whose lists are asked for, all of one length."""
+    """The users whose lists are requested, and the length of each list."""
 
     user_ids: Annotated[
-        list[
-            Annotated[int, Meta(ge=0, le=MAX_ID), QueryParameter(ge=0, le=MAX_ID)]
-        ],  # checked, described
+        # msgspec checks by Meta; Litestar describes by QueryParameter
+        list[Annotated[int, Meta(ge=0, le=MAX_ID), QueryParameter(ge=0, le=MAX_ID)]],
         Meta(min_length=1, max_length=MAX_LISTS, examples=[[47, 16]]),
     ]
-    k: Annotated[int, Meta(ge=1, le=MAX_K, description="how many tracks each")] = 100
+    k: Annotated[int, Meta(ge=1, le=MAX_K, description="how many tracks for each user")] = 100
 
 
 class ManyRecommendations(Struct):
-    """Tracks to play, best first: a list for each user, in the order of user_ids."""
+    """A list of tracks to play, best first, for each user, in the order of user_ids."""
 
     recs: Annotated[list[list[int]], Meta(examples=[[[679169, 630670], [646516]]])]
 
 
 class UserEvents(Struct):
-    """The user's last events, newest first; a track listened to twice stands twice."""
+    """The tracks of the user's last events, newest first; a track played twice is listed twice."""
 
     events: TrackIds
 
@@ -84,13 +86,13 @@ class Stored(Struct):
 
 
 class Receipt(Struct):
-    """What is gone, and up to when; of the release that is served it stays on the disk only."""
+    """What was removed. List and history stay in the release's files, but no answer uses them."""
 
     user_id: int
     forgotten_until: Annotated[str, Meta(examples=["2024-01-01T00:00:00.123456+00:00"])]
-    events: Annotated[int, Meta(description="that were stored", examples=[16])]
-    final_list: Annotated[int, Meta(description="tracks of the user's final list", examples=[100])]
-    history: Annotated[int, Meta(description="listens that the release has", examples=[156])]
+    events: Annotated[int, Meta(description="how many stored events were removed", examples=[16])]
+    final_list: Annotated[int, Meta(description="tracks in the user's final list", examples=[100])]
+    history: Annotated[int, Meta(description="listens of the user in the release", examples=[156])]
 
 
 class Loaded(Struct):
@@ -104,20 +106,27 @@ class Loaded(Struct):
 
 
 class Freshness(Struct):
-    """How old what is served is."""
+    """How old the served release is."""
 
     release: Annotated[str, Meta(examples=["20240101T000000"])]
     data_until: Annotated[
-        str | None, Meta(description="time of the last listen", examples=["2023-12-31T23:59:58"])
+        str | None,
+        Meta(
+            description="time of the last listen in the release", examples=["2023-12-31T23:59:58"]
+        ),
     ]
     created_at: Annotated[str, Meta(examples=["2024-01-01T00:00:00+00:00"])]
-    age_hours: Annotated[float, Meta(description="since it was made", examples=[7.25])]
+    age_hours: Annotated[
+        float, Meta(description="hours since the release was made", examples=[7.25])
+    ]
     max_age_hours: Annotated[int, Meta(examples=[48])]
-    stale: Annotated[bool, Meta(description="older than that", examples=[False])]
+    stale: Annotated[
+        bool, Meta(description="whether it is older than max_age_hours", examples=[False])
+    ]
 
 
 class Statistics(Struct):
-    """Answers of /recommendations since the start, by the kind of their offline list."""
+    """Lists of /recommendations since the start, by whether the user has a final list."""
 
     request_personal_count: Annotated[int, Meta(examples=[1])]
     request_default_count: Annotated[int, Meta(examples=[1])]
@@ -130,10 +139,12 @@ class Live(Struct):
 
 
 class Ready(Struct):
-    """What is served, and what becomes of events."""
+    """Which release is served, and whether events can be stored."""
 
     release: str
-    users_with_events: Annotated[int, Meta(description="in memory", examples=[16])]
+    users_with_events: Annotated[
+        int, Meta(description="users whose events are in memory", examples=[16])
+    ]
     evicted_users: Annotated[
         int,
         Meta(description="users whose events left memory to make room for others", examples=[0]),
@@ -141,7 +152,7 @@ class Ready(Struct):
     journal: Annotated[
         str,
         Meta(
-            description='"ok", "off", or why no event can be stored or no user forgotten',
+            description='"ok", "off", or why events can\'t be stored or users can\'t be forgotten',
             examples=["ok"],
         ),
     ]

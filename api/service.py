@@ -1,4 +1,4 @@
-"""What the calls answer, apart from HTTP, from the served release and the live events."""
+"""Computes what the calls answer, from the served release and the live events; without HTTP."""
 
 import asyncio
 import gc
@@ -25,17 +25,17 @@ from jobs.contract.names import FORGOTTEN, JOURNAL, LIST_LENGTH
 logger = logging.getLogger("api")
 
 
-LISTS_AT_A_TIME = 8  # lists of a batch that are made before other calls have their turn
+LISTS_AT_A_TIME = 8  # lists of a batch between two turns of other calls
 
 
 @dataclass
 class Counters:
-    """What was answered and stored since the start."""
+    """How many lists were answered and how many events were stored since the start."""
 
-    personal: int = 0  # answers of /recommendations to users with a final list
-    default: int = 0  # and to all others
-    events: int = 0
-    unknown_tracks: int = 0  # of these, events of a track that the release lacks
+    personal: int = 0  # lists of /recommendations for users with a final list
+    default: int = 0  # lists of /recommendations for all other users
+    events: int = 0  # events stored
+    unknown_tracks: int = 0  # of these, events of a track that the release does not know
 
 
 class Service:
@@ -54,24 +54,24 @@ class Service:
     async def start(self) -> None:
         """Read the tombstones, then open the journal and the current release.
 
-        What cannot be opened is logged; the calls that need it say why it is not there.
+        What cannot be opened is logged; calls that need it answer 503 with the reason.
         """
         await self._watcher.start()
         await self.store.start()
         await self.releases.start()
-        # what is there now stays: without this, a full garbage collection, which goes through all
-        # of it, would delay a call by 30 ms now and then
+        # the objects that exist now stay to the end: without this, each full garbage collection
+        # would go through all of them and delay a call by 30 ms
         gc.freeze()
 
     async def stop(self) -> None:
-        """Store what is waiting, and end all background tasks."""
+        """Store the events that wait, and end all background tasks."""
         gc.unfreeze()
         self.releases.stop()
         self._watcher.stop()
         await self.store.stop()
 
     async def put(self, user_id: int, item_id: int) -> None:
-        """Store an event; JournalError where it cannot be stored."""
+        """Store an event; raise JournalError if it cannot be stored."""
         await self.store.put(user_id, item_id)
         self.counters.events += 1
         recommender = self.releases.recommender
@@ -79,14 +79,14 @@ class Service:
             self.counters.unknown_tracks += 1
 
     async def forget(self, user_id: int) -> Receipt:
-        """Remove what is stored of the user, and answer as for a new one from now on.
+        """Remove what is stored about a user, and treat them as new from now on.
 
-        JournalError where that cannot be stored.
+        Raises JournalError if that cannot be stored.
         """
         n_final, n_heard = self._lengths(user_id)
         try:
             n_events = await self.store.forget(user_id)
-        finally:  # the tombstone may be stored even where the events could not be removed
+        finally:  # the tombstone may be stored even if the events could not be removed
             self.releases.obey_tombstones()
         logger.info("Forgot a user: %d events, %d listens", n_events, n_heard)
         until = datetime.fromtimestamp(self.tombstones.until[user_id] / 1e6, UTC)
@@ -101,14 +101,14 @@ class Service:
         return len(catalog.final(row)), len(catalog.history(row))
 
     def _obey_others(self, user_ids: Iterable[int]) -> None:
-        """Forget users whom other processes were told to forget."""
+        """Forget users whose tombstones other processes stored."""
         self.store.drop(user_ids)
         self.releases.obey_tombstones()
 
     def events_of(self, user_id: int) -> list[int]:
-        """Return the user's events, newest first; [] where the journal cannot be read.
+        """Return the user's events, newest first; [] if the journal cannot be read.
 
-        An answer without the last events is better than none.
+        A list that ignores the last events is better than no list.
         """
         try:
             return self.store.of(user_id)
@@ -117,14 +117,14 @@ class Service:
 
     @property
     def journal_status(self) -> str:
-        """ "ok", "off", or why events cannot be stored, or users not be forgotten."""
+        """ "ok", "off", or why events cannot be stored or users cannot be forgotten."""
         return self.tombstones.problem or self.store.status
 
     def recommend(self, user_id: int, k: int, recommender: Recommender | None = None) -> bytes:
-        """Return the list of /recommendations: exactly k track ids where that many exist.
+        """Return the list of /recommendations as JSON: exactly k track ids if that many exist.
 
-        It is a JSON list. Without a recommender, that of the served release is taken; ReleaseError
-        where there is none.
+        Without a recommender, that of the served release is used. Raises ReleaseError if there is
+        none.
         """
         recommender = recommender or self.releases.current()
         row = recommender.catalog.row(user_id)
@@ -165,7 +165,7 @@ class Service:
             logger.info("Found %d TOP-recommendations!", min(LIST_LENGTH, catalog.n_top))
 
     def freshness(self) -> Freshness:
-        """Return how old the served release is; ReleaseError where there is none."""
+        """Return how old the served release is; raise ReleaseError if none is served."""
         catalog = self.releases.current().catalog
         age = _age_seconds(catalog)
         return Freshness(
@@ -178,7 +178,7 @@ class Service:
         )
 
     def state(self) -> ServiceState:
-        """Return what /metrics says of the service."""
+        """Return the state that /metrics exports."""
         recommender = self.releases.recommender
         catalog = recommender.catalog if recommender else None
         return ServiceState(

@@ -11,29 +11,30 @@ from jobs.contract.journal import JOURNAL_KEEPS
 from jobs.contract.names import STATE
 
 PREFIX = "RECO_"
-JOURNALS = ("off", "normal", "full")  # which commits wait for the disk: none are made, none, all
-SECRETS = ("admin_key", "read_key", "write_key")  # never shown
-CHECKS = ("hashes", "sizes")
+# off: no journal; normal: commits do not wait for the disk; full: each commit waits for it
+JOURNALS = ("off", "normal", "full")
+SECRETS = ("admin_key", "read_key", "write_key")  # never printed or logged
+CHECKS = ("hashes", "sizes")  # what of a release's files is compared with its manifest
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 class SettingsError(Exception):
-    """A setting that can't be used: names the variable, what was found and what is allowed."""
+    """A setting that can't be used; the text says which, what was found and what is allowed."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One field a setting; None leaves the choice to the release."""
+    """One field for each setting. None in a setting of the blending: the release's value."""
 
     work: Path = Path("data")  # the folder with releases/ and current
     journal: str = "normal"
-    state: Path | None = None  # the folder of the journal; WORK/state
-    events_per_user: int = 100
-    max_users: int = 1_000_000
-    check: str = "hashes"  # what of a release's files is compared with its manifest
-    follow_seconds: int = 0  # between two looks at current; 0: only when told to
-    max_age_hours: int = 48  # of a release that is not stale
-    recent_events: int = RECENT_EVENTS  # kept out of answers where heard tracks are included
+    state: Path | None = None  # the folder of the journal; None: WORK/state
+    events_per_user: int = 100  # how many last events count, and are in memory
+    max_users: int = 1_000_000  # users whose events are in memory
+    check: str = "hashes"
+    follow_seconds: int = 0  # between two looks at `current`; 0: it is not followed
+    max_age_hours: int = 48  # an older release counts as stale
+    recent_events: int = RECENT_EVENTS  # kept out of answers, if heard tracks may be recommended
     blending: str | None = None
     online_source: tuple[Source, ...] | None = None
     online_events: int | None = None
@@ -41,23 +42,23 @@ class Settings:
     admin_key: str | None = field(default=None, repr=False)  # opens every call
     read_key: str | None = field(default=None, repr=False)
     write_key: str | None = field(default=None, repr=False)  # /put_user_event
-    rate_limit: int | None = None  # requests a second of a key or address; 0: no limit
+    rate_limit: int | None = None  # requests per second of a key or address; 0: no limit
     log_level: str = "INFO"
 
     @property
     def state_folder(self) -> Path:
-        """Where the journal is."""
+        """The folder of the journal and of the tombstones."""
         return self.state or self.work / STATE
 
     def blending_overrides(self) -> dict[str, Any]:
-        """What takes the place of the release's own blending."""
-        chosen = {
+        """Return the fields of the release's blending that settings replace, with their values."""
+        overrides = {
             "rule": self.blending,
             "sources": self.online_source,
             "events": self.online_events,
             "neighbours": self.online_neighbours,
         }
-        return {name: value for name, value in chosen.items() if value is not None}
+        return {name: value for name, value in overrides.items() if value is not None}
 
 
 def _folder(text: str) -> Path:
@@ -112,26 +113,28 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
-    """Read and check every RECO_ variable; SettingsError on the first that can't be used."""
+    """Read and check every RECO_ variable; raise SettingsError for the first that can't be used."""
     names = {PREFIX + field.name.upper(): field.name for field in fields(Settings)}
     values = {}
     for variable in sorted(v for v in environment if v.startswith(PREFIX)):
         text = environment[variable]
         if variable not in names:
-            raise SettingsError(f"{variable} is no setting; there are {', '.join(names)}")
+            raise SettingsError(f"{variable} is not a setting: expected one of {', '.join(names)}")
         try:
             values[names[variable]] = PARSERS[names[variable]](text)
         except ValueError as error:
-            shown = f"a text of {len(text)}" if names[variable] in SECRETS else repr(text)
+            shown = (
+                f"a text of {len(text)} characters" if names[variable] in SECRETS else repr(text)
+            )
             raise SettingsError(f"{variable}={shown}: expected {error}") from None
     settings = Settings(**values)
     if (settings.read_key or settings.write_key) and not settings.admin_key:
-        raise SettingsError(f"{PREFIX}ADMIN_KEY is missing: expected it beside the other keys")
+        raise SettingsError(f"{PREFIX}ADMIN_KEY is missing: set it too, since another key is set")
     return settings
 
 
 def usable_settings(given: Settings | None = None) -> Settings:
-    """Return the given settings, else the environment's; SettingsError where they can't be used."""
+    """Return the given settings, or read the environment; SettingsError if they can't be used."""
     settings = given or from_environment(os.environ)
     check_work_folder(settings)
     check_state_folder(settings)
@@ -139,16 +142,16 @@ def usable_settings(given: Settings | None = None) -> Settings:
 
 
 def check_work_folder(settings: Settings) -> None:
-    """Raise SettingsError where the folder of releases is missing: its name may be mistyped."""
+    """Raise SettingsError if the folder of releases is missing: its name may be mistyped."""
     if not settings.work.is_dir():
         raise SettingsError(
-            f"{PREFIX}WORK={str(settings.work)!r}: expected the folder with the releases that "
-            "the jobs made, found no folder"
+            f"{PREFIX}WORK={str(settings.work)!r}: expected the folder in which the jobs "
+            "make releases, found no folder; run the jobs first, or correct the path"
         )
 
 
 def check_state_folder(settings: Settings) -> None:
-    """Make the journal's folder; SettingsError where it can't be written."""
+    """Make the journal's folder; raise SettingsError if it can't be made or written."""
     folder = settings.state_folder
     if settings.journal == "off":
         return

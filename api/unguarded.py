@@ -1,6 +1,6 @@
-"""The service without metrics, keys, rates and X-Release, to measure what those cost.
+"""The service without metrics, keys, rate limits and X-Release, to measure what these cost.
 
-`litestar --app api.unguarded:app run` answers whoever can reach it: for benchmarks only.
+`litestar --app api.unguarded:app run` answers everyone who can reach it: for benchmarks only.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from api.http.asgi import Application
 
 
 class Unguarded(Application):
-    """Answers each request, and does nothing else for it."""
+    """Answers each request without any check or metric."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer as Litestar's own application does."""

@@ -78,7 +78,7 @@ class Journal:
         self._connections = Connections(path, full)
         self.not_before = 0  # new events get a later time than this
         self.log_holds_forgotten = False  # the log may hold events that were forgotten
-        # what other processes wrote stands after one of our own rows and before the next one
+        # rows of other processes come between two commits of this one, so spans of time hold them
         self._newest_seen = 0  # the time of the newest row that we wrote, or know others wrote
         self._unread_spans: list[tuple[int, int]] = []  # after and up to which others wrote
 
@@ -166,7 +166,7 @@ class Journal:
             raise self._error("read", error) from error
 
     def users_of_others(self) -> set[int]:
-        """Return the users of whom other processes stored events since the last call or users()."""
+        """Return users whose events other processes stored since the last call or users()."""
         query = "SELECT user_id FROM events WHERE at > ? AND at <= ?"
         try:
             db = self._connections.reader_of_present_file()
@@ -187,8 +187,8 @@ class Journal:
     def checkpoint(self) -> None:
         """Copy the log into the file, and wait until the disk has it.
 
-        Others may write meanwhile. Only to empty the log, where it is long or may hold forgotten
-        events, they are kept waiting for up to READER_SECONDS.
+        Other processes may write meanwhile. They have to wait, for up to READER_SECONDS, only if
+        the log is emptied, which is done if it is long or may hold forgotten events.
         """
         try:
             with closing(self._connections.connect()) as db:
@@ -235,7 +235,7 @@ class Journal:
 
 
 def _newest_time(db: sqlite3.Connection) -> int:
-    """Return the time of the newest event, be it forgotten or not; 0 without any."""
+    """Return the time of the newest event, also of a forgotten one; 0 if there are none."""
     (newest,) = db.execute(NEWEST_TIME).fetchone()
     return newest or 0
 

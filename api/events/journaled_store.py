@@ -174,7 +174,7 @@ class JournaledStore(RecentEvents):
             elif user_id in self or not self._may_be_stored(user_id):
                 self.add(user_id, item_id)
             # else the user's earlier events are on disk only: loading them now would cost each put
-            # a read, and memory for users whom nobody asks about
+            # a read, and memory for users who may never be requested
             self._stored_users.add(user_id)
         self._needs_checkpoint = True
         self._health.note_success("put")

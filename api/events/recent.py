@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 
 
 class RecentEvents:
-    """The last `per_user` events of the `max_users` users who came or were read back last.
+    """The last `per_user` events of the `max_users` most recently active users.
+
+    A user becomes active by a new event, or when their events are read back from the journal.
 
     Both stores are built on it. Example with per_user=2 and max_users=2:
 

@@ -134,7 +134,7 @@ class TombstoneWatcher:
         self._polling = asyncio.create_task(self._keep_polling())
 
     def stop(self) -> None:
-        """Poll no more."""
+        """Stop polling."""
         if self._polling:
             self._polling.cancel()
 
@@ -149,7 +149,7 @@ class TombstoneWatcher:
             new = await asyncio.to_thread(self._tombstones.read_new)
         except JournalError as error:
             if str(error) != before:  # once, not at each poll
-                logger.error("Users who are to be forgotten may not be: %s", error)
+                logger.error("Requests to be forgotten may not be obeyed: %s", error)
             return
         if new:
             self._obey(new)

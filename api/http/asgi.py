@@ -1,4 +1,4 @@
-"""The ASGI application: guards each request, names the release in the answer, takes its time."""
+"""The ASGI application: checks each request, adds the header X-Release, measures the time."""
 
 from time import perf_counter
 from typing import Any
@@ -13,33 +13,34 @@ from api.service import Service
 from api.settings import Settings, SettingsError, usable_settings
 
 RELEASE_HEADER = b"x-release"
-RECOMMENDER_KEY = "recommender"  # in a request's state: the one that made its answer
+# the key, in a request's state, of the recommender that made its answer
+RECOMMENDER_KEY = "recommender"
 
 
 class Application(Litestar):
-    """Litestar's application, and what is done around it for every request.
+    """Litestar's application, and what the service does before and after every request.
 
-    It is done here since middleware and hooks of Litestar would take longer than most answers.
+    This is not done in middleware or hooks, because Litestar's take longer than most answers.
 
-    X-Release names the release that made the answer. A call that does not wait in between is
-    answered by one release, the one that is served when the answer's head is sent. A call that
-    waits for others leaves its recommender in the request's state.
+    X-Release names the release that made the answer. A call without an `await` cannot be
+    interrupted by a swap, so its release is the one that is served when the answer's head is sent.
+    A batch awaits between its lists, so it stores its recommender in the request's state.
     """
 
-    given_settings: Settings | None = None  # else the environment's are read at the start
-    service: Service | None = None  # until the start there is none, and neither of these two
+    given_settings: Settings | None = None  # if None, the environment is read at the start
+    service: Service | None = None  # None until the start; metrics and guard are set then too
     metrics: Metrics
     guard: Guard
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer or refuse a request; add the release to its head, and record how long it took."""
+        """Answer or refuse a request, add X-Release to the answer, and record the time it took."""
         service = self.service
         if scope["type"] != "http" or service is None:
             return await self._start_and_stop(scope, receive, send)
         start = perf_counter()
         state = scope.setdefault("state", {})
 
-        # not async: it returns the coroutine of `send` itself, one coroutine less a message
+        # not async: returning the coroutine of `send` itself saves one coroutine for each message
         def send_with_release(message: Message) -> Any:
             if message["type"] == "http.response.start":
                 recommender = state.get(RECOMMENDER_KEY) or service.releases.recommender
@@ -60,9 +61,9 @@ class Application(Litestar):
         return None
 
     async def _start_and_stop(self, scope: Any, receive: Any, send: Any) -> None:
-        """Start and stop as Litestar does, but refuse settings that cannot be used.
+        """Start and stop as Litestar does, but refuse unusable settings with a message of one line.
 
-        Litestar would send a traceback to the server, which writes what it gets into its log.
+        Litestar would send a traceback, which the server writes into its log.
         """
         if scope["type"] == "lifespan":
             try:

@@ -1,6 +1,6 @@
-"""Who may call: keys, this machine only without them, a rate limit and a limit on bodies.
+"""Which requests are let through: keys, local requests only without keys, rate and body limits.
 
-All of it is decided from the head of a request, before the call is looked at.
+All of these checks use only the head of a request, and run before Litestar's router.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from api.http.rate_limit import RateLimiter
 from api.schemas import MAX_BODY, Problem
 from api.settings import Settings, SettingsError
 
-# Which key a call asks for, where that key is set; all others ask for the one for reading.
+# The key that a call needs, if that key is set. All other calls need the key for reading.
 LEVELS = {
     "/forget_user": "admin",
     "/load_recommendations": "admin",
@@ -30,28 +30,31 @@ LEVELS = {
 }
 
 
-RATE_ELSEWHERE = 100  # requests a second where nothing is set and the address is not loopback
-DISCARDED = 16 << 20  # bytes of a body that is too large
-DISCARD_SECONDS = 5.0
-LONG = 256  # characters of a path
+# requests per second of a caller, if RECO_RATE_LIMIT is not set and the address is not loopback
+RATE_ELSEWHERE = 100
+MAX_DISCARDED = 16 << 20  # bytes that are read and discarded of a body that is too large
+DISCARD_SECONDS = 5.0  # the longest time for that
+LONG_PATH = 256  # characters; the level of a path that is so long is not cached
 
 
 class Refusal(NamedTuple):
-    """An answer that takes the place of the call's own."""
+    """The answer to a request that is not let through: status, detail and further headers."""
 
     status: int
     detail: str
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-NOT_HERE = Refusal(403, "without keys only this machine is served: set RECO_ADMIN_KEY")
+NOT_LOCAL = Refusal(
+    403, "no keys are set, so only requests from this machine are answered: set RECO_ADMIN_KEY"
+)
 NO_KEY = Refusal(401, "expected a valid key in X-API-Key", ((b"www-authenticate", b"Bearer"),))
-OTHER_KEY = Refusal(403, "the key is for other calls")
+WRONG_KEY = Refusal(403, "the key is valid for other calls, but not for this one")
 TOO_LARGE = Refusal(413, f"body: expected at most {MAX_BODY} bytes", ((b"connection", b"close"),))
 
 
 class Guard:
-    """Lets requests through, or refuses them, by the settings."""
+    """Decides by the settings which requests are let through."""
 
     def __init__(self, settings: Settings) -> None:
         admin, read, write = (
@@ -60,53 +63,58 @@ class Guard:
         )
         self._keys = [key for key in (admin, read, write) if key]
         self._rate = settings.rate_limit
-        self._rates = RateLimiter()
-        self._fitting: dict[str, list[bytes]] = {"open": [], "read": [], "write": [], "admin": []}
+        self._limiter = RateLimiter()
+        levels = ("open", "read", "write", "admin")
+        self._keys_of_level: dict[str, list[bytes]] = {level: [] for level in levels}
         for level, key in (("admin", admin), ("read", read), ("write", write)):
             if admin and key:
-                self._fitting[level] = [admin, key]
+                self._keys_of_level[level] = [admin, key]
 
     def refusal(self, scope: Scope) -> Refusal | None:
-        """Why the request is not let through, if it isn't."""
+        """Return the refusal of a request; None if it is let through."""
         server = scope.get("server")
         local = server is None or is_local(server[0])
         client = scope.get("client")
         if not self._keys and not (local and (client is None or is_local(client[0]))):
-            return NOT_HERE  # a proxy on this machine names its client, too
-        key, length = _head(scope)
+            return NOT_LOCAL  # behind a local proxy, `client` is the address that the proxy names
+        key, length = _key_and_length(scope)
         level = level_of(scope["path"], scope.get("root_path", ""))
         rate = RATE_ELSEWHERE if self._rate is None and not local else self._rate
         if rate and level != "open":
-            known = key if _among(key, self._keys) else b""
-            wait = self._rates.wait(known.decode() or f"address {client and client[0]}", rate)
+            valid_key = key if _is_one_of(key, self._keys) else b""
+            caller = valid_key.decode() or f"address {client and client[0]}"
+            wait = self._limiter.wait(caller, rate)
             if wait:
                 return _too_many(rate, wait)
-        fitting = self._fitting[level]
-        if fitting and not _among(key, fitting):
-            return OTHER_KEY if _among(key, self._keys) else NO_KEY
+        accepted = self._keys_of_level[level]
+        if accepted and not _is_one_of(key, accepted):
+            return WRONG_KEY if _is_one_of(key, self._keys) else NO_KEY
         if length and (len(length) > 9 or int(length) > MAX_BODY):
             return TOO_LARGE
         return None
 
 
 def level_of(path: str, root_path: str) -> str:
-    """Which key a path asks for."""
-    known = len(path) < LONG  # of others nothing is remembered
-    return _level_of(path, root_path) if known else _level_of.__wrapped__(path, root_path)
+    """Return the level of the key that a path needs: "open", "read", "write" or "admin"."""
+    if len(path) >= LONG_PATH:
+        return _level_of.__wrapped__(path, root_path)  # not cached: bounds the cache's memory
+    return _level_of(path, root_path)
 
 
 @lru_cache(1024)
 def _level_of(path: str, root_path: str) -> str:
-    """As Litestar's router, it takes away slashes too many and a proxy's prefix: another spelling
-    asks for the same key.
+    """Return the level of a path, without repeated slashes and without a proxy's prefix.
+
+    Litestar's router removes both in the same way, so every spelling of a path that reaches a call
+    needs that call's key. For example, "//load_recommendations/" needs the admin key.
     """
     if root_path:
         path = path.split(root_path, maxsplit=1)[-1]
     return LEVELS.get(normalize_path(path), "read")
 
 
-def _head(scope: Scope) -> tuple[bytes, bytes]:
-    """The key and the length of the body that a request's head gives; b"" where it doesn't."""
+def _key_and_length(scope: Scope) -> tuple[bytes, bytes]:
+    """Return the key and the Content-Length of a request's head; b"" for one that is missing."""
     key = bearer = length = b""
     for name, value in scope["headers"]:
         if name == b"x-api-key":
@@ -118,8 +126,8 @@ def _head(scope: Scope) -> tuple[bytes, bytes]:
     return key or bearer, length
 
 
-def _among(key: bytes, keys: list[bytes]) -> bool:
-    """Whether it is one of the keys, in a time that doesn't depend on how much of one agrees."""
+def _is_one_of(key: bytes, keys: list[bytes]) -> bool:
+    """Return whether a key is one of several, in a time that does not depend on the key."""
     return sum(compare_digest(key, other) for other in keys) > 0
 
 
@@ -129,10 +137,11 @@ def _too_many(rate: int, wait: float) -> Refusal:
 
 
 async def refuse(refusal: Refusal, receive: Receive, send: Send) -> None:
-    """Answer with a refusal.
+    """Send a refusal.
 
-    A body that is too large is read first, up to DISCARDED bytes and for DISCARD_SECONDS: a server
-    that closes while the client still sends resets the connection, and the client never sees why.
+    Of a body that is too large, up to MAX_DISCARDED bytes are read first, for DISCARD_SECONDS at
+    most. If the server closed the connection while the client still sends, the connection would be
+    reset, and the client would never see the answer.
     """
     if refusal is TOO_LARGE:
         with suppress(TimeoutError):
@@ -148,9 +157,9 @@ async def refuse(refusal: Refusal, receive: Receive, send: Send) -> None:
 
 
 async def _discard_body(receive: Receive) -> None:
-    """Read a request's body, or the first DISCARDED bytes of it, and keep nothing."""
+    """Read and discard a request's body, up to MAX_DISCARDED bytes."""
     size = 0
-    while size < DISCARDED:
+    while size < MAX_DISCARDED:
         message = await receive()
         if message["type"] != "http.request":
             return
@@ -161,10 +170,10 @@ async def _discard_body(receive: Receive) -> None:
 
 @lru_cache(4096)
 def is_local(host: str) -> bool:
-    """Whether a server's address can be reached from this machine only.
+    """Return whether an address can be reached from this machine only.
 
-    Servers on a network name the address of their socket; what is none belongs to a Unix socket or
-    to a client inside the process.
+    A text that is not an IP address counts as local: it is that of a Unix socket, or of a client
+    inside the process. A server on a network always gives the IP address of its socket.
     """
     if host == "localhost":
         return True
@@ -178,7 +187,7 @@ def is_local(host: str) -> bool:
 
 
 def check_host(settings: Settings, context: Context | None) -> None:
-    """SettingsError where `litestar run` would serve other machines without keys."""
+    """Raise SettingsError if `litestar run` would serve other machines without keys."""
     options = context.params if context else {}
     host = options.get("host") or "127.0.0.1"
     on_network = not options.get("uds") and options.get("fd") is None

@@ -1,4 +1,4 @@
-"""From exceptions to answers: what was wrong, what was expected, what was found."""
+"""Turns exceptions into error answers, which say what was expected and what was found."""
 
 import logging
 from typing import Any, cast
@@ -27,61 +27,62 @@ def _problem(status: int, detail: str) -> Response[Problem]:
 
 
 def bad_parameter(request: AnyRequest, error: ValidationException) -> Response[Problem]:
-    """400 that says of each bad parameter what was expected and what was found."""
+    """Return a 400 that says for each bad parameter what was expected and what was found."""
     refused = {problem["key"] for problem in cast(list[dict[str, str]], error.extra or [])}
     as_sent = request.scope["state"].get(AS_SENT, {})
     details = []
     for name, field in request.route_handler.parsed_fn_signature.parameters.items():
-        wanted = field.kwarg_definition
-        if not isinstance(wanted, QueryParameter):
+        parameter = field.kwarg_definition
+        if not isinstance(parameter, QueryParameter):
             continue
-        alias = wanted.name or name
-        value = (request.query_params.getall(alias, None) or [None])[-1]  # the last counts
+        alias = parameter.name or name
+        # of a repeated parameter the last value counts
+        value = (request.query_params.getall(alias, None) or [None])[-1]
         value = as_sent.get(alias, value) if name in refused else value
         if name in refused or (value is None and not field.has_default):
             found = "missing" if value is None else f"found {value[:40]!r}"
-            whole = f"a whole number from {wanted.ge} to {wanted.le}"
+            whole = f"a whole number from {parameter.ge} to {parameter.le}"
             expected = "true or false" if field.annotation is bool else whole
             details.append(f"{alias}: expected {expected}, {found}")
     return _problem(400, "; ".join(details) or error.detail)
 
 
 def bad_body(request: AnyRequest, error: Exception) -> Response[Problem]:
-    """400 that says what is wrong with the body of a batch, and what was expected."""
-    wrong = "no JSON"
+    """Return a 400 that says what is wrong with the body of a batch, and what was expected."""
+    reason = "found no JSON"
     if isinstance(error, ValidationException):
         problem = cast(list[dict[str, str]], error.extra)[0]
-        missing = problem["message"] == "'data'"  # of an empty body
-        wrong = "nothing" if missing else f"{problem['key']}: {problem['message']}"
+        empty = problem["message"] == "'data'"  # Litestar's message for an empty body
+        reason = "found nothing" if empty else f"{problem['key']}: {problem['message']}"
     expected = (
         f'{{"user_ids": [47, 16], "k": 100}} with 1 to {MAX_LISTS} whole numbers '
         f"from 0 to {MAX_ID} in user_ids, and k from 1 to {MAX_K} or left out"
     )
-    return _problem(400, f"body: {wrong.removeprefix('data: ')}; expected {expected}")
+    return _problem(400, f"body: {reason.removeprefix('data: ')}; expected {expected}")
 
 
 def too_large(request: AnyRequest, error: RequestEntityTooLarge) -> Response[Problem]:
-    """413 that says how much a body may have."""
+    """Return a 413 that says how many bytes a body may have."""
     return _problem(413, f"body: expected at most {MAX_BODY} bytes")
 
 
 def refused_release(request: AnyRequest, error: ReleaseError) -> Response[Problem]:
-    """409 while another release is served, 503 where there is none."""
+    """Return a 409 if another release is still served, a 503 if none is."""
     return _problem(409 if request.app.state.service.releases.recommender else 503, str(error))
 
 
 def no_journal(request: AnyRequest, error: JournalError) -> Response[Problem]:
-    """503 that says why an event can't be stored, or read back."""
+    """Return a 503 that says why the journal cannot be written or read."""
     return _problem(503, str(error))
 
 
 def unknown_release(request: AnyRequest, error: UnknownRelease) -> Response[Problem]:
-    """404 that lists the releases there are."""
+    """Return a 404 that lists the existing releases."""
     return _problem(404, f"release: {error}")
 
 
 def unexpected(request: AnyRequest, error: Exception) -> Response[Problem]:
-    """A fault of ours: the log has it whole, the client only learns that it is one."""
+    """Return a 500 without details, for a fault of the service; the traceback goes into the log."""
     logger.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
     return _problem(500, "internal error")
 

@@ -1,4 +1,4 @@
-"""The calls of the service. Parameters come in the query string; GET and POST are the same."""
+"""The calls. Parameters are in the query string; reading calls answer GET and POST alike."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
@@ -32,7 +32,7 @@ from api.schemas import (
 from api.service import Service
 from jobs.contract.names import MAX_ID
 
-UserId = Annotated[int, QueryParameter(ge=0, le=MAX_ID, description="whom the call is about")]
+UserId = Annotated[int, QueryParameter(ge=0, le=MAX_ID, description="the user")]
 
 
 def problem(status: int, description: str, detail: str) -> dict[int, ResponseSpec]:
@@ -43,7 +43,7 @@ def problem(status: int, description: str, detail: str) -> dict[int, ResponseSpe
 
 BAD_PARAMETER = problem(
     400,
-    "A parameter is missing or out of range",
+    "A parameter is missing, is no whole number in plain digits, or is out of range",
     "k: expected a whole number from 1 to 100, found '0'",
 )
 
@@ -58,67 +58,76 @@ BAD_BODY = problem(
 TOO_LARGE = problem(413, "The body is too large", "body: expected at most 65536 bytes")
 NO_RELEASE = problem(
     503,
-    "There is no usable release, and why",
+    "No release can be served; the detail says why",
     "data/current is missing: run python -m jobs.publish --work data",
 )
 
 
 NOT_STORED = problem(
     503,
-    "The journal of events can't be written or read, and why",
+    "The journal of events can't be written or read; the detail says why",
     "the journal data/state/events.db can't be written: database or disk is full",
 )
 
 
-UNKNOWN = problem(
+UNKNOWN_RELEASE = problem(
     404,
     "There is no such release",
     "release: expected one of ['20240101T000000'], found 'x'",
 )
 
 
-REFUSED = problem(
+REFUSED_RELEASE = problem(
     409,
-    "The release is refused, and why; the old one stays",
+    "The release is refused, and the old one is still served; the detail says why",
     "2023-01-01: bytes of recommendations.parquet: expected 812, found 404",
 )
 
 
-# what may be answered before a call is looked at
-NOT_LET_IN = (
-    problem(401, "The call needs a key", "expected a valid key in X-API-Key")
+# what the guard may answer in place of any call
+GUARD_REFUSALS = (
+    problem(
+        401, "The call needs a key, and no valid one was sent", "expected a valid key in X-API-Key"
+    )
     | problem(
         403,
-        "The key is for other calls; without keys, from elsewhere",
-        "the key is for other calls",
+        "The key is for other calls; or no keys are set, and the request is from another machine",
+        "the key is valid for other calls, but not for this one",
     )
-    | problem(429, "Too many requests", "expected at most 100 requests a second")
+    | problem(
+        429,
+        "Too many requests",
+        "expected at most 100 requests a second; try again in 0.010 s",
+    )
     | TOO_LARGE
 )
 
 
 METRICS = {200: ResponseSpec(str, description="Prometheus' text format", media_type=CONTENT_TYPE)}
 LISTS = {200: ResponseSpec(ManyRecommendations, description="The lists")}
-TRACKS = {200: ResponseSpec(Recommendations, description="The tracks")}  # ready-made JSON
-EXPLAINED = {200: ResponseSpec(Explained, description="The tracks; with explain=true, why")}
+# these calls return JSON as bytes; the struct only describes it
+TRACKS = {200: ResponseSpec(Recommendations, description="The tracks")}
+EXPLAINED = {
+    200: ResponseSpec(Explained, description="The tracks; with explain=true, the reasons too")
+}
 
 
 def read(path: str, responses: dict[int, ResponseSpec] | None = None) -> Callable[..., Any]:
-    """Declare a reading call: GET and POST, always 200, answered on the event loop."""
+    """Declare a reading call: GET and POST, status 200, run on the event loop."""
     return route(
         path,
         http_method=[HttpMethod.GET, HttpMethod.POST],
         status_code=200,
         sync_to_thread=False,
         media_type=MediaType.JSON,
-        responses=NOT_LET_IN | (responses or {}),
+        responses=GUARD_REFUSALS | (responses or {}),
     )
 
 
 class Calls(Controller):
-    """All the calls; each application has a subclass of its own, with its service.
+    """All calls. Each application has a subclass of its own, whose class variable is its service.
 
-    A service handed over as a dependency would take longer than most answers.
+    Litestar's dependency injection of the service would take longer than most answers.
     """
 
     service: ClassVar[Service]
@@ -128,13 +137,13 @@ class Calls(Controller):
         self,
         user_id: UserId,
         k: Annotated[int, QueryParameter(ge=1, le=MAX_K, description="how many tracks")] = 100,
-        explain: Annotated[bool, QueryParameter(description="say why of each track")] = False,
+        explain: Annotated[bool, QueryParameter(description="add a reason for each track")] = False,
     ) -> bytes:
-        """Recommend k tracks: the user's list blended with what is near their last events.
+        """Recommend k tracks: the user's final list, blended with what their last events bring.
 
-        A user without a list gets the top list in its place. No track stands twice, none that the
-        user has heard; there are exactly k wherever that many exist. With explain=true a list
-        `reasons` beside it says of each track where it comes from.
+        A user without a final list gets the top list in its place. The answer has no track twice,
+        and none that the user has heard. It has exactly k tracks if that many exist. With
+        explain=true it also has a list `reasons`, which says for each track where it comes from.
         """
         if explain:
             return b'{"recs":%b,"reasons":%b}' % self.service.explain(user_id, k)
@@ -146,14 +155,15 @@ class Calls(Controller):
         media_type=MediaType.JSON,
         request_max_body_size=MAX_BODY,
         exception_handlers=problems.BODY_ERROR_HANDLERS,
-        responses=LISTS | BAD_BODY | NO_RELEASE | NOT_LET_IN,
+        responses=LISTS | BAD_BODY | NO_RELEASE | GUARD_REFUSALS,
     )
     async def recommendations_batch(
         self, request: AnyRequest, data: JSONBody[ListsWanted]
     ) -> bytes:
-        """Recommend k tracks to each of up to 1,000 users: what they would be given one by one."""
-        served = request.state[RECOMMENDER_KEY] = self.service.releases.current()
-        return b'{"recs":%b}' % await self.service.recommend_many(data.user_ids, data.k, served)
+        """Recommend k tracks to each of up to 1,000 users, as each would get them alone."""
+        recommender = request.state[RECOMMENDER_KEY] = self.service.releases.current()
+        lists = await self.service.recommend_many(data.user_ids, data.k, recommender)
+        return b'{"recs":%b}' % lists
 
     @read("/get_online_u2i", TRACKS | BAD_PARAMETER | NO_RELEASE)
     def get_online_u2i(
@@ -161,34 +171,37 @@ class Calls(Controller):
         user_id: UserId,
         k: Annotated[int, QueryParameter(ge=1, le=100, description="how many last events")] = 100,
         n: Annotated[
-            int, QueryParameter(name="N", ge=1, le=100, description="how many neighbours of each")
+            int,
+            QueryParameter(name="N", ge=1, le=100, description="how many similar tracks for each"),
         ] = 10,
     ) -> bytes:
-        """Merge the tracks similar to the user's last k events, N of each, best first.
+        """Merge the N tracks most similar to each of the user's last k events, best first.
 
-        At most k * N tracks, none that the user has heard; none at all without events.
+        The answer has at most k * N tracks, and none that the user has heard. It is empty for a
+        user without events.
         """
         return b'{"recs":%b}' % self.service.online(user_id, k, n)
 
-    @post("/put_user_event", status_code=200, responses=BAD_PARAMETER | NOT_STORED | NOT_LET_IN)
+    @post("/put_user_event", status_code=200, responses=BAD_PARAMETER | NOT_STORED | GUARD_REFUSALS)
     async def put_user_event(
         self,
         user_id: UserId,
-        item_id: Annotated[int, QueryParameter(ge=0, le=MAX_ID, description="what they listen to")],
+        item_id: Annotated[int, QueryParameter(ge=0, le=MAX_ID, description="the track")],
     ) -> Stored:
-        """Store that the user listens to a track now; a track that no release knows as well.
+        """Store that the user listens to a track now. No release has to know the track.
 
-        Once this is answered, the event is in the journal, and the next answers obey it.
+        Once this is answered, the event is in the journal, and every later answer takes it into
+        account.
         """
         await self.service.put(user_id, item_id)
         return Stored()
 
-    @post("/forget_user", status_code=200, responses=BAD_PARAMETER | NOT_STORED | NOT_LET_IN)
+    @post("/forget_user", status_code=200, responses=BAD_PARAMETER | NOT_STORED | GUARD_REFUSALS)
     async def forget_user(self, user_id: UserId) -> Receipt:
-        """Remove what is stored of a user; from now on they are new, whatever release is served.
+        """Remove what is stored about a user. From now on they are a new user in every release.
 
         Once this is answered, their events are gone from memory and journal. The next run of the
-        jobs leaves out what came before. What they do from now on counts.
+        jobs leaves out what they did before. What they do from now on counts.
         """
         return await self.service.forget(user_id)
 
@@ -198,30 +211,30 @@ class Calls(Controller):
         user_id: UserId,
         k: Annotated[int, QueryParameter(ge=1, le=100, description="how many events")] = 10,
     ) -> UserEvents:
-        """Give the user's last k events, newest first."""
+        """Return the user's last k events, newest first."""
         return UserEvents(self.service.store.last(user_id, k))
 
     @route(
         "/load_recommendations",
         http_method=[HttpMethod.GET, HttpMethod.POST],
         status_code=200,
-        responses=BAD_PARAMETER | UNKNOWN | NO_RELEASE | REFUSED | NOT_LET_IN,
+        responses=BAD_PARAMETER | UNKNOWN_RELEASE | NO_RELEASE | REFUSED_RELEASE | GUARD_REFUSALS,
     )
     async def load_recommendations(
         self,
         release: Annotated[
             str | None,
             QueryParameter(
-                description="a release's id, served until the next load; else `current`"
+                description="id of the release to serve; without it, the one `current` points to"
             ),
         ] = None,
     ) -> Loaded:
-        """Open and check a release, then serve it; other calls are answered meanwhile."""
+        """Open and check a release, then serve it. Other calls are answered meanwhile."""
         return await self.service.releases.load(release)
 
     @read("/get_statistics")
     def get_statistics(self) -> Statistics:
-        """Count the answers of /recommendations since the start."""
+        """Return how many lists of /recommendations were answered since the start, by kind."""
         return Statistics(self.service.counters.personal, self.service.counters.default)
 
     @read("/health/live")
@@ -231,22 +244,22 @@ class Calls(Controller):
 
     @read("/health/ready", NO_RELEASE)
     def ready(self) -> Ready:
-        """Say what is served; 503 while there is no release."""
+        """Say which release is served and whether the journal works; 503 while no release is."""
         store, catalog = self.service.store, self.service.releases.current().catalog
         return Ready(catalog.id, store.users, store.evictions, self.service.journal_status)
 
     @read("/freshness", NO_RELEASE)
     def freshness(self) -> Freshness:
-        """Say until when the data went, how old the release is, and whether that is too old."""
+        """Say how old the release and its data are, and whether the release is too old."""
         return self.service.freshness()
 
     @get(
         "/metrics",
         sync_to_thread=False,
         media_type=CONTENT_TYPE,
-        responses=METRICS | NOT_LET_IN,
+        responses=METRICS | GUARD_REFUSALS,
     )
     def metrics(self, request: AnyRequest) -> bytes:
-        """Tell Prometheus how the service does."""
+        """Return the metrics of this process in Prometheus' text format."""
         metrics: Metrics = request.app.state.metrics
         return metrics.text()

@@ -1,26 +1,25 @@
-"""Whole numbers in the query string: only plain decimal digits are one.
+"""Whole numbers in the query string: only plain decimal digits are accepted.
 
-Litestar's conversion takes "1e3" and "5.0" for whole numbers, too. Such a value is replaced by one
-that it refuses, and the answer is the usual 400, which shows the value that the client sent.
+Litestar would also convert "1e3" and "5.0" to whole numbers. Such a value is replaced by one that
+Litestar refuses. The answer is then the usual 400, which shows the value that the client sent.
 
-For example, user_id=1e3&k=5 becomes user_id=x&k=5: the 400 says "found '1e3'". A request with plain
-digits, as nearly all are, costs one search of a regular expression.
+For example, user_id=1e3&k=5 becomes user_id=x&k=5, and the 400 says "found '1e3'". For a request
+with plain digits, as nearly all are, this takes one search by a regular expression.
 """
 
 import re
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-NAMES = ("user_id", "item_id", "k", "N")  # the parameters of all calls that are whole numbers
-AS_SENT = (
-    "whole_numbers_as_sent"  # in a request's state: values that were put out of sight, by name
-)
+NAMES = ("user_id", "item_id", "k", "N")  # all parameters of all calls that are whole numbers
+# the key, in a request's state, of the replaced values by parameter, as the client sent them
+AS_SENT = "whole_numbers_as_sent"
 _UNUSUAL = re.compile(rb"(?:^|&)(?:%b)=(?!-?[0-9]+(?:&|$))" % "|".join(NAMES).encode())
 _PLAIN = re.compile(r"-?[0-9]+", re.ASCII)
 
 
 def refuse_other_spellings(scope: Any, state: dict[str, Any]) -> None:
-    """Make Litestar refuse every whole number of a request that is not written in plain digits."""
+    """Make Litestar refuse each whole number of a request that is not written in plain digits."""
     if _UNUSUAL.search(scope["query_string"]) is None:
         return
     pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)

@@ -1,6 +1,6 @@
-"""One release, opened once and read-only: who heard what, which lists, which neighbours.
+"""The data of one release, read-only: histories, final lists, neighbours, names.
 
-Inside, tracks are positions in the sorted track ids; the user's own ids appear at the edge only.
+Tracks are handled as positions in the sorted track ids. Only `ids` and `text` return track ids.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,14 +18,14 @@ from api.release import loader
 from jobs.contract.blending import LISTED, NO_TRACKS, Neighbours, Tracks, in_growing_blocks
 from jobs.contract.ids import find
 
-ROWS_REMEMBERED = 1 << 16
+ROWS_REMEMBERED = 1 << 16  # users whose row is cached
 
 
 class Catalog:
-    """The lists of one release. `overrides` take the place of parts of its blending."""
+    """The data of one release. `overrides` replace fields of its blending."""
 
     def __init__(self, folder: Path, overrides: dict[str, Any], hashes: bool = True) -> None:
-        """Open and check the release in `folder`; ReleaseError where it can't be served."""
+        """Open and check the release in `folder`; raise ReleaseError if it can't be served."""
         manifest = loader.check(folder, hashes)
         arrays = loader.arrays(folder)
         self.id = manifest.id
@@ -36,7 +36,7 @@ class Catalog:
         self._forgotten: set[int] = set()
         self.excludes_heard = manifest.settings.heard == "exclude"
         self._user_ids, self._track_ids = arrays["user_ids"], arrays["track_ids"]
-        # where the user stands; -1 for one whom the release doesn't know, or is to forget
+        # row(user_id): the user's position; -1 if the release doesn't know them or must forget them
         self.row = lru_cache(ROWS_REMEMBERED)(partial(_row, self._user_ids, self._forgotten))
         self._track_texts = loader.texts(arrays)
         self._top = arrays["top_items"]
@@ -53,62 +53,65 @@ class Catalog:
 
     @property
     def n_users(self) -> int:
-        """Users with a history or a final list."""
+        """Number of users with a history or a final list."""
         return len(self._user_ids)
 
     @property
     def n_tracks(self) -> int:
-        """Tracks that the release knows."""
+        """Number of tracks that the release knows."""
         return len(self._track_ids)
 
     @property
     def n_top(self) -> int:
-        """Length of the top list: the tracks that anyone listened to."""
+        """Length of the top list: the number of tracks with a listen."""
         return len(self._top)
 
     def forget(self, until: Mapping[int, int]) -> None:
-        """Take those for unknown whose tombstone is newer than what the release obeys."""
+        """Treat users as unknown whose tombstone is newer than those that the release obeys.
+
+        `until` has the time of each user's tombstone, in microseconds since 1970.
+        """
         self._forgotten |= {user for user, at in until.items() if at > self._forgotten_until}
         self.row.cache_clear()
 
     def final(self, row: int) -> Tracks:
-        """The user's final list, best first; empty for one who has none."""
+        """Return the final list of the user in a row, best first; empty if there is none."""
         return self._list("recommendations", row)
 
     def history(self, row: int) -> Tracks:
-        """What the user has listened to, oldest first."""
+        """Return the listens of the user in a row, oldest first."""
         return self._list("history", row)
 
     def knows(self, item_id: int) -> bool:
-        """Whether it is a track of the release."""
+        """Return whether the release knows a track."""
         return _find(self._track_ids, item_id) >= 0
 
     def positions(self, item_ids: Sequence[int]) -> Tracks:
-        """Where the items stand; -1 for one that the release doesn't know."""
+        """Return the positions of track ids; -1 for one that the release doesn't know."""
         if not item_ids or not self.n_tracks:
             return NO_TRACKS
         return find(self._track_ids, np.array(item_ids, np.int64)).astype(np.int32)
 
     def name(self, track: int) -> str | None:
-        """The track's name, if the catalogue has one."""
+        """Return the track's name; None if the catalogue has none."""
         return self._list("names", track).tobytes().decode() or None
 
     def top(self, n: int) -> Tracks:
-        """The first n tracks of the top list."""
+        """Return the first n tracks of the top list."""
         return self._top[:n]
 
     def offline(self, final: Tracks) -> Iterator[Tracks]:
-        """A user's final list, then the top list, block by block as they are read."""
+        """Yield a user's final list, then the top list in growing blocks."""
         return chain([final], in_growing_blocks(self._top))
 
     def ids(self, tracks: Tracks) -> list[int]:
-        """The user's own ids of tracks."""
+        """Return the ids of tracks."""
         ids: list[int] = self._track_ids[tracks].tolist()
         return ids
 
     def text(self, tracks: Tracks) -> bytes:
-        """The user's own ids of tracks as a JSON list."""
-        # each text has blanks in front of it, up to one width
+        """Return the ids of tracks as a JSON list without blanks."""
+        # each text has blanks before its id, up to the common size; see loader.texts
         return b"[%b]" % self._track_texts.take(tracks).tobytes()[:-1].translate(None, b" ")
 
     def _list(self, name: str, row: int) -> Tracks:
@@ -127,9 +130,10 @@ def _row(ids: NDArray[np.int64], forgotten: set[int], user_id: int) -> int:
 
 
 def _find(ids: NDArray[np.int64], key: int) -> int:
-    """Where the key stands in the sorted ids, or -1.
+    """Return the position of a key in the sorted ids, or -1.
 
-    The key must be of the array's type: for a Python int, searchsorted converts the whole array.
+    The key is converted to the array's type: with a Python int, searchsorted would convert the
+    whole array.
     """
     place = int(ids.searchsorted(np.int64(key)))
     return place if place < len(ids) and ids[place] == key else -1

@@ -1,7 +1,7 @@
-"""Why tracks are in an answer: what they are near is asked again without each of the last events.
+"""Why tracks are in an answer: the online scores are computed again without each last event.
 
-So "because you listened to X" is true by construction: take X away, and the track's online score
-is lower, or it is not among what the other events bring.
+So "because you listened to X" is true by construction: without X, the track's online score is
+lower, or the other events do not bring the track at all.
 """
 
 from collections import defaultdict
@@ -16,25 +16,31 @@ from jobs.contract.blending import WEIGHED, Near, Tracks
 Events = tuple[int, ...]  # item ids, newest first
 
 
-Bring = Callable[[Events, str], Near]  # what events bring online, by one source of tracks or ALL
+# bring(events, source): the tracks that one source, or ALL of them, brings for some events
+Bring = Callable[[Events, str], Near]
 
 
 ALL = ""
-ROUNDING = 1e-9  # of a score; a smaller difference is none
+ROUNDING = 1e-9  # relative difference up to which two scores count as equal
 
 
 def reasons(
     catalog: Catalog, row: int, answer: Tracks, events: Events, bring: Bring
 ) -> list[Reason]:
-    """A reason for each track of the answer to the user of a row who has had these events."""
+    """Return a reason for each track of an answer.
+
+    The answer is of the user in a row of the catalog, who has had these events.
+    """
     final = {track: rank for rank, track in enumerate(catalog.final(row).tolist(), 1)}
     competing = max(len(answer), WEIGHED) + len(final)
-    reach = competing + len(catalog.history(row)) + len(events)  # as far as the top list was read
+    # the answer needed at most so many tracks of the top list
+    reach = competing + len(catalog.history(row)) + len(events)
     top = {track: rank for rank, track in enumerate(catalog.top(reach).tolist(), 1)}
     online = catalog.blending.rule != "offline" and len(events) > 0
     sources = catalog.blending.weights() if online else {}
     brought = {source: set(bring(events, source).tracks.tolist()) for source in sources}
-    because = causes(events, events[: catalog.blending.events], bring) if online else {}
+    counted = events[: catalog.blending.events]
+    events_of_track = causes(events, counted, bring) if online else {}
     return [
         Reason(
             track_id=track_id,
@@ -42,16 +48,22 @@ def reasons(
             final_rank=final.get(track),
             top_rank=None if track in final else top.get(track),
             sources=[source for source, tracks in brought.items() if track in tracks],
-            events=because.get(track, []),
+            events=events_of_track.get(track, []),
         )
         for track, track_id in zip(answer.tolist(), catalog.ids(answer), strict=True)
     ]
 
 
 def causes(events: Events, counted: Events, bring: Bring) -> dict[int, list[int]]:
-    """By track, which of the counted events it would lose by their absence, the most by the first.
+    """Return for each track the counted events without which its score would be lower.
 
-    Without an event an older one may come to count, or count more: then nothing is lost by it.
+    The event whose absence costs most comes first. Without an event, an older one may start to
+    count, or count more; if the track's score is then not lower, the event is no cause. Example:
+
+        all of 10, 20     track 13: 1.1   track 12: 0.8
+        without 10        track 13: 0.7                     13 loses 0.4, and 12 all of its 0.8
+        without 20        track 13: 0.4   track 12: 0.8     13 loses 0.7
+        result            {13: [20, 10], 12: [10]}
     """
     scores = sums(bring(events, ALL))
     losses = defaultdict(list)
@@ -68,7 +80,7 @@ def causes(events: Events, counted: Events, bring: Bring) -> dict[int, list[int]
 
 
 def sums(brought: Near) -> dict[int, float]:
-    """What each track gains, all in all; what is below 0 counts as 0."""
+    """Return each track's sum of gains; a gain below 0 counts as 0."""
     tracks, places = np.unique(brought.tracks, return_inverse=True)
     gains = np.bincount(places, np.maximum(brought.gains, 0), len(tracks))
     return dict(zip(tracks.tolist(), gains.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Finding a release and checking it against its manifest and the contract, before it is served."""
+"""Finds a release, and checks it against its manifest and the contract before it is served."""
 
 import hashlib
 import json
@@ -30,29 +30,35 @@ Array = NDArray[Any]
 Arrays = dict[str, Array]
 
 
-NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")  # it stands in the head of answers
+NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")  # of a release's id, which answers have in a header
 
 
 class ReleaseError(Exception):
-    """A release that can't be served: says which one, what was expected and what was found."""
+    """A release that can't be served; the text says which, what was expected, what was found."""
 
 
 def current(work: Path) -> str:
-    """The id that the link WORK/current points to; only a folder of WORK/releases will do."""
+    """Return the id of the release that the link WORK/current points to.
+
+    Raises ReleaseError if there is no link, or if it points to anything but a release of WORK.
+    """
     link = work / CURRENT
     if not link.is_symlink():
         raise ReleaseError(f"{link} is missing: run python -m jobs.publish --work {work}")
-    target = Path(os.path.realpath(link))  # unlike resolve(), takes a link to itself
+    target = Path(os.path.realpath(link))  # unlike resolve(), accepts a link to itself
     inside = target.parent == (work / RELEASES).resolve()
     if not inside or target.name not in storage.listed(work):
-        raise ReleaseError(f"{link} points to {link.readlink()}, which is no release of {work}")
+        raise ReleaseError(
+            f"{link} points to {link.readlink()}: expected a release in {work / RELEASES}"
+        )
     return target.name
 
 
 def check(folder: Path, hashes: bool = True) -> Manifest[ServedSettings]:
     """Read the manifest of a release and compare it with the contract and with the files.
 
-    Comparing the files' hashes reads all of them, 1.3 GB a second; without that, sizes must do.
+    With `hashes`, every file is read and hashed, at 1.3 GB per second; without, only the sizes of
+    files are compared. Raises ReleaseError for the first difference.
     """
     try:
         content = json.loads((folder / MANIFEST).read_bytes())
@@ -83,7 +89,7 @@ def check(folder: Path, hashes: bool = True) -> Manifest[ServedSettings]:
 
 
 def _check_table(folder: Path, table: tables.Table, rows: int | None) -> None:
-    """Compare the columns and the rows that a file tells of itself."""
+    """Compare a table's columns with the contract, and its number of rows with the manifest."""
     try:
         found = pq.read_metadata(folder / table.file)
     except (pa.ArrowException, OSError) as error:
@@ -99,67 +105,73 @@ def _expect(folder: Path, what: str, expected: object, found: object) -> None:
 
 
 def _size(path: Path) -> int | None:
-    """Bytes of a regular file; None where there is none (a link is none)."""
+    """Return the size of a regular file in bytes; None if there is none, or if it is a link."""
     return path.stat().st_size if path.is_file() and not path.is_symlink() else None
 
 
 def arrays(folder: Path) -> Arrays:
-    """Map the serving arrays of a checked release into memory and check that they fit together."""
+    """Map the serving arrays of a checked release into memory and check that they fit together.
+
+    Returns the arrays by name. Raises ReleaseError for the first one that cannot be used.
+    """
     try:
-        found = {name: _map(folder, name) for name in SERVING_ARRAYS}
-    except Exception as error:  # NumPy's reader of headers lets errors of many kinds through
+        mapped = {name: _map(folder, name) for name in SERVING_ARRAYS}
+    except Exception as error:  # NumPy's reader of headers raises errors of many kinds
         raise ReleaseError(f"{folder.name}: a serving array can't be read: {error}") from None
-    for name, array in found.items():
+    for name, array in mapped.items():
         shape = (array.dtype, array.ndim, bool(array.flags.c_contiguous))
         _expect(folder, f"layout of {name}", (SERVING_ARRAYS[name], 1, True), shape)
-    users, tracks = len(found["user_ids"]), len(found["track_ids"])
+    users, tracks = len(mapped["user_ids"]), len(mapped["track_ids"])
     for name in ("user_ids", "track_ids"):
-        _require(folder, f"{name} ascending", bool((np.diff(found[name]) > 0).all()))
+        _require(folder, f"{name} ascending", bool((np.diff(mapped[name]) > 0).all()))
     for name, rows in (
         ("recommendations", users),
         ("history", users),
         ("similar", tracks),
         ("next_played", tracks),
     ):
-        _check_lists(folder, name, found, rows)
-        _check_range(folder, f"{name}_items", found, tracks)
-    _check_lists(folder, "names", found, tracks)
-    _check_range(folder, "top_items", found, tracks)
-    width = len(found["track_texts"]) // max(tracks, 1)
-    _expect(folder, "length of track_texts", width * tracks, len(found["track_texts"]))
-    _check_model(folder, found, tracks)
-    for array in found.values():
-        _let_go(array)
-    return found
+        _check_lists(folder, name, mapped, rows)
+        _check_range(folder, f"{name}_items", mapped, tracks)
+    _check_lists(folder, "names", mapped, tracks)
+    _check_range(folder, "top_items", mapped, tracks)
+    width = len(mapped["track_texts"]) // max(tracks, 1)
+    _expect(folder, "length of track_texts", width * tracks, len(mapped["track_texts"]))
+    _check_model(folder, mapped, tracks)
+    for array in mapped.values():
+        _free_pages(array)
+    return mapped
 
 
-def _let_go(array: Array) -> None:
-    """Give back the memory of what was read to check it; the file stays mapped."""
+def _free_pages(array: Array) -> None:
+    """Free the memory pages that a check has read; the file stays mapped."""
     base = array.base
     while not isinstance(base, mmap.mmap):
         base = base.base  # type: ignore[union-attr]
     base.madvise(mmap.MADV_DONTNEED)
 
 
-def _check_model(folder: Path, found: Arrays, tracks: int) -> None:
-    known, dimensions = len(found["als_items"]), math.isqrt(len(found["als_gram"]))
+def _check_model(folder: Path, arrays: Arrays, tracks: int) -> None:
+    known, dimensions = len(arrays["als_items"]), math.isqrt(len(arrays["als_gram"]))
     for name, length in (
         ("als_gram", dimensions**2),
         ("als_places", tracks),
         ("als_norms", known),
         ("als_vectors", known * dimensions),
     ):
-        _expect(folder, f"length of {name}", length, len(found[name]))
-    _check_range(folder, "als_items", found, tracks)
-    _check_range(folder, "als_places", found, known + 1)
+        _expect(folder, f"length of {name}", length, len(arrays[name]))
+    _check_range(folder, "als_items", arrays, tracks)
+    _check_range(folder, "als_places", arrays, known + 1)
 
 
 def model(arrays: Arrays, settings: ServedSettings) -> "FoldInModel":
-    """The ALS model as users are folded in with it."""
-    from jobs.contract.fold_in import FoldInModel
-    from jobs.contract.top_k import NormOrder  # loads for half a second, and few need it
+    """Return the ALS model with which users are folded in.
 
-    threadpool_limits(limits=1, user_api="blas")  # threads take longer for so little at a time
+    Limits BLAS to one thread: for so few numbers at a time, several threads take longer.
+    """
+    from jobs.contract.fold_in import FoldInModel
+    from jobs.contract.top_k import NormOrder  # imported here: takes half a second, and few need it
+
+    threadpool_limits(limits=1, user_api="blas")
     dimensions = math.isqrt(len(arrays["als_gram"]))
     order = NormOrder(
         arrays["als_items"],
@@ -179,20 +191,23 @@ def model(arrays: Arrays, settings: ServedSettings) -> "FoldInModel":
 
 
 def texts(arrays: Arrays) -> Array:
-    """(tracks,): each track's text, as pieces of one size."""
+    """Return the texts of all track ids, (tracks,), as items of one size in bytes.
+
+    A text is the id and a comma after it, with blanks before it up to the common size.
+    """
     flat = arrays["track_texts"]
     return flat.view(f"V{max(len(flat) // max(len(arrays['track_ids']), 1), 1)}")
 
 
 def _map(folder: Path, name: str) -> Array:
     path = folder / SERVING / f"{name}.npy"
-    writable = name.startswith("als_")  # implicit takes no other, but writes nothing
-    # the plain view: slices of np.memmap itself take ten times as long
+    writable = name.startswith("als_")  # implicit requires writable arrays, but does not write
+    # a plain array: slices of np.memmap itself take ten times as long
     return np.asarray(np.load(path, mmap_mode="c" if writable else "r", allow_pickle=False))
 
 
-def _check_lists(folder: Path, name: str, found: Arrays, rows: int) -> None:
-    offsets, items = found[f"{name}_offsets"], found[f"{name}_items"]
+def _check_lists(folder: Path, name: str, arrays: Arrays, rows: int) -> None:
+    offsets, items = arrays[f"{name}_offsets"], arrays[f"{name}_items"]
     _expect(folder, f"length of {name}_offsets", rows + 1, len(offsets))
     _require(
         folder,
@@ -200,16 +215,16 @@ def _check_lists(folder: Path, name: str, found: Arrays, rows: int) -> None:
         bool(offsets[0] == 0 <= np.diff(offsets).min(initial=0)),
     )
     _expect(folder, f"length of {name}_items", int(offsets[-1]), len(items))
-    if (scores := found.get(f"{name}_scores")) is not None:
+    if (scores := arrays.get(f"{name}_scores")) is not None:
         _expect(folder, f"length of {name}_scores", len(items), len(scores))
 
 
-def _check_range(folder: Path, name: str, found: Arrays, tracks: int) -> None:
-    items = found[name].view(np.uint32)  # as such, what is below 0 is large
+def _check_range(folder: Path, name: str, arrays: Arrays, tracks: int) -> None:
+    items = arrays[name].view(np.uint32)  # so a negative number is a large one
     within = not len(items) or bool(items.max() < tracks)
     _require(folder, f"{name} within the {tracks} tracks", within)
 
 
 def _require(folder: Path, what: str, holds: bool) -> None:
     if not holds:
-        raise ReleaseError(f"{folder.name}: expected {what}, which does not hold")
+        raise ReleaseError(f"{folder.name}: expected {what}, which is not the case")

@@ -1,7 +1,7 @@
-"""Which release is served: loading one, swapping it in, and following `current`.
+"""Decides which release is served: loads one, swaps it in, and follows the link `current`.
 
-A request reads `recommender` once and keeps what it read, so a swap is one assignment: requests
-that are running end with the old release, which is freed when the last of them ends.
+A request reads `recommender` once and uses it to the end. So a swap is one assignment: requests
+that are running finish with the old release, which is freed when the last of them has finished.
 """
 
 import asyncio
@@ -23,27 +23,28 @@ logger = logging.getLogger("api")
 
 
 class UnknownRelease(Exception):
-    """An id that is none of WORK/releases: says which there are."""
+    """There is no release of this id in WORK/releases; the text lists the existing ones."""
 
 
 class ReleaseManager:
     """Serves one release of WORK at a time."""
 
     def __init__(self, settings: Settings, tombstones: Tombstones) -> None:
-        self.recommender: Recommender | None = None  # what answers; None while none is served
+        # of the served release; None while none is served
+        self.recommender: Recommender | None = None
         self.swaps = 0  # releases that were loaded
         self.refusals = 0  # releases that were refused
         self._settings = settings
         self._tombstones = tombstones
-        self._reason = "no release has been loaded yet"  # why there is no recommender
+        self._reason = "no release has been loaded yet"  # why none is served
         self._loading = asyncio.Lock()
         self._followed: str | None = None  # what `current` pointed to when it was last loaded
         self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Load what `current` points to, and follow it where RECO_FOLLOW_SECONDS is set.
+        """Load the release that `current` points to; follow the link if RECO_FOLLOW_SECONDS is set.
 
-        Without a usable release, calls that need one are refused with the reason.
+        A release that is refused does not stop the start: calls that need one answer 503 and why.
         """
         with suppress(ReleaseError):
             await self.load()
@@ -51,12 +52,12 @@ class ReleaseManager:
             self._following = asyncio.create_task(self._follow(self._settings.follow_seconds))
 
     def stop(self) -> None:
-        """Follow `current` no more."""
+        """Stop following `current`."""
         if self._following:
             self._following.cancel()
 
     def current(self) -> Recommender:
-        """Return what answers from the served release; ReleaseError where there is none."""
+        """Return the recommender of the served release; raise ReleaseError if none is served."""
         if self.recommender is None:
             raise ReleaseError(self._reason)
         return self.recommender
@@ -76,7 +77,7 @@ class ReleaseManager:
                 self.refusals += 1
                 logger.error("Refused a release: %s", error)
                 raise ReleaseError(self._reason) from error
-            # on the event loop: no user can be forgotten between this and the swap
+            # both lines run on the event loop, so no user can be forgotten between them
             recommender.forget(self._tombstones.until)
             previous, self.recommender = self.recommender, recommender
         self.swaps += 1
@@ -91,18 +92,18 @@ class ReleaseManager:
         )
 
     async def load_if_none(self) -> None:
-        """Load what `current` points to if no release is served; a refusal is logged only."""
+        """Load the release of `current` if none is served; a refusal is logged, not raised."""
         if self.recommender is None:
             with suppress(ReleaseError):
                 await self.load()
 
     def obey_tombstones(self) -> None:
-        """Let the served release answer forgotten users as users that it does not know."""
+        """Make the served release treat forgotten users as unknown."""
         if self.recommender:
             self.recommender.forget(self._tombstones.until)
 
     async def _follow(self, seconds: int) -> None:
-        """Load what `current` points to whenever that has changed; a refused one is tried once."""
+        """Load the release of `current` whenever the link changes; a refused one is tried once."""
         while True:
             await asyncio.sleep(seconds)
             with suppress(ReleaseError, OSError):  # `load` has logged why
@@ -114,12 +115,14 @@ class ReleaseManager:
         """Open and check a release; runs in a thread."""
         settings, tombstones = self._settings, self._tombstones
         if tombstones.problem and not tombstones.was_read:
-            # an answer could use the history of a user who was promised to be forgotten
-            raise ReleaseError(f"it is not known who is to be forgotten: {tombstones.problem}")
+            # an answer could use the history of a user who asked to be forgotten
+            raise ReleaseError(
+                f"no release is served until the tombstones can be read: {tombstones.problem}"
+            )
         if release_id is None:
             release_id = self._followed = loader.current(settings.work)
         elif release_id not in (listed := storage.listed(settings.work)):
-            # only a name that was listed becomes part of a path
+            # for safety, only a listed name becomes part of a path
             raise UnknownRelease(f"expected one of {listed}, found {release_id[:40]!r}")
         folder = settings.work / RELEASES / release_id
         catalog = Catalog(folder, settings.blending_overrides(), settings.check == "hashes")

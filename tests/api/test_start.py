@@ -18,7 +18,7 @@ BAD_SETTINGS = [
     ("JOURNAL", "on", "one of off, normal, full"),
     ("STATE", "/dev/null/state", "expected a folder for the journal of events"),
     ("LOG_LEVEL", "loud", "one of DEBUG, INFO"),
-    ("WROK", "data", "is no setting; there are RECO_WORK,"),
+    ("WROK", "data", "is not a setting: expected one of RECO_WORK,"),
 ]
 
 

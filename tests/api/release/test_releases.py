@@ -295,7 +295,7 @@ def test_only_real_folders_of_the_work_folder_are_releases(tmp_path):
         "current",
     ):
         releases.point_current(work, Path(target))
-        with pytest.raises(ReleaseError, match="is no release of"):
+        with pytest.raises(ReleaseError, match="expected a release in"):
             current(work)
 
 
