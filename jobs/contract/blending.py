@@ -6,7 +6,6 @@ every list before the list is cut to its length, so that a cut list is as long a
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
@@ -163,18 +162,25 @@ def first_neighbours(
     >>> first_neighbours(lists, [0, 1], 2, lambda tracks: tracks != 8)
     (array([7, 9, 9]), array([0., 2., 4.]), array([2, 1]))
     """
-    bounds = [(lists.offsets[row], lists.offsets[row + 1]) for row in rows]
-    tracks = np.concatenate([lists.items[start:end] for start, end in bounds])
-    scores = np.concatenate([lists.scores[start:end] for start, end in bounds])
-    lengths = np.array([end - start for start, end in bounds])
-    ends = lengths.cumsum()
-    may = allowed(tracks)
-    so_far = np.zeros(len(tracks) + 1, np.int64)  # allowed tracks before each place
-    may.cumsum(out=so_far[1:])
-    before = so_far[ends - lengths]
-    places = (may & (so_far[1:] - before.repeat(lengths) <= n)).nonzero()[0]
-    counts = np.minimum(so_far[ends] - before, n)
-    return tracks[places], scores[places], counts
+    at = np.array(rows)
+    starts, ends = lists.offsets.take(at), lists.offsets.take(at + 1)
+    lengths = (ends - starts).tolist()  # min and max of a short list take less time than NumPy's
+    longest = max(lengths)
+    if not longest:
+        return NO_TRACKS, lists.scores[:0], np.zeros(len(rows), np.int64)
+    width = min(2 * n, longest)  # enough unless more than half of a list's beginning is left out
+    while True:
+        places = starts[:, None] + np.arange(width)  # (rows, width)
+        may = allowed(lists.items.take(places, mode="clip"))
+        if min(lengths) < width:
+            may &= places < ends[:, None]
+        so_far = may.cumsum(axis=1)
+        counts = so_far[:, -1].tolist()
+        if width == longest or min(counts) >= n:
+            break
+        width = longest
+    kept = places[may & (so_far <= n)]
+    return lists.items.take(kept), lists.scores.take(kept), np.minimum(counts, n)
 
 
 def fitting(scores: Scores, rule: Blending) -> Scores:
@@ -281,20 +287,23 @@ class Exclusion:
     """
 
     def __init__(self, n_tracks: int) -> None:
-        self._allowed = np.ones(n_tracks, bool)
+        self._allowed = np.ones(n_tracks + 1, bool)  # the last place takes the positions of -1
+        self._out = NO_TRACKS
 
-    @contextmanager
-    def of(self, tracks: Tracks) -> Iterator[Allowed]:
-        """Exclude tracks inside a `with` block, which gets the function that says who is allowed.
+    def of(self, tracks: Tracks) -> "Exclusion":
+        """Name the tracks to exclude inside the `with` block that follows.
 
-        Positions below 0 are tracks that nobody could recommend. The blocks cannot be nested.
+        -1 stands for a track without a position. The blocks cannot be nested.
         """
-        excluded = tracks[tracks >= 0]
-        self._allowed[excluded] = False
-        try:
-            yield self._allowed.__getitem__
-        finally:
-            self._allowed[excluded] = True
+        self._out = tracks
+        return self
+
+    def __enter__(self) -> Allowed:
+        self._allowed[self._out] = False
+        return self._allowed.take
+
+    def __exit__(self, *_: object) -> None:
+        self._allowed[self._out] = True
 
 
 def in_growing_blocks(tracks: Tracks) -> Iterator[Tracks]:

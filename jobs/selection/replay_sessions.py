@@ -8,6 +8,7 @@ plays, its events.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -204,12 +205,13 @@ class Sessions:
         result = {}
         for source, lists in self.lists.items():
             place = _places(lists, events[row, age], self.target[row])
-            for each in np.flatnonzero(place < FAR).tolist():
-                start = lists.offsets[events[row[each], age[each]]]
-                until = lists.items[start : start + place[each] + 1]
-                with self.exclusion.of(self.out(row[each])) as allowed:
-                    *before, it = allowed(until)
-                place[each] = sum(before) if it else FAR
+            found = np.flatnonzero(place < FAR)
+            for play, places in groupby(found.tolist(), row.__getitem__):
+                with self.exclusion.of(self.out(play)) as allowed:
+                    for each in places:
+                        start = lists.offsets[events[play, age[each]]]
+                        may = allowed(lists.items[start : start + place[each] + 1])
+                        place[each] = np.count_nonzero(may[:-1]) if may[-1] else FAR
             result[source] = np.full(events.shape, FAR)
             result[source][row, age] = place
         return result
