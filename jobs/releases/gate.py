@@ -99,8 +99,8 @@ def _metrics_of(folder: Path) -> ListMetrics:
 def overlap(old: Path, new: Path) -> Overlap:
     """Return how much of a user's final list stayed, at 10 and 100.
 
-    These are means over the users with a list in both releases. For one user it is the number
-    of tracks among the first k of both lists, divided by the length of the longer list (at most k):
+    Each is a mean over the users with a list in both releases. For one user it is the number of
+    tracks among the first k of both lists, divided by the length of the longer list (at most k):
     [1, 2, 3, 4] and [4, 3, 9] give 2 / 4.
     """
     lists = [_final_lists(folder) for folder in (old, new)]

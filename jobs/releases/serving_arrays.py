@@ -64,7 +64,7 @@ def write_model(folder: Path, model: FoldInModel, n: int) -> None:
 
 
 def write_names(folder: Path) -> None:
-    """Write the names of the tracks, in the order of their ids; a track without one has b""."""
+    """Write the names of the tracks, in the order of their ids; a missing name is empty."""
     items = tables.read(tables.ITEMS, folder, ["track_id", "track_name"]).sort_by("track_id")
     names = pc.cast(items["track_name"], pa.large_binary()).fill_null(b"").combine_chunks()
     lengths = pc.binary_length(names).to_numpy()

@@ -38,7 +38,9 @@ SHARED_IDS = 0.033  # share of albums and artists whose id is also the id of a t
 MIN_ID, MAX_ID = 26, 101_521_819  # range of the made-up ids
 TOP_SHARE = 0.12  # share of users that hear the most popular track
 HEAD = 20  # ranks over which popularity is nearly flat
-NEW_APPEAL = 0.7  # added to the appeal of tracks that are released during the year of listens
+# Added to the appeal of tracks that are released during the year of listens. Between artists, the
+# standard deviation of appeal is 1.
+NEW_APPEAL = 0.7
 OLDEST, DAYS = -2000, 365  # release days go from OLDEST to DAYS - 1; 0 is the first day of listens
 
 
