@@ -111,12 +111,12 @@ def n_rows(path: Path) -> int:
 
 def _schema(path: Path) -> pa.Schema:
     if not path.parent.is_dir():
-        raise JobError(f"{path.parent} is not a folder: pass one with {', '.join(COLUMNS)}")
+        raise JobError(f"{path.parent} is not a folder: give --data one with {', '.join(COLUMNS)}")
     if path.is_dir():
         raise JobError(f"{path} is a folder: join its parts into one parquet file")
     if not path.is_file():
         found = ", ".join(sorted(other.name for other in path.parent.iterdir())[:10])
-        raise JobError(f"{path} is missing: its folder has {found or 'nothing'}")
+        raise JobError(f"{path} is missing: add it; its folder has {found or 'nothing'}")
     if path.stat().st_size == 0:
         raise JobError(f"{path} is empty (0 bytes): write it again as parquet")
     try:

@@ -407,7 +407,7 @@ BAD_FILES = [  # what is done to a file, and what is said about it
     (
         "interactions",
         Path.unlink,
-        "is missing: its folder has catalog_names.parquet",
+        "is missing: add it; its folder has catalog_names.parquet",
     ),
     ("tracks", Path.unlink, "tracks.parquet is missing"),
     ("catalog_names", Path.unlink, "catalog_names.parquet is missing"),
@@ -498,7 +498,7 @@ def test_a_bad_file_is_refused_clearly_and_work_stays_as_it_was(tmp_path, name, 
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(JobError, match=r"nowhere is not a folder: pass one with tracks.parquet"):
+    with pytest.raises(JobError, match=r"nowhere is not a folder: give --data one with tracks"):
         run(tmp_path / "nowhere", tmp_path / "work")
 
 
