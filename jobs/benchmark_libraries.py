@@ -1,11 +1,12 @@
-"""Measure the same steps as a notebook with common libraries does them, for comparison.
+"""Measure common libraries on the steps of our jobs, for comparison.
 
     python -m jobs.benchmark_libraries notebook --data IN
     python -m jobs.benchmark_libraries recommend --work WORK [--users N] [--threads N]
 
-"notebook" reads, cleans, encodes and counts the listens with pandas, as jobs.prepare and
-jobs.top_popular do. "recommend" lets implicit make the lists of N users drawn at random (all, if
-there are no more) and then makes them as jobs.personal_als does, with the same factors and threads.
+"notebook" reads, cleans, encodes and counts the listens with pandas, as a notebook would, for the
+steps of jobs.prepare and jobs.top_popular. "recommend" makes the lists of N random users (at most
+all) with implicit, and then as jobs.personal_als does, with the same factors and threads. The
+result is printed as JSON.
 """
 
 import argparse
@@ -35,7 +36,7 @@ USERS_A_BLOCK = 1024  # as in jobs.personal_als
 
 
 def notebook(data: Path) -> dict[str, Any]:
-    """Seconds and peak of pandas on the three files."""
+    """Return seconds and peak memory of pandas on the three input files."""
     start = time.perf_counter()
     tracks = pd.read_parquet(data / "tracks.parquet")
     events = pd.read_parquet(data / "interactions.parquet")
@@ -54,7 +55,7 @@ def notebook(data: Path) -> dict[str, Any]:
 
 
 def recommend(work: Path, users: int, threads: int) -> dict[str, Any]:
-    """Seconds of implicit and of jobs.retrieval for the same lists, and how much they agree."""
+    """Return the time a user of implicit and of our search, and how much their lists agree."""
     data = listens.load(work, timed=False)
     user_factors, item_factors = als_model.load(work, data.shape)
     n = min(users, len(user_factors))
@@ -73,7 +74,7 @@ def recommend(work: Path, users: int, threads: int) -> dict[str, Any]:
     found = list(in_blocks(lists, n, USERS_A_BLOCK, "recommend", threads))
     end = time.perf_counter()
     ours, scores = (np.concatenate(part) for part in zip(*found, strict=True))
-    listed = ours >= 0
+    listed = ours >= 0  # a user can have less than LIST_LENGTH tracks
     return {
         "users": n,
         "threads": threads,
@@ -86,17 +87,21 @@ def recommend(work: Path, users: int, threads: int) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Do one of the two and print what it took."""
+    """Measure one of the two and print the result."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("what", choices=["notebook", "recommend"])
-    parser.add_argument("--data", type=Path, default=Path("data/sample"))
-    parser.add_argument("--work", type=Path, default=Path("data"))
-    parser.add_argument("--users", type=int, default=50_000)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("what", choices=["notebook", "recommend"], help="see above")
+    parser.add_argument(
+        "--data", type=Path, default=Path("data/sample"), help="input files (data/sample)"
+    )
+    parser.add_argument("--work", type=Path, default=Path("data"), help="folder of a run (data)")
+    parser.add_argument("--users", type=int, default=50_000, help="users to draw (50000)")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count() or 1, help="threads (all cores)"
+    )
     args = parser.parse_args(argv)
     with threadpool_limits(limits=1, user_api="blas"):
         if args.what == "notebook":

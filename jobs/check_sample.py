@@ -1,9 +1,9 @@
-"""Compare synthetic data with what is known about a year of a real service.
+"""Compare synthetic data with published figures of a real service's year.
 
     python -m jobs.check_sample --data data/sample
 
-Prints a table: what notebooks on Yandex Music's data of 2022 show, and what the files in --data
-have. Counts of the real data are scaled to the size of the synthetic ones.
+Prints a table with a row for each figure: its value in notebooks on Yandex Music's data of 2022,
+and its value in the files of --data. Counts of the real data are scaled to the size of --data.
 """
 
 import argparse
@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-USERS, TRACKS, LISTENS = 1_373_221, 1_000_000, 222_629_898
+USERS, TRACKS, LISTENS = 1_373_221, 1_000_000, 222_629_898  # of the real data
 LATE = np.datetime64("2022-12-16")
-REAL = {  # what: the figure, and what it grows with
+REAL = {  # by name: the value in the real data, and the count that it grows with, if any
     "listens": (LISTENS, "listens"),
     "users": (USERS, "users"),
     "tracks": (TRACKS, "tracks"),
@@ -48,7 +48,7 @@ REAL = {  # what: the figure, and what it grows with
 
 
 def listened(data: Path) -> dict[str, float]:
-    """What the interactions have, read block by block."""
+    """Return the figures of the interactions by name; the file is read block by block."""
     of_user, late_of_user = np.zeros(0, np.int64), np.zeros(0, np.int64)
     tracks = pq.read_table(data / "tracks.parquet", columns=["track_id"])["track_id"]
     of_track = np.zeros(pc.max(tracks).as_py() + 1, np.int32)
@@ -59,18 +59,18 @@ def listened(data: Path) -> dict[str, float]:
             of_user = added(of_user, np.bincount(user))
             late_of_user = added(late_of_user, np.bincount(user[late]))
             np.add.at(of_track, track, 1)
-    counts, most = of_user[of_user > 0], np.sort(of_track[of_track > 0])[::-1]
-    quarter, half, three = np.quantile(counts, (0.25, 0.5, 0.75))
+    counts, listeners = of_user[of_user > 0], np.sort(of_track[of_track > 0])[::-1]
+    lower, median, upper = np.quantile(counts, (0.25, 0.5, 0.75))
     late_of_user = added(late_of_user, np.zeros_like(of_user))
     return {
         "listens": counts.sum(),
         "users": len(counts),
-        "listens of a user: lower quartile": quarter,
-        "listens of a user: median": half,
-        "listens of a user: upper quartile": three,
+        "listens of a user: lower quartile": lower,
+        "listens of a user: median": median,
+        "listens of a user: upper quartile": upper,
         "listens of a user: most": counts.max(),
-        "listeners of the first track": most[0],
-        "listeners of the hundredth track": most[99] if len(most) > 99 else 0,
+        "listeners of the first track": listeners[0],
+        "listeners of the hundredth track": listeners[99] if len(listeners) > 99 else 0,
         "listens from 2022-12-16": late_of_user.sum(),
         "users with a listen from then": np.count_nonzero(late_of_user),
         "users with none before": np.count_nonzero((late_of_user == of_user) & (of_user > 0)),
@@ -78,7 +78,11 @@ def listened(data: Path) -> dict[str, float]:
 
 
 def added(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The sum of two arrays of counts, as long as the longer one."""
+    """Return the sum of two arrays of counts, as long as the longer one.
+
+    >>> added(np.array([1, 2]), np.array([5])).tolist()
+    [6, 2]
+    """
     result = np.zeros(max(len(one), len(other)), np.int64)
     result[: len(one)] += one
     result[: len(other)] += other
@@ -86,7 +90,7 @@ def added(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def catalogue(tracks: Path, names: Path) -> dict[str, float]:
-    """What tracks and names have."""
+    """Return the figures of tracks.parquet and catalog_names.parquet by name."""
     named, of_track = pd.read_parquet(names), pq.read_table(tracks)
     types = named["type"].value_counts()
     genres, artists = (of_track[name].combine_chunks() for name in ("genres", "artists"))
@@ -112,19 +116,23 @@ def catalogue(tracks: Path, names: Path) -> dict[str, float]:
 
 
 def lengths(lists: pa.Array) -> np.ndarray:
-    """(n,) the length of each list; a null has none."""
+    """Return the length of each list, (n,); that of a null is 0."""
     result: np.ndarray = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
     return result
 
 
 def compare(data: Path) -> pd.DataFrame:
-    """A row a figure: real, scaled to the size of the data, and synthetic."""
-    found = listened(data)
-    found |= catalogue(data / "tracks.parquet", data / "catalog_names.parquet")
-    scale = {None: 1.0, "listens": found["listens"] / LISTENS, "users": found["users"] / USERS,
-             "tracks": found["tracks"] / TRACKS}  # fmt: skip
+    """Return a row for each figure: the real value, scaled to the size of the data, and theirs."""
+    synthetic = listened(data)
+    synthetic |= catalogue(data / "tracks.parquet", data / "catalog_names.parquet")
+    scale = {
+        None: 1.0,
+        "listens": synthetic["listens"] / LISTENS,
+        "users": synthetic["users"] / USERS,
+        "tracks": synthetic["tracks"] / TRACKS,
+    }
     rows = {
-        name: {"real": f"{value * scale[by]:,.6g}", "synthetic": f"{found[name]:,.6g}"}
+        name: {"real": f"{value * scale[by]:,.6g}", "synthetic": f"{synthetic[name]:,.6g}"}
         for name, (value, by) in REAL.items()
     }
     return pd.DataFrame(rows).T
@@ -137,7 +145,9 @@ def main(argv: Sequence[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--data", type=Path, default=Path("data/sample"))
+    parser.add_argument(
+        "--data", type=Path, default=Path("data/sample"), help="folder to read (data/sample)"
+    )
     print(compare(parser.parse_args(argv).data).to_string())
 
 

@@ -5,8 +5,8 @@
 
 Adds to WORK/events.parquet the events in the service's journal that are later than the last one in
 the file, so exporting twice adds nothing. Exported events are then deleted from the journal, except
-for the last 1,000 of each user, which the service needs. What users did before they asked to be
-forgotten is not exported, and is removed from the file. The service may run at the same time.
+for the last 1,000 of each user, which the service needs. Events from before a user asked to be
+forgotten are not exported, and are removed from the file. The service may run at the same time.
 """
 
 import argparse
@@ -32,7 +32,7 @@ BLOCK = 1 << 18  # events read at a time
 
 
 def main(argv: Sequence[str]) -> str:
-    """Write WORK/events.parquet; the summary counts what is new in it."""
+    """Write WORK/events.parquet; return a summary with the number of new events."""
     options = arguments(argv)
     path = options.state or options.work / STATE
     try:
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> str:
         raise JobError(f"{path / JOURNAL} can't be used ({error}): check its permissions") from None
     return (
         f"{added:,} new events, {tables.n_rows(EVENTS, options.work):,} in "
-        f"{options.work / EVENTS.file}; {dropped:,} old ones dropped from the journal"
+        f"{options.work / EVENTS.file}; {dropped:,} exported ones deleted from the journal"
     )
 
 
@@ -58,11 +58,11 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def open_journal(path: Path) -> sqlite3.Connection:
-    """Open a journal; JobError where there is none, or one of another version."""
+    """Open a journal. Raises JobError if it does not exist or has another version."""
     if not path.is_file():
         raise JobError(
-            f"{path} is missing: put events into the service, with RECO_JOURNAL normal or full, "
-            f"or name its folder with --state"
+            f"{path} is missing: put events into the service with RECO_JOURNAL=normal or full, "
+            f"or pass the folder of the journal as --state"
         )
     journal = sqlite3.connect(path, timeout=60, isolation_level=None)
     journal.execute("PRAGMA secure_delete = ON")
@@ -71,13 +71,13 @@ def open_journal(path: Path) -> sqlite3.Connection:
         journal.close()
         raise JobError(
             f"{path} is a journal of version {version}, expected {JOURNAL_VERSION}: "
-            f"export it with the code that wrote it"
+            f"export it with the version of the code that wrote it"
         )
     return journal
 
 
 def export(journal: sqlite3.Connection, work: Path, to_forget: Tombstones) -> tuple[int, int]:
-    """Add new events to the file; return how many, and the time of the last one that was read."""
+    """Add new events to the file; return their number and the time of the last event in it."""
     last, added = -1, 0
     with tables.writer(EVENTS, work) as append:
         if (work / EVENTS.file).exists():
@@ -95,7 +95,7 @@ def export(journal: sqlite3.Connection, work: Path, to_forget: Tombstones) -> tu
 
 
 def check_source(journal: sqlite3.Connection, newest: pa.Table, path: Path) -> None:
-    """JobError where the file's newest event (one row) comes from another journal.
+    """Raise JobError if the file's newest event (at most one row) is from another journal.
 
     A user's last events stay in the journal, so the newest event of the file must be in it, unless
     all events of the journal are later.
@@ -107,18 +107,18 @@ def check_source(journal: sqlite3.Connection, newest: pa.Table, path: Path) -> N
         if row not in (None, (event["user_id"], event["track_id"])):
             raise JobError(
                 f"{path} holds events of another journal, the last from {event['started_at']}: "
-                f"move it elsewhere, or name another --work"
+                f"move the file elsewhere, or pass another --work"
             )
 
 
 def without_forgotten(events: pa.Table, to_forget: Tombstones) -> pa.Table:
-    """Return the events (n,) without those that are to be forgotten."""
+    """Return the events (n,) without those from before a user asked to be forgotten."""
     times = events["started_at"].cast(pa.int64()).to_numpy()
     return events.filter(pa.array(~to_forget.covers(events["user_id"].to_numpy(), times)))
 
 
 def since(journal: sqlite3.Connection, last: int) -> Iterator[pa.Table]:
-    """Yield the events after a time, in order, block by block."""
+    """Yield the events after a time (microseconds since 1970), oldest first, block by block."""
     query = "SELECT user_id, track_id, at FROM events WHERE at > ? ORDER BY at LIMIT ?"
     with progress_bar(desc="export", unit=" events", unit_scale=True) as bar:
         while rows := journal.execute(query, (last, BLOCK)).fetchall():
@@ -130,9 +130,10 @@ def since(journal: sqlite3.Connection, last: int) -> Iterator[pa.Table]:
 
 
 def drop(journal: sqlite3.Connection, exported: int) -> int:
-    """Delete exported events that are not among their user's last; return how many.
+    """Delete the exported events of each user but the last JOURNAL_KEEPS; return their number.
 
-    Each user is a transaction of its own, so that the service never waits long.
+    `exported` is the time of the last exported event. There is a transaction for each user, so that
+    the service never waits long.
     """
     many = "SELECT user_id FROM events GROUP BY user_id HAVING count(*) > ?"
     old = """

@@ -1,14 +1,14 @@
-"""Run one job or a whole line of jobs, and skip the jobs that are up to date.
+"""Run one job or many jobs, and skip those that are up to date.
 
     python -m jobs.run similar --work data        one job, with its own options
     python -m jobs.run --line < FILE              many, as run_all.sh does
 
 A job is skipped if it has run on the same input, with the same options and code: see
 runtime/up_to_date.py. With --line the jobs come from standard input: every argument ends with a NUL
-byte, and every job with an empty argument. Jobs that do not depend on each other run side by side,
-see runtime/scheduler.py.
+byte, and every job with an empty argument. Jobs that do not depend on each other run at the same
+time: see runtime/scheduler.py.
 
-Only the standard library is imported here: to find that nothing has changed takes no time.
+Only the standard library is imported here, so that a run without any changes takes no time.
 """
 
 import argparse
@@ -30,9 +30,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def read_line(content: bytes) -> list[list[str]]:
-    """Split a line of jobs into the arguments of each.
+    r"""Split the input of --line into the arguments of each job.
 
-    b"prepare\\0--work\\0data\\0\\0similar\\0\\0" is [["prepare", "--work", "data"], ["similar"]].
+    >>> read_line(b"prepare\0--work\0data\0\0similar\0\0")
+    [['prepare', '--work', 'data'], ['similar']]
     """
     jobs: list[list[str]] = [[]]
     for argument in content.decode().split("\0")[:-1]:
@@ -44,7 +45,7 @@ def read_line(content: bytes) -> list[list[str]]:
 
 
 def parse(argv: Sequence[str]) -> Task:
-    """Read a job and its arguments; paths become absolute, so that another spelling is the same."""
+    """Parse a job and its arguments; paths become absolute, so that equal ones compare equal."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -52,7 +53,7 @@ def parse(argv: Sequence[str]) -> Task:
     )
     parser.add_argument("job", choices=sorted(FILES), metavar="JOB")
     for option in IGNORED_OPTIONS:
-        parser.add_argument(option, help="as the job's own, and so are all other options")
+        parser.add_argument(option, help="passed on to the job, as all other options")
     if argv and argv[0].startswith("-") and argv[0] not in ("-h", "--help"):
         parser.error("the job comes first, then its options")
     known, others = parser.parse_known_args(argv)
@@ -66,7 +67,7 @@ def parse(argv: Sequence[str]) -> Task:
 
 
 def split(argument: str) -> list[str]:
-    """Split an option from its value where both stand in one argument."""
+    """Split an option from its value if both are in one argument, as in --work=data."""
     return argument.split("=", 1) if argument.startswith("--") else [argument]
 
 

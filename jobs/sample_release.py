@@ -1,10 +1,10 @@
-"""Make a release of random lists of any size, to test how the service starts and answers.
+"""Make a release of random lists of any size, to test how fast the service starts and answers.
 
     python -m jobs.sample_release --work DIR [--users 1373221] [--tracks 1000000] [--name sample]
 
-Makes DIR/releases/NAME and lets DIR/current point to it: 100 recommendations a user, 100 similar
-and 100 next tracks a track, histories as long as those of a real service. The arrays that the
-service maps are whole; the tables beside them are empty, as the service doesn't read them.
+Makes DIR/releases/NAME and points DIR/current to it. It has 100 recommendations a user, 100 similar
+and 100 next tracks a track, and histories as long as those of a real service. All arrays that the
+service maps into memory are filled; the tables are empty, since the service doesn't read them.
 """
 
 from collections.abc import Sequence
@@ -27,12 +27,13 @@ from jobs.runtime.progress import progress_bar
 
 SEED = 20
 ROWS_A_BLOCK = 50_000
-MEDIAN_HISTORY, SPREAD = 54, 1.46  # of the listens of a user, and of their logarithm
-LONGEST_HISTORY = 16_637
+# Listens of a user: log-normal with this median and this standard deviation of the logarithm.
+MEDIAN_HISTORY, SPREAD = 54, 1.46
+LONGEST_HISTORY = 16_637  # listens
 
 
 def write_lists(rng: np.random.Generator, folder: Path, name: str, rows: int, n: int) -> None:
-    """A list of random tracks (of n) for each row, none twice, with falling scores."""
+    """Write a list of different random tracks (of n) for each row, with falling scores."""
     length = min(LIST_LENGTH, n)
     scores = np.geomspace(1, 0.05, length, dtype=np.float32)
     with serving_arrays.array(folder, f"{name}_items") as append:
@@ -48,7 +49,7 @@ def write_lists(rng: np.random.Generator, folder: Path, name: str, rows: int, n:
 
 
 def write_history(rng: np.random.Generator, folder: Path, users: int, n: int) -> None:
-    """Random listens of each user, as many as people have."""
+    """Write random listens of n tracks for each user; their number is as in a real service."""
     lengths = rng.lognormal(np.log(MEDIAN_HISTORY), SPREAD, users).astype(np.int64)
     lengths = lengths.clip(1, LONGEST_HISTORY)
     with serving_arrays.array(folder, "history_items") as append:
@@ -58,14 +59,17 @@ def write_history(rng: np.random.Generator, folder: Path, users: int, n: int) ->
 
 
 def random_model(rng: np.random.Generator, n: int) -> FoldInModel:
-    """Vectors of random directions; their lengths differ as those of popular and rare tracks do."""
+    """Return n random vectors, whose lengths differ as much as those of popular and rare tracks."""
     vectors = rng.standard_normal((n, Hyperparameters.als_factors), np.float32)
     vectors *= rng.lognormal(-4, 1, (n, 1)).astype(np.float32)
     return fold_in_model(vectors, Hyperparameters())
 
 
 def write_release(folder: Path, users: int, tracks: int, first: int) -> None:
-    """Everything but the manifest; track ids are hundreds above the first, user ids 0, 1, ..."""
+    """Write all files but the manifest.
+
+    Track ids are first, first + 100, first + 200, ...; user ids are 0, 1, 2, ...
+    """
     rng = np.random.default_rng(SEED)
     track_ids = first + np.arange(tracks) * 100
     serving_arrays.write(folder, "track_ids", track_ids)
@@ -84,16 +88,16 @@ def write_release(folder: Path, users: int, tracks: int, first: int) -> None:
 
 
 def manifest(folder: Path, name: str) -> Manifest[build.ReleaseSettings]:
-    """What the service asks of it."""
+    """Return the manifest of the release in `folder`, as the service needs it."""
     blending = Blending("weighted", LISTED, events=5, neighbours=50, offline_half_life=4)
     return build.manifest(folder, name, Hyperparameters(), blending)
 
 
 def main(argv: Sequence[str]) -> str:
-    """Make the release."""
+    """Make the release and point DIR/current to it."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--users", type=int, default=1_373_221)
-    parser.add_argument("--tracks", type=int, default=1_000_000)
+    parser.add_argument("--users", type=int, default=1_373_221, help="number of users (1373221)")
+    parser.add_argument("--tracks", type=int, default=1_000_000, help="number of tracks (1000000)")
     parser.add_argument("--name", default="sample", help="the release's id (sample)")
     parser.add_argument("--first", type=int, default=26, help="the lowest track id (26)")
     args = parser.parse_args(argv)

@@ -1,11 +1,12 @@
-"""Score the lists of a work folder against plays that were held out before the run.
+"""Measure the lists in WORK with plays that were held out before the run.
 
     python -m jobs.score --labels labels.parquet --work data
 
-labels.parquet has user_id and track_id: what those users played next. Prints NDCG, recall,
-precision and more at 10 over all users with a label, for top popular, personal ALS and the final
-list. A user without a final list gets the top list, as from the service. Tracks that the user has
-heard are no labels, unless the run's settings include heard tracks.
+labels.parquet has the columns user_id and track_id: the tracks that users played after the run's
+data. Prints NDCG, recall, precision and other metrics at 10, as means over all users with a label,
+for top popular, personal ALS and the final list. A user without a final list gets the top list, as
+from the service. Tracks that a user has heard don't count as labels, unless the run's settings
+include heard tracks.
 """
 
 from collections.abc import Sequence
@@ -27,19 +28,23 @@ from jobs.models.ranked_lists import first_unheard, read_lists
 from jobs.runtime import cli
 from jobs.runtime.parallel import in_blocks
 
-K = 10
+K = 10  # the metrics look at the first K tracks of a list
 USERS_A_BLOCK = 512
 
 
 def main(argv: Sequence[str]) -> str:
-    """Print a row of metrics for each list."""
+    """Print a row of metrics for each kind of list."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--labels", type=Path, required=True, help="parquet: user_id, track_id")
+    parser.add_argument(
+        "--labels", type=Path, required=True, help="parquet file with user_id, track_id"
+    )
     args = parser.parse_args(argv)
     past, heard = listens.load(args.work), hyperparameters.load(args.work).heard
     known, labels = read_labels(args.labels, past, heard)
     if not len(known):
-        raise JobError(f"{args.labels}: every label is a track its user has heard already")
+        raise JobError(
+            f"{args.labels}: the user of each row has heard the track before: give later plays"
+        )
     cold = (known == COLD)[:, None]
     order = popularity.read_top(args.work, past.track_ids)
 

@@ -18,14 +18,14 @@ from jobs.runtime.costs import costs
 
 
 def metrics_table(work: Path) -> pd.DataFrame:
-    """Return the metrics at 10 of the three lists, as all users of the test window get them."""
+    """Return the metrics at 10 of the three lists, over all users of the test window."""
     lists = three_lists(storage.read_json(work / METRICS, "jobs.evaluate", Metrics))
     rows = {name: kinds["all"]["@10"] for name, kinds in lists.items()}
     return pd.DataFrame(rows).T.round(4)
 
 
 def files_table(work: Path) -> pd.DataFrame:
-    """A row a file of the current release: rows and MB."""
+    """Return a row for each file of the current release but its arrays: its rows and MB."""
     rows = {
         name: {"rows": "" if file.rows is None else f"{file.rows:,}",
                "MB": f"{file.bytes / 1e6:,.1f}"}
@@ -36,14 +36,14 @@ def files_table(work: Path) -> pd.DataFrame:
 
 
 def cost_table(work: Path) -> pd.DataFrame:
-    """A column a job, in the order of the run: its seconds in all folders, its peak memory."""
+    """Return a column for each job, in the order of the run: its seconds and its peak MB."""
     result = costs(work)[["seconds", "peak_mb"]]
     result.loc["all"] = [result["seconds"].sum(), result["peak_mb"].max()]
     return result.round(1).T
 
 
 def main(argv: Sequence[str]) -> str:
-    """Print the tables."""
+    """Print the tables; return which release is current."""
     work = cli.parser(__doc__).parse_args(argv).work
     for table in (metrics_table(work), files_table(work), cost_table(work)):
         print(f"\n{table.to_string()}")

@@ -4,16 +4,16 @@
     python -m loadtest.bench --full       # start and memory with 1.37 M users and 1 M tracks
 
 The empty handlers take the same parameters with the same checks and return a fixed answer of the
-same type and size: they cost what the server and the framework cost. Service and empty handlers
-are both started by `litestar run`, without an access log. They are measured in turn, with 16
-connections, by wrk or, where that is not installed, by a Python client. The tables give medians
-over the rounds: requests a second, and the server's CPU time a request, which other programs on the
-machine disturb less. The service caches answers until a user has another event; the workloads
-"no events, many users" and "put, then read" measure answers that are not in the cache.
+same type and size: their cost is the cost of the server and the framework. Both are started by
+`litestar run`, without an access log. They are measured in turn, with 16 connections, by wrk or, if
+that is not installed, by a Python client. The tables give medians over the rounds: requests a
+second, and the server's CPU time a request, which depends less on other programs on the machine.
+The service caches answers until a user has another event; the workloads "no events, many users" and
+"put, then read" measure answers that are not in the cache.
 
 Then a mix of all calls is sent at half of the highest rate, whether or not the service keeps up,
 and latency is counted from when a request was due. --full makes a release of random lists in a
-temporary folder (4 GB), and removes it.
+temporary folder (4 GB), and removes it at the end.
 """
 
 import argparse
@@ -36,7 +36,7 @@ KEY = "a-key-for-every-call"
 
 
 class Cost(NamedTuple):
-    """Requests a second, and microseconds of the server's CPU time a request."""
+    """What a server does: requests a second, and microseconds of its CPU time a request."""
 
     rate: float
     cpu: float
@@ -44,7 +44,7 @@ class Cost(NamedTuple):
 
 @contextmanager
 def service(work: Path, app: str = "", **settings: str) -> Iterator[Server]:
-    """Serve WORK with an empty journal, without log lines below WARNING by default."""
+    """Serve WORK with an empty journal; `settings` are RECO_ variables without the prefix."""
     with tempfile.TemporaryDirectory() as state:
         settings = {"WORK": str(work), "STATE": state, "LOG_LEVEL": "WARNING"} | settings
         environment = server.variables(**settings)
@@ -54,7 +54,7 @@ def service(work: Path, app: str = "", **settings: str) -> Iterator[Server]:
 
 @contextmanager
 def empty_handlers(answers: dict[str, str]) -> Iterator[Server]:
-    """Serve handlers that do nothing; `answers` are the texts of their answers, by path."""
+    """Serve handlers that do nothing but return the texts in `answers`, by path."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "answers.json")
         path.write_text(json.dumps(answers))
@@ -73,7 +73,7 @@ def fetch(port: int, line: str) -> str:
 
 
 def measure(running: Server, lines: Sequence[str], seconds: int) -> Cost:
-    """Send the requests in turn for some seconds, as fast as they are answered."""
+    """Send the requests in turn for some seconds, as fast as they are answered; return the cost."""
     before = running.cpu_seconds()
     rate = load_generator.rate(running.port, list(lines), seconds)
     return Cost(rate, (running.cpu_seconds() - before) / (rate * seconds) * 1e6)
@@ -96,18 +96,18 @@ def print_start(work: Path) -> None:
         print_memory("memory after load", running)
 
 
-def print_memory(when: str, running: Server) -> None:
-    """Print a server's memory."""
+def print_memory(label: str, running: Server) -> None:
+    """Print a server's memory after a label."""
     private = running.memory("Private_Dirty")
     mapped = running.memory("Private_Clean", "Shared_Clean", "Shared_Dirty")
     print(
-        f"{when}: {private:,.0f} MiB private; "
+        f"{label}: {private:,.0f} MiB private; "
         f"{mapped:,.0f} MiB of mapped files, which workers share"
     )
 
 
 def print_rates(work: Path, level: str, names: list[str], rounds: int, seconds: int) -> float:
-    """Print the table of some workloads at a log level; return the service's rate of the mix."""
+    """Print a row for each workload, or for all if `names` is empty; return the rate of the mix."""
     before, lines = workloads(work)
     names = names or [*lines]
     print(f"\nRECO_LOG_LEVEL={level}: medians of {rounds} rounds of {seconds} s")
@@ -123,24 +123,24 @@ def print_rates(work: Path, level: str, names: list[str], rounds: int, seconds: 
         }
         with empty_handlers(answers) as empty:
             for name in names:
-                own, other = medians([(ours, lines[name]), (empty, lines[name])], rounds, seconds)
-                rates[name] = own.rate
+                cost, floor = medians([(ours, lines[name]), (empty, lines[name])], rounds, seconds)
+                rates[name] = cost.rate
                 print(
-                    f"{name:22} {own.rate:9,.0f} {other.rate:8,.0f} {own.rate / other.rate:6.2f} "
-                    f"{own.cpu:9.1f} {other.cpu:8.1f} {other.cpu / own.cpu:6.2f}",
+                    f"{name:22} {cost.rate:9,.0f} {floor.rate:8,.0f} {cost.rate / floor.rate:6.2f} "
+                    f"{cost.cpu:9.1f} {floor.cpu:8.1f} {floor.cpu / cost.cpu:6.2f}",
                     flush=True,
                 )
     return rates[MIX]
 
 
 def print_latency(work: Path, peak: float, seconds: float) -> None:
-    """Print the latency of the mix at half of the highest rate."""
+    """Print the latency of the mix at half of `peak`, the highest rate in requests a second."""
     before, lines = workloads(work)
     with service(work) as running:
         load_generator.send(running.port, before)
         load_generator.latencies_at_rate(running.port, lines[MIX], peak / 2, 2)  # fills caches
         latencies = load_generator.latencies_at_rate(running.port, lines[MIX], peak / 2, seconds)
-    thousandths = [1000 * seconds for seconds in quantiles(latencies, n=1000)]
+    thousandths = [1000 * latency for latency in quantiles(latencies, n=1000)]  # in ms
     print(
         f"\nmix at {peak / 2:,.0f} requests a second, half of the highest rate: "
         f"p50 {thousandths[499]:.2f} ms, p99 {thousandths[989]:.2f} ms, "
@@ -149,7 +149,7 @@ def print_latency(work: Path, peak: float, seconds: float) -> None:
 
 
 def print_keys(work: Path, rounds: int, seconds: int) -> None:
-    """Print what metrics and keys for every call cost."""
+    """Print how much metrics, and keys that every call must send, slow the service down."""
     lines = workloads(work)[1][PERSONAL]
     with_key = [f"{line} {KEY}" for line in lines]
     keys = {"ADMIN_KEY": f"{KEY}-admin", "WRITE_KEY": f"{KEY}-write", "READ_KEY": KEY}
@@ -157,24 +157,24 @@ def print_keys(work: Path, rounds: int, seconds: int) -> None:
         service(work, app="api.unguarded:app") as unguarded,
         service(work, **keys) as guarded,
     ):
-        own, other = medians([(guarded, with_key), (unguarded, lines)], rounds, seconds)
+        with_keys, without = medians([(guarded, with_key), (unguarded, lines)], rounds, seconds)
     print(
-        f"\n{PERSONAL}, with metrics and keys: {own.rate:,.0f} requests a second; "
-        f"without: {other.rate:,.0f}; ratio {own.rate / other.rate:.2f}"
+        f"\n{PERSONAL}, with metrics and keys: {with_keys.rate:,.0f} requests a second; "
+        f"without: {without.rate:,.0f}; ratio {with_keys.rate / without.rate:.2f}"
     )
 
 
 def print_journals(work: Path, rounds: int, seconds: int) -> None:
-    """Print what each kind of journal costs a new event."""
+    """Print the rate at which new events are put, for each value of RECO_JOURNAL."""
     lines = workloads(work)[1][PUT]
     print()
     with empty_handlers({}) as empty:
         for journal in ("off", "normal", "full"):
             with service(work, JOURNAL=journal) as ours:
-                own, other = medians([(ours, lines), (empty, lines)], rounds, seconds)
+                cost, floor = medians([(ours, lines), (empty, lines)], rounds, seconds)
             print(
-                f"{PUT}, RECO_JOURNAL={journal}: {own.rate:,.0f} requests a second; "
-                f"empty: {other.rate:,.0f}; ratio {own.rate / other.rate:.2f}",
+                f"{PUT}, RECO_JOURNAL={journal}: {cost.rate:,.0f} requests a second; "
+                f"empty: {floor.rate:,.0f}; ratio {cost.rate / floor.rate:.2f}",
                 flush=True,
             )
 
@@ -188,7 +188,7 @@ def main() -> None:
         "--work", type=Path, default=Path("data"), help="folder with a release (data)"
     )
     parser.add_argument("--rounds", type=int, default=9, help="measurements of each workload (9)")
-    parser.add_argument("--seconds", type=int, default=1, help="length of a measurement (1)")
+    parser.add_argument("--seconds", type=int, default=1, help="of a measurement (1)")
     parser.add_argument("--full", action="store_true", help="make a release of full size")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -4,9 +4,9 @@
 
 Starts the service on an empty folder, puts events over 16 connections, and ends the service by
 kill -9 after a random time of up to --seconds. After a restart each user must have exactly the
-events that were acknowledged, in order and each once; one more is allowed where the kill cut off
-the answer. Few users fit into memory, so most events are read back from the journal. The exit code
-is 1 if an event is lost, duplicated or out of order, or if none was acknowledged.
+events that were acknowledged, in order and each once. One more event is allowed if the service was
+killed before it could answer. Few users fit into memory, so most events are read from the journal.
+The exit code is 1 if an event is lost, duplicated or out of order, or if none was acknowledged.
 """
 
 import argparse
@@ -24,11 +24,11 @@ from loadtest.support.server import Server, serving
 
 CONNECTIONS = 16
 EVENTS = 20  # of each user
-USERS_IN_MEMORY = 50
+USERS_IN_MEMORY = 50  # RECO_MAX_USERS
 
 
 class Writer(threading.Thread):
-    """Puts the events of one user after the other until the service no longer answers."""
+    """Puts EVENTS events of one user, then of the next, until the service no longer answers."""
 
     def __init__(self, port: int, users: "count[int]") -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--times", type=int, default=20, help="number of kills (20)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="longest time before each (2)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="at most, before each kill (2)")
     parser.add_argument("--journal", default="normal", help="RECO_JOURNAL (normal)")
     options = parser.parse_args()
     settings = {
@@ -109,12 +109,12 @@ def main() -> int:
         with serving(work, **settings) as service:
             counts = compare(service, writers)
     print(f"after {options.times} kills: {summary(counts)}")
-    wrong = any(counts[name] for name in ("lost", "duplicated", "users out of order"))
-    return int(wrong or not counts["acknowledged"])
+    failed = any(counts[name] for name in ("lost", "duplicated", "users out of order"))
+    return int(failed or not counts["acknowledged"])
 
 
 def summary(counts: Counter[str]) -> str:
-    """Return counts in one line."""
+    """Return the counts in one line."""
     return ", ".join(f"{n:,} {name}" for name, n in counts.items())
 
 

@@ -2,12 +2,12 @@
 
     python -m loadtest.fuzz [--work data] [--connections 10000] [--at-once 400] [--port 8080]
 
-Starts the service, or takes the one on --port. Each bad connection sends one of: half a request,
+Starts the service, or uses the one on --port. Each bad connection sends one of: half a request,
 random bytes, a valid request with a few bytes changed, a request byte by byte, headers that do not
-end, a body shorter than announced, or nothing. It then waits a moment and closes, in half of the
+end, a body shorter than announced, or nothing. It then waits for 0.5 s and closes, in half of the
 cases by a TCP reset. Meanwhile four regular clients ask for recommendations and put events. If one
-of their requests fails, or the service ends, the exit code is 1. With --others 0 there are none:
-run locust beside it, whose users never appear in the bad requests.
+of their requests fails, or the service ends, the exit code is 1. With --others 0 there are no
+regular clients: run locust at the same time, whose users never appear in the bad requests.
 """
 
 import argparse
@@ -34,7 +34,7 @@ KINDS = ("half", "random bytes", "changed bytes", "byte by byte", "endless heade
 
 
 class Client(threading.Thread):
-    """A client that uses the service properly until it is told to stop."""
+    """A client that uses the service properly until `stop` is set."""
 
     def __init__(self, port: int, user: int, stop: threading.Event) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Client(threading.Thread):
         self.failures: list[str] = []
 
     def run(self) -> None:
-        """Put an event and ask for recommendations, in turn."""
+        """Put an event and ask for recommendations, in turn, until it has to stop."""
         client = HttpClient(self._port)
         while not self._stop_asked.is_set():
             for method, path, parameters in (
@@ -60,7 +60,7 @@ class Client(threading.Thread):
 
 
 def bad_request(rng: random.Random) -> tuple[str, list[bytes]]:
-    """Return a kind of KINDS, and the pieces to send one by one."""
+    """Draw a kind of bad request from KINDS; return it and the pieces to send one by one."""
     valid = REQUEST % (NEW_IDS + rng.randrange(10**6)) + b"\r\n"
     match kind := rng.choice(KINDS):
         case "half":
@@ -102,7 +102,7 @@ async def connect(port: int, rng: random.Random) -> str:
 
 
 async def connect_many(port: int, n: int, at_once: int, rng: random.Random) -> Counter[str]:
-    """Open n bad connections, at most `at_once` at a time; return how many of each kind."""
+    """Open n bad connections, at most `at_once` at a time; return the number of each kind."""
     left, kinds = iter(range(n)), Counter[str]()
 
     async def one_after_the_other() -> None:
@@ -124,11 +124,11 @@ def main() -> int:
     parser.add_argument(
         "--work", type=Path, default=Path("data"), help="folder with a release (data)"
     )
-    parser.add_argument("--connections", type=int, default=10_000, help="bad ones (10000)")
-    parser.add_argument("--at-once", type=int, default=400, help="bad ones at a time (400)")
+    parser.add_argument("--connections", type=int, default=10_000, help="bad connections (10000)")
+    parser.add_argument("--at-once", type=int, default=400, help="bad ones open at a time (400)")
     parser.add_argument("--port", type=int, help="port of a running service or a proxy before it")
     parser.add_argument("--others", type=int, default=4, help="regular clients (4)", dest="clients")
-    parser.add_argument("--seed", type=int, default=1, help="of the bad requests (1)")
+    parser.add_argument("--seed", type=int, default=1, help="of the random numbers (1)")
     options = parser.parse_args()
     stop = threading.Event()
     with ExitStack() as stack:
@@ -150,10 +150,10 @@ def main() -> int:
     counts = ", ".join(f"{n:,} {kind}" for kind, n in kinds.items())
     print(f"{kinds.total():,} bad connections: {counts}")
     if latencies:
-        late = latencies[len(latencies) * 99 // 100] * 1000
+        p99 = latencies[len(latencies) * 99 // 100] * 1000
         print(
             f"{len(latencies):,} requests of regular clients: {len(failures)} failed, "
-            f"p99 {late:.0f} ms",
+            f"p99 {p99:.0f} ms",
             *failures[:3],
             sep="\n",
         )

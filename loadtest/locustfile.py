@@ -1,16 +1,16 @@
-"""Load test of the service: three kinds of user; every answer is checked.
+"""Load test of the service with three kinds of users; every answer is checked.
 
     locust -f loadtest/locustfile.py
     locust -f loadtest/locustfile.py --headless -u 30 -r 10 -t 60s --host http://127.0.0.1:8000
 
-Cold users are new each time, personal users have a list and only read, online users listen and
-look at what that changes. A wrong answer fails its request, with the reason; then, or when
-nothing was asked, the exit code is 1. Headless runs write loadtest/report.html unless --html
-names another file.
+A cold user is a new user at each call. Personal users have a list and only read. Online users put
+events and check how their recommendations change. A wrong answer counts as a failed request, with
+the reason. If there is one, or if no request was made, the exit code is 1. Headless runs write
+loadtest/report.html unless --html names another file.
 
-Ids come from the release WORK/current, else from --user-ids and --track-ids. Nobody else may use
-the service meanwhile: what it must answer follows from this test's own calls. Every simulated
-user, and every worker (16 at most), has ids of its own.
+Ids come from --user-ids and --track-ids, or without these from the release WORK/current. Nobody
+else may use the service during the test, because the expected answers follow from the test's own
+calls. No two simulated users and no two workers (at most 16) use the same ids.
 """
 
 import logging
@@ -38,8 +38,8 @@ from loadtest.support.run_state import (
 )
 
 REPORT = Path(__file__).with_name("report.html")
-SESSION = 40  # events of an online user, then the next one comes
-UNKNOWN_TRACK = expectations.MAX_ID  # a listen all the same
+SESSION = 40  # events of an online user before the next one comes
+UNKNOWN_TRACK = expectations.MAX_ID  # in no release; the service takes its events all the same
 MAX_WORKERS = 16
 
 
@@ -56,13 +56,17 @@ class Caller(FastHttpUser):
     network_timeout = 10.0
 
     def on_start(self) -> None:
-        """Find what is shared."""
+        """Take what the users of this process share."""
         self.shared: Run = self.environment.shared
 
     def call(
         self, path: str, check: Check, method: str = "", json: Any = None, **parameters: Any
     ) -> Any:
-        """The answer; None where it is wrong, and then the request has failed."""
+        """Send a request and check the answer; return it, or None if it was wrong.
+
+        `check` raises a Violation for a wrong answer; the request then counts as failed. Without a
+        method, GET or POST is drawn.
+        """
         url = f"{path}?{urlencode(parameters)}"
         method = method or random.choice(("GET", "POST"))
         self.shared.answers += 1
@@ -75,34 +79,34 @@ class Caller(FastHttpUser):
             except Violation as violation:
                 self.shared.violations += 1
                 response.failure(str(violation))
-                self.tell(url, str(violation))
+                self.log_first(url, str(violation))
                 return None
         return answer
 
-    def tell(self, url: str, reason: str) -> None:
-        """Log the first call of each kind that went wrong."""
+    def log_first(self, url: str, reason: str) -> None:
+        """Log the first wrong answer for each path and reason."""
         kind = url.partition("?")[0], reason
-        if kind not in self.shared.told:
-            self.shared.told.add(kind)
+        if kind not in self.shared.logged:
+            self.shared.logged.add(kind)
             logging.error("%s: %s", url, reason)
 
     def recommendations(self, who: Visitor, explain: bool = False) -> list[int]:
-        """Ask for some tracks."""
+        """Ask for recommendations with a random k; return them, or [] if the answer was wrong."""
         k = random.choice((10, 100, random.randint(1, expectations.LONGEST_LIST)))
         self.shared.started[who.kind] += 1
 
         def check(answer: Any) -> None:
             self.shared.answered[who.kind] += 1
             self.shared.after_events += len(who.events) > 0
-            reasons = expectations.without_reasons(answer, who) if explain else answer
-            expectations.recommendations(reasons, self.shared.world, who, k)
+            plain = expectations.without_reasons(answer, who) if explain else answer
+            expectations.recommendations(plain, self.shared.world, who, k)
 
-        more = {"explain": "true"} if explain else {}
-        answer = self.call("/recommendations", check, user_id=who.user_id, k=k, **more)
+        options = {"explain": "true"} if explain else {}
+        answer = self.call("/recommendations", check, user_id=who.user_id, k=k, **options)
         return answer["recs"] if answer else []
 
     def recommend_many(self, who: list[Visitor]) -> None:
-        """Ask for the lists of several users at once."""
+        """Ask for the lists of several users in one request."""
         k = random.randint(1, 100)
         self.shared.started.update(one.kind for one in who)
 
@@ -110,11 +114,11 @@ class Caller(FastHttpUser):
             self.shared.answered.update(one.kind for one in who)
             expectations.batch(answer, self.shared.world, who, k)
 
-        wanted = {"user_ids": [one.user_id for one in who], "k": k}
-        self.call("/recommendations/batch", check, method="POST", json=wanted)
+        request = {"user_ids": [one.user_id for one in who], "k": k}
+        self.call("/recommendations/batch", check, method="POST", json=request)
 
     def meet(self, who: Visitor) -> None:
-        """Learn which events the service has of the user."""
+        """Read the user's events from the service, so that later answers can be checked."""
         path, k = "/get_user_events", expectations.EVENTS_KEPT
         answer = self.call(path, expectations.any_events, user_id=who.user_id, k=k)
         who.events.clear()
@@ -122,7 +126,7 @@ class Caller(FastHttpUser):
 
 
 def body(response: Any) -> Any:
-    """The JSON of an answer with status 200."""
+    """Return the JSON of an answer. Raises Violation if the status is not 200 or it is no JSON."""
     if response.status_code != 200:
         raise Violation(f"status {response.status_code}" if response.status_code else "no answer")
     try:
@@ -132,18 +136,18 @@ def body(response: Any) -> Any:
 
 
 class ColdUser(Caller):
-    """Someone new each time, without events."""
+    """A user whom the service has never seen, without events; another one at each call."""
 
     weight = 2
 
     @task(6)
     def top_list(self) -> None:
-        """A newcomer gets the top list."""
+        """Check that a new user gets the top list."""
         self.recommendations(self.shared.newcomer())
 
     @task(1)
     def nothing_near(self) -> None:
-        """A newcomer has no events, and nothing is near them."""
+        """Check that a new user has no events, and so no tracks that are similar to them."""
         who = self.shared.newcomer()
         self.call(
             "/get_user_events", lambda a: expectations.user_events(a, who, 10), user_id=who.user_id
@@ -156,7 +160,7 @@ class ColdUser(Caller):
 
     @task(1)
     def statistics(self) -> None:
-        """The counts follow the answers."""
+        """Check that the service counts its answers."""
         low = self.shared.counted(self.shared.answered)
 
         def check(answer: Any) -> None:
@@ -166,13 +170,13 @@ class ColdUser(Caller):
 
 
 class PersonalUser(Caller):
-    """Someone with a list of their own, where any are known; reads only."""
+    """A user of the release, who only reads; a new user if none is left."""
 
     weight = 5
 
     @task(20)
     def visit(self) -> None:
-        """Look at the own list."""
+        """Read the user's recommendations."""
         readers = self.shared.readers
         who = readers.popleft() if readers else self.shared.newcomer()
         self.meet(who)
@@ -182,7 +186,7 @@ class PersonalUser(Caller):
 
     @task(1)
     def visit_together(self) -> None:
-        """Several come at once, newcomers among them."""
+        """Read the recommendations of known and new users in one request."""
         readers = self.shared.readers
         who = [readers.popleft() for _ in range(min(5, len(readers)))]
         for one in who:
@@ -192,17 +196,17 @@ class PersonalUser(Caller):
 
 
 class OnlineUser(Caller):
-    """Someone who listens; half of them have a list of their own, where any are known."""
+    """A user who puts events; half of them are users of the release, while any are left."""
 
     weight = 3
 
     def on_start(self) -> None:
-        """Begin the first session."""
+        """Start with the first user."""
         super().on_start()
         self.begin()
 
     def begin(self) -> None:
-        """Become the next user."""
+        """Go on with the next user: read their events and recommendations."""
         known = self.shared.listeners
         self.who = known.popleft() if known and random.random() < 0.5 else self.shared.newcomer()
         self.meet(self.who)
@@ -210,7 +214,7 @@ class OnlineUser(Caller):
 
     @task(5)
     def listen(self) -> None:
-        """Play something that was recommended, something else, or something unheard of."""
+        """Put an event: a recommended track, another one, or one that no release has."""
         if len(self.who.events) >= SESSION:
             self.begin()
         others = [*self.recs[:10], *random.choices(self.shared.world.tracks or [0], k=5)]
@@ -219,21 +223,21 @@ class OnlineUser(Caller):
         if self.call("/put_user_event", expectations.stored, method="POST", **event):
             self.who.events.appendleft(track)
         else:
-            self.begin()  # whether it was stored is not known
+            self.begin()  # the event may or may not be stored
 
     @task(4)
     def look(self) -> None:
-        """See what is recommended now."""
+        """Read the recommendations after the events so far."""
         self.recs = self.recommendations(self.who)
 
     @task(1)
     def wonder(self) -> None:
-        """See what is recommended now, and why."""
+        """Read the recommendations with their reasons."""
         self.recs = self.recommendations(self.who, explain=True)
 
     @task(1)
     def near(self) -> None:
-        """Ask for what is near the last events."""
+        """Read the tracks that are similar to the last events."""
         k, n = random.randint(1, 100), random.randint(1, 100)
 
         def check(answer: Any) -> None:
@@ -243,7 +247,7 @@ class OnlineUser(Caller):
 
     @task(1)
     def history(self) -> None:
-        """Read the own events."""
+        """Read the user's events."""
         k = random.randint(1, 100)
 
         def check(answer: Any) -> None:
@@ -254,7 +258,7 @@ class OnlineUser(Caller):
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any, **_: Any) -> None:
-    """Where ids come from."""
+    """Add the options that say where ids come from."""
     parser.add_argument(
         "--work",
         default="data",
@@ -262,24 +266,26 @@ def add_options(parser: Any, **_: Any) -> None:
         help="folder whose `current` release is served (default: data)",
     )
     parser.add_argument(
-        "--user-ids", default="", help="users with a list, as in 47,16: for want of a release"
+        "--user-ids",
+        default="",
+        help="ids of users with a list, as 47,16; used in place of a release",
     )
-    parser.add_argument("--track-ids", default="", help="tracks to listen to, likewise")
+    parser.add_argument("--track-ids", default="", help="ids of tracks to play, as 5,6,7")
 
 
 @events.init.add_listener
 def set_up(environment: Any, **_: Any) -> None:
-    """Read what is to be expected; without it the process ends with one line."""
+    """Read the release or the ids; exit with one line if there are none."""
     options = environment.parsed_options
     if options.headless and not options.html_file:
         options.html_file = str(REPORT)
     environment.world = world_of(options.work, options.user_ids, options.track_ids)
-    gevent.get_hub().loop.update_now()  # else the reading would count as part of --run-time
+    gevent.get_hub().loop.update_now()  # so that reading does not count as part of --run-time
 
 
 @events.test_start.add_listener
 def begin(environment: Any, **_: Any) -> None:
-    """Share out the ids, and take down what the service has counted so far."""
+    """Divide the ids among the workers, and read what the service has counted so far."""
     runner = environment.runner
     if isinstance(runner, MasterRunner):
         return
@@ -294,7 +300,7 @@ def begin(environment: Any, **_: Any) -> None:
 
 @events.test_stop.add_listener
 def end(environment: Any, **_: Any) -> None:
-    """Compare the service's counts with our own once more."""
+    """Compare the service's counts with those of the test, and print a summary."""
     if isinstance(environment.runner, MasterRunner):
         return
     shared = environment.shared
@@ -302,14 +308,14 @@ def end(environment: Any, **_: Any) -> None:
         answer = fetch(environment, "/get_statistics")
         expectations.statistics(answer, shared.counted(shared.answered), most(environment))
     print(
-        f"{shared.answers:,} answers, {shared.violations:,} violations; read your writes: "
-        f"{shared.after_events:,} lists were asked for after an event"
+        f"{shared.answers:,} answers, {shared.violations:,} wrong; "
+        f"{shared.after_events:,} of them were lists that had to reflect earlier events"
     )
 
 
 @events.quitting.add_listener
-def refuse_nothing(environment: Any, **_: Any) -> None:
-    """A test that asked nothing has failed."""
+def fail_without_requests(environment: Any, **_: Any) -> None:
+    """Fail a test that made no request."""
     if environment.stats.total.num_requests == 0 and not isinstance(
         environment.runner, WorkerRunner
     ):

@@ -1,12 +1,12 @@
-"""Send whatever the service's own description at /schema allows and forbids, and check the answers.
+"""Send valid and invalid requests, generated from the description at /schema, and check answers.
 
     python -m loadtest.schema [--work data] [--examples 300] [--seed 1]
 
-Starts the service twice, with its state in a temporary folder: without keys, and with keys of which
-only the one for reading is sent. schemathesis then generates requests from the description: edge
-cases of each parameter, and random ones, valid and invalid. The exit code is 1 if an answer has
-status 500, a status or a body that is not described, if a valid request is refused, or an invalid
-one accepted.
+Starts the service twice, with its state in a temporary folder: first without keys, then with keys.
+The requests send only the key for reading. schemathesis generates them from the service's OpenAPI
+description: edge cases of each parameter, and random ones. The exit code is 1 if an answer has
+status 500, or a status or body that is not described, if a valid request is refused, or if an
+invalid one is accepted.
 """
 
 import argparse
@@ -42,8 +42,10 @@ def main() -> int:
     parser.add_argument(
         "--work", type=Path, default=Path("data"), help="folder with a release (data)"
     )
-    parser.add_argument("--examples", type=int, default=300, help="random ones of each call (300)")
-    parser.add_argument("--seed", type=int, default=1, help="of the random ones (1)")
+    parser.add_argument(
+        "--examples", type=int, default=300, help="random requests of each call (300)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the random requests (1)")
     options = parser.parse_args()
     schemathesis_options = [
         *("--header", f"X-API-Key: {READ_KEY}"),

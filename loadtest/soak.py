@@ -3,9 +3,9 @@
     python -m loadtest.soak [--work data] [--users 20000] [--in-memory 5000]
 
 Starts the service on WORK with a journal in a temporary folder; 16 connections put one event of
-each user. Once --in-memory users are in memory, memory must no longer grow, and each further user
-must be counted as an eviction. At the end the events of 1,000 users are read: all must be there.
-The exit code is 1 where any of this does not hold.
+each user. Once --in-memory users are in memory, memory must stop growing, and each further user
+must be counted as an eviction. At the end the events of 1,000 users are read, and none may be
+missing. The exit code is 1 if any of this fails.
 """
 
 import argparse
@@ -19,17 +19,17 @@ from loadtest.support.http_client import HttpClient
 from loadtest.support.server import serving
 
 CONNECTIONS = 16
-STEPS = 20  # after each of which memory is measured
+STEPS = 20  # of users; memory is measured after each step
 SAMPLE = 1000  # users whose events are read at the end
 
-# Growth that is allowed once --in-memory users are there: MiB for the allocator and the caches, and
-# bytes a user, because the table of users reaches its final size only then.
+# How much memory may grow after --in-memory users: MiB for the allocator and the caches, and bytes
+# a user, because the table of users reaches its final size only then.
 ALLOWED, ALLOWED_A_USER = 16, 200
-SPACING = 6_700_417  # between user ids, so that they are spread over the whole range
+SPACING = 6_700_417  # distance of user ids, so that they are spread over the whole range
 
 
 def put(port: int, users: range) -> None:
-    """Put one event of each user; the item is the user's number."""
+    """Put one event of each user over one connection; the item is the user's number."""
     client = HttpClient(port)
     for user in users:
         client.call("POST", "/put_user_event", user_id=user * SPACING, item_id=user)
@@ -42,7 +42,7 @@ def put_all(port: int, users: range) -> None:
 
 
 def count_wrong(port: int, users: int) -> int:
-    """Return how many users of a sample have other events than they should."""
+    """Return how many users of a sample do not have exactly the event that was put."""
     client, sample = HttpClient(port), random.sample(range(users), min(SAMPLE, users))
     answers = {
         user: client.call("GET", "/get_user_events", user_id=user * SPACING) for user in sample
@@ -94,8 +94,8 @@ def main() -> int:
         f"{growth:+.1f} MiB after the limit was reached; {evicted:,} evictions, {expected:,} "
         f"expected; events of {wrong:,} users missing; journal {journal:.1f} MiB"
     )
-    # A few evictions may be missing: a new user whom the Bloom filter takes for a known one stays
-    # on disk, so nobody has to leave memory.
+    # A few evictions may be missing: if the Bloom filter takes a new user for a known one, that
+    # user stays on disk, and no other user has to leave memory.
     counted = 0.99 * expected <= evicted <= expected
     bounded = growth <= ALLOWED + limit * ALLOWED_A_USER / 2**20
     return int(not (bounded and counted) or wrong > 0)

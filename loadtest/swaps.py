@@ -1,13 +1,13 @@
-"""Switch releases under load, broken ones among them, and check every answer meanwhile.
+"""Switch between good and broken releases under load, and check every answer.
 
     python -m loadtest.swaps [--swaps 50] [--rate 200] [--users 20000] [--tracks 10000]
 
-Makes two releases of random lists whose track ids tell them apart, and copies of one that are
-broken in different ways. Two of five swaps are to a broken release, which the service must refuse
-with status 409. Every answer must have status 200, hold tracks of a single release, and name that
-release in X-Release. Latency is counted from when a request was due, before the swaps and during
-them. The exit code is 1 if anything was wrong, or if p99 rises by more than --factor during the
-swaps. `--users 1373221 --tracks 1000000` is a full size.
+Makes two releases of random lists with different track ids, and copies of one that are broken in
+different ways. Two of five swaps are to a broken release, which the service must refuse with status
+409. Every answer must have status 200, hold tracks of a single release, and name that release in
+X-Release. Latency is counted from when a request was due, before the swaps and during them. The
+exit code is 1 if an answer or the outcome of a swap is wrong, or if p99 during the swaps is more
+than --factor times p99 before. The size of a real service is `--users 1373221 --tracks 1000000`.
 """
 
 import argparse
@@ -51,10 +51,10 @@ class Request(NamedTuple):
 
 
 class Swap(NamedTuple):
-    """A swap that was asked for."""
+    """The outcome of a swap."""
 
     release: str
-    correct: bool  # whether it was accepted or refused as it should be
+    correct: bool  # whether a good release was accepted, or a broken one refused
     seconds: float
 
 
@@ -106,7 +106,7 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def make_releases(work: Path, users: int, tracks: int) -> None:
-    """Make the releases of FIRST_TRACK, and one for each kind of damage in BROKEN."""
+    """Make the releases of FIRST_TRACK, and a copy for each kind of damage in BROKEN."""
     for name, first in FIRST_TRACK.items():
         sizes = ["--users", str(users), "--tracks", str(tracks)]
         options = ["--name", name, "--first", str(first)]
@@ -128,12 +128,12 @@ class Reader(threading.Thread):
         self._port, self._rate, self._users = port, rate, users
         self._random = random.Random(number)
         self.stopped = threading.Event()
-        self.latencies: list[tuple[float, float]] = []  # when a request was due, and seconds
+        self.latencies: list[tuple[float, float]] = []  # when each request was due, and seconds
         self.counts: Counter[str] = Counter()  # of "answers", "failed" and "mixed"
         self.first_error = ""
 
     def run(self) -> None:
-        """Send requests and check the answers."""
+        """Send requests and check the answers until `stopped` is set."""
         connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
         start = time.perf_counter()
         for i in count():
@@ -150,7 +150,7 @@ class Reader(threading.Thread):
                 connection.close()
 
     def send(self, connection: HTTPConnection) -> tuple[str, str]:
-        """Send a request; return what is wrong with the answer: "failed" or "mixed", and why."""
+        """Send a request; return "failed" or "mixed" and why, or "" twice for a right answer."""
         request = self.next_request()
         try:
             headers = {"Content-Type": "application/json"}
@@ -206,16 +206,16 @@ def reading(port: int, rate: float, users: int) -> Iterator[list[Reader]]:
 
 
 def order_of(swaps: int) -> list[str]:
-    """Return the releases to swap to: of each five, three whole ones, the others broken in turn."""
+    """Return the releases to swap to: three of five are good, the others broken in each way."""
     names, broken = [], [*BROKEN]
     for i in range(swaps):
-        whole = i % 5 in (0, 2, 4)
-        names.append(list(FIRST_TRACK)[(i // 2 + i) % 2] if whole else broken[i // 2 % len(broken)])
+        good = i % 5 in (0, 2, 4)
+        names.append(list(FIRST_TRACK)[(i // 2 + i) % 2] if good else broken[i // 2 % len(broken)])
     return names
 
 
 def swap(port: int, release: str) -> Swap:
-    """Ask the service to load a release."""
+    """Ask the service to load a release; return the outcome."""
     connection = HTTPConnection("127.0.0.1", port, timeout=600)
     start = time.perf_counter()
     connection.request("POST", f"/load_recommendations?release={quote(release)}")
@@ -229,7 +229,7 @@ def swap(port: int, release: str) -> Swap:
 
 
 def put_events(port: int) -> None:
-    """Put three events of each user with events, of tracks of both releases."""
+    """Put three events of each user of USERS_WITH_EVENTS, with tracks of both releases."""
     client = HttpClient(port)
     for user in USERS_WITH_EVENTS:
         for item in (26 + 100 * user, 27 + 100 * user, 26 + 100 * (user + 1)):
@@ -252,9 +252,9 @@ def main() -> int:
         "--seconds", type=float, default=10, help="of load before the first swap (10)"
     )
     parser.add_argument("--pause", type=float, default=0.1, help="seconds between swaps (0.1)")
-    parser.add_argument("--users", type=int, default=20_000, help="of a release (20000)")
-    parser.add_argument("--tracks", type=int, default=10_000, help="of a release (10000)")
-    parser.add_argument("--factor", type=float, help="largest rise of p99 (default: not checked)")
+    parser.add_argument("--users", type=int, default=20_000, help="users of a release (20000)")
+    parser.add_argument("--tracks", type=int, default=10_000, help="tracks of a release (10000)")
+    parser.add_argument("--factor", type=float, help="largest p99, as a multiple of p99 before")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_releases(Path(folder), args.users, args.tracks)
@@ -271,7 +271,7 @@ def main() -> int:
 
 
 def report(readers: list[Reader], swaps: list[Swap], start: float, factor: float | None) -> int:
-    """Print the outcome; return the exit code."""
+    """Print the outcome; return the exit code. `start` is the time of the first swap."""
     counts = sum((reader.counts for reader in readers), Counter())
     latencies = [pair for reader in readers for pair in reader.latencies]
     before = p99([seconds for due, seconds in latencies if due < start])

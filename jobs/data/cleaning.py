@@ -1,4 +1,4 @@
-"""Reading the rows of the user's three files, each with the reason why it is bad, if it is."""
+"""Read the rows of the user's three files, and find the bad ones with the reason for each."""
 
 from itertools import chain
 from pathlib import Path

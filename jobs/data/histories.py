@@ -1,4 +1,4 @@
-"""Sorting listens into the users' histories, part by part, so that memory stays small."""
+"""Sort listens into the users' histories, part by part, so that little memory is needed."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -10,7 +10,7 @@ from jobs.contract.names import MAX_ID
 from jobs.runtime.progress import progress_bar
 
 PART = 1 << 22  # listens sorted at a time
-NO_SEQ = np.iinfo(np.int32).max  # stands for no track_seq: such a listen is its instant's last
+NO_SEQ = np.iinfo(np.int32).max  # for no track_seq: sorts after the others of the same time
 
 
 class Listens(NamedTuple):

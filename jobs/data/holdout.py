@@ -1,4 +1,4 @@
-"""What was played after a window's cut: the labels for training and evaluation."""
+"""The tracks played after a window's cut: the labels for training and evaluation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from jobs.data import listens
 from jobs.data.listens import Listens
 
 COLD = MISSING  # the row of a user without a past
-MOST_USERS = 30_000  # of a window's holdout, for whom there are final lists
+MOST_USERS = 30_000  # users of a window's holdout for whom final lists are made
 SEED = 20
 
 

@@ -1,4 +1,4 @@
-"""From the user's own ids in the jobs' files to positions among the known ones."""
+"""Convert ids in the jobs' files to positions among the known ids."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from jobs.contract import tables
 from jobs.contract.ids import MISSING, find
 from jobs.contract.storage import JobError
 
-SPARSEST, MOST_SPAN = 2048, 1 << 28  # entries of a table: for each id, and in all, at most
+SPARSEST, MOST_SPAN = 2048, 1 << 28  # largest table of an Encoder: entries an id, and in all
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Encoder:
 def encode(
     ids: np.ndarray, known: np.ndarray | Encoder, column: str, table: tables.Table, work: Path
 ) -> np.ndarray:
-    """Return the positions of ids in `known` (ascending); JobError if one is missing there."""
+    """Return the positions of ids in `known` (ascending). Raises JobError if one is not there."""
     encoder = known if isinstance(known, Encoder) else Encoder.of(known)
     found = encoder.positions(ids)
     if (found == MISSING).any():

@@ -15,7 +15,7 @@ from jobs.data.ids import Encoder, encode
 
 SECONDS_A_DAY = 86_400
 LISTENS_A_BLOCK = 1 << 22
-RECENT = 100  # of a user's plays: what relations between tracks are applied to
+RECENT = 100  # a user's last plays, whose similar and next tracks are looked up
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Listens:
 
     starts: np.ndarray
     item: np.ndarray
-    at: np.ndarray  # (0,) if it was not asked for
+    at: np.ndarray  # (0,) if times were not requested
     user_ids: np.ndarray  # (users,) int64, ascending
     track_ids: np.ndarray  # (items,) int64, ascending
 

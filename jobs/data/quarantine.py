@@ -1,4 +1,4 @@
-"""Bad rows: they are kept with the reason, and too many of them stop the job."""
+"""Keep the bad rows with the reason for each, and stop the job if there are too many."""
 
 import argparse
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from jobs.data.cleaning import REASONS
 
 
 def stop_if_bad(bad: np.ndarray, options: argparse.Namespace) -> None:
-    """Raise a JobError if no row is usable or more are bad than allowed."""
+    """Raise JobError if no row is usable or more rows are bad than --max-bad-share allows."""
     path, n, n_bad = options.data / raw_files.INTERACTIONS, len(bad), np.count_nonzero(bad)
     if n == 0:
         raise JobError(f"{path} holds no rows: add the listens")
@@ -54,7 +54,7 @@ def bad_rows(path: Path, codes: np.ndarray) -> Iterator[pa.Table]:
 
 def json_lines(batch: pa.RecordBatch) -> list[str]:
     """Return each row (n,) of a batch as a JSON object."""
-    columns = [  # pandas lacks some time zones, and some years in all zones but UTC
+    columns = [  # pandas does not know some time zones, and some years only in UTC
         column.cast(pa.timestamp(column.type.unit, "UTC"))
         if pa.types.is_timestamp(column.type) and column.type.tz
         else column

@@ -1,7 +1,7 @@
-"""The user's three files: their columns, and how each type that can be converted is read.
+"""Read the user's three files: their columns, and how each type of values is converted.
 
 Values are numpy arrays, together with flaws (n,) uint8: 0 where a value is good, otherwise 1 + the
-place of its flaw in ID_FLAWS or TIME_FLAWS.
+position of its flaw in ID_FLAWS or TIME_FLAWS.
 """
 
 import difflib
@@ -43,11 +43,11 @@ EXPECTED = {
 
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a timestamp's unit, in a second
 LAST_SECOND = 4_102_444_800  # 2100-01-01
-EXACT = {pa.float16(): 2**11, pa.float32(): 2**24}  # a float's whole numbers are exact up to here
+EXACT = {pa.float16(): 2**11, pa.float32(): 2**24}  # whole numbers of a float are exact up to here
 
 
 def check(path: Path) -> list[str]:
-    """Return the columns of an input file that will be read; JobError where they can't be.
+    """Return the columns of an input file to read. Raises JobError if they can't be read.
 
     A file with any other name is checked as interactions.
     """
@@ -87,13 +87,13 @@ def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
 
 
-def _stored(found: pa.DataType) -> pa.DataType:
+def _stored(dtype: pa.DataType) -> pa.DataType:
     """Return the type to hold a column in: few functions work on views and bytes of text."""
-    if found in (pa.string_view(), pa.binary(), pa.large_binary()):
+    if dtype in (pa.string_view(), pa.binary(), pa.large_binary()):
         return pa.large_string()
-    if _is_list(found) and _stored(found.value_type) != found.value_type:
-        return pa.large_list(_stored(found.value_type))
-    return found
+    if _is_list(dtype) and _stored(dtype.value_type) != dtype.value_type:
+        return pa.large_list(_stored(dtype.value_type))
+    return dtype
 
 
 def table(path: Path) -> dict[str, pa.Array]:
@@ -111,12 +111,12 @@ def n_rows(path: Path) -> int:
 
 def _schema(path: Path) -> pa.Schema:
     if not path.parent.is_dir():
-        raise JobError(f"{path.parent} is no folder: --data takes one with {', '.join(COLUMNS)}")
+        raise JobError(f"{path.parent} is not a folder: give --data one with {', '.join(COLUMNS)}")
     if path.is_dir():
         raise JobError(f"{path} is a folder: join its parts into one parquet file")
     if not path.is_file():
         found = ", ".join(sorted(other.name for other in path.parent.iterdir())[:10])
-        raise JobError(f"{path} is no file: the folder needs it, and has {found or 'nothing'}")
+        raise JobError(f"{path} is missing: add it; its folder has {found or 'nothing'}")
     if path.stat().st_size == 0:
         raise JobError(f"{path} is empty (0 bytes): write it again as parquet")
     try:
@@ -137,27 +137,27 @@ def _likely(missing: list[str], names: list[str]) -> str:
     return f"; perhaps {', '.join(hints)}" if hints else ""
 
 
-def _readable(found: pa.DataType, kind: str) -> bool:
+def _readable(dtype: pa.DataType, kind: str) -> bool:
     """Return whether a column of this type can hold what is expected."""
-    if pa.types.is_dictionary(found):
-        found = found.value_type
-    if pa.types.is_null(found):
+    if pa.types.is_dictionary(dtype):
+        dtype = dtype.value_type
+    if pa.types.is_null(dtype):
         return True
     if kind == "ids":
-        return _is_list(found) and _readable(found.value_type, "id")
+        return _is_list(dtype) and _readable(dtype.value_type, "id")
     if kind == "time":
-        return _is_text(found) or pa.types.is_date(found) or pa.types.is_timestamp(found)
-    number = pa.types.is_integer(found) or pa.types.is_floating(found)
-    return _is_text(found) or number or pa.types.is_decimal(found)
+        return _is_text(dtype) or pa.types.is_date(dtype) or pa.types.is_timestamp(dtype)
+    number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype)
+    return _is_text(dtype) or number or pa.types.is_decimal(dtype)
 
 
-def _is_text(found: pa.DataType) -> bool:
-    return _stored(found) in (pa.string(), pa.large_string())
+def _is_text(dtype: pa.DataType) -> bool:
+    return _stored(dtype) in (pa.string(), pa.large_string())
 
 
-def _is_list(found: pa.DataType) -> bool:
+def _is_list(dtype: pa.DataType) -> bool:
     return any(
-        test(found)
+        test(dtype)
         for test in (
             pa.types.is_list,
             pa.types.is_large_list,
@@ -220,7 +220,7 @@ def id_lists(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def text(column: pa.Array) -> pa.Array:
-    """Return text without space around it; empty text becomes null."""
+    """Return text without white space around it; empty text becomes null."""
     trimmed = pc.utf8_trim_whitespace(_plain(column).cast(pa.large_string()))
     return pc.if_else(pc.equal(trimmed, ""), None, trimmed)
 

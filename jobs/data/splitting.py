@@ -1,4 +1,4 @@
-"""Cutting the listens into windows: at moments, or in each user's own history."""
+"""Cut the listens into windows: at points in time, or after a share of each user's listens."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,10 +13,10 @@ from jobs.contract.results import Split
 from jobs.data.listens import SECONDS_A_DAY, Listens
 
 FEWEST_LISTENS = 3  # a user with fewer has no listens in a holdout of the user split
-SHORT_LIFE = 0.02  # share of the data's span: below it users come once
+SHORT_LIFE = 0.02  # share of the data's time span: users with a shorter lifetime do not come back
 FEWEST_KNOWN = 0.5  # share of the holdout's users who should have a past
-BRIEF_TRACKS = 0.2  # share of the data's span: below it tracks come and go
-MOST_LISTENS = 20_000_000  # in the windows: of more, users are sampled
+BRIEF_TRACKS = 0.2  # share of the data's time span: shorter-lived tracks come and go
+MOST_LISTENS = 20_000_000  # in the windows: if there are more, users are sampled
 SEED = 20
 SHARE, SMALLEST_SHARE = 0.1, 0.01  # of the listens, held out by a window
 

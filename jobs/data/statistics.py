@@ -1,4 +1,4 @@
-"""What jobs.explore says of the listens, counted in one pass, a block at a time."""
+"""Count what jobs.explore shows of the listens, in one pass, a block at a time."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ class Statistics:
 
 
 def count(work: Path, track_ids: np.ndarray) -> Statistics:
-    """Read the listens once; JobError if one is of a track that track_ids lacks."""
+    """Read the listens once. Raises JobError if one is of a track that track_ids does not have."""
     plays = np.zeros(len(track_ids), np.int64)
     result = Statistics(plays, plays.copy())
     tracks = Encoder.of(track_ids)

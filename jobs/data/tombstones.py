@@ -1,4 +1,4 @@
-"""Leaving out what users did before they asked the service to forget them."""
+"""Leave out what users did before they asked the service to forget them."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -39,7 +39,7 @@ def read(path: Path) -> Tombstones:
 
 
 def note(work: Path, forgotten: Tombstones) -> None:
-    """Write into WORK up to which tombstone its listens obey."""
+    """Write into WORK the time of the newest tombstone that its listens obey."""
     path = work / FORGOTTEN_UNTIL
     if forgotten.last:
         storage.write_json(path, ForgottenUntil(forgotten.last))

@@ -1,4 +1,4 @@
-"""A new release in a folder of its own: the contract's files, the service's arrays, a manifest."""
+"""Make a release: a folder with the contract's files, the service's arrays and a manifest."""
 
 import hashlib
 import os
@@ -40,28 +40,29 @@ from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.releases import gate, serving_arrays, store
 
-OTHERS = {
+# Files that a release must have besides the tables, and the job that makes each.
+REQUIRED_FILES = {
     ALS_MODEL: "jobs.train_als",
     METRICS: "jobs.evaluate",
     "ranking.json": "jobs.rank",
 }
 
 
-# without these the defaults are served
-IF_THERE = (SETTINGS, REPLAY, FORGOTTEN_UNTIL)
+# Files that a release has if they exist; without them the service uses the defaults.
+OPTIONAL_FILES = (SETTINGS, REPLAY, FORGOTTEN_UNTIL)
 
 
 def check(work: Path) -> None:
-    """JobError if a file is missing or not what the contract says."""
+    """Raise JobError if a file of the contract is missing or has other columns."""
     for table in tables.RELEASED:
         tables.read(table, work, [])
-    for name, made_by in OTHERS.items():
+    for name, made_by in REQUIRED_FILES.items():
         if not (work / name).is_file():
             raise JobError(f"{work / name} is missing: run python -m {made_by} --work {work}")
 
 
 def describe(path: Path) -> FileEntry:
-    """Return hash, size and rows of a file."""
+    """Return the SHA-256, the bytes and (of a parquet file) the rows of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
@@ -69,7 +70,7 @@ def describe(path: Path) -> FileEntry:
 
 
 def blending(folder: Path) -> Blending:
-    """The rule that jobs.replay chose, or the default where nothing was replayed."""
+    """Return the blending that jobs.replay chose, or the default if jobs.replay has not run."""
     path = folder / REPLAY
     if not path.exists():
         return Blending()
@@ -78,7 +79,7 @@ def blending(folder: Path) -> Blending:
 
 @dataclass(frozen=True)
 class ReleaseSettings(Hyperparameters):
-    """The settings of the run that made a release, and how live events enter its answers."""
+    """The settings of the run that made a release, and how live events change its answers."""
 
     blending: Blending = field(default_factory=Blending)
 
@@ -103,7 +104,7 @@ def manifest(
 
 
 def manifest_of_run(folder: Path, release: str) -> Manifest[ReleaseSettings]:
-    """Describe the files, from which data and settings they are, and how good the lists were."""
+    """Return the manifest with the run's settings and metrics and the time span of its listens."""
     times = pc.min_max(tables.read(tables.LISTENS, folder, ["started_at"])["started_at"])
     first, last = (times[name].as_py().isoformat() for name in ("min", "max"))
     result = manifest(folder, release, hyperparameters.load(folder), blending(folder))
@@ -117,8 +118,8 @@ def manifest_of_run(folder: Path, release: str) -> Manifest[ReleaseSettings]:
 class NewRelease:
     """A release that was just made, and how it compares with the current one.
 
-    comparison is None where there is nothing to compare with; where a current release exists all
-    the same, not_compared says why it could not be read.
+    comparison is None if there is no current release or it can't be read. In the second case
+    not_compared says why.
     """
 
     id: str
@@ -127,7 +128,7 @@ class NewRelease:
 
     @property
     def falls(self) -> list[str]:
-        """The values that fell further than the gate allows, each in words."""
+        """Return a sentence for each value that fell further than the gate allows."""
         return [] if self.comparison is None else self.comparison.falls
 
 
@@ -135,14 +136,14 @@ def make(work: Path) -> NewRelease:
     """Make a release of the files in WORK and compare it with the current one."""
     release = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     with store.new_folder(work / RELEASES, release) as folder:
-        for name in [table.file for table in tables.RELEASED] + list(OTHERS):
+        for name in [table.file for table in tables.RELEASED] + list(REQUIRED_FILES):
             os.link(work / name, folder / name)
-        for name in IF_THERE:
+        for name in OPTIONAL_FILES:
             if (work / name).exists():
                 os.link(work / name, folder / name)
         serving_arrays.pack(folder, hyperparameters.load(folder))
         check_users(folder)
-        store.share(folder, work / CURRENT)
+        store.link_unchanged(folder, work / CURRENT)
         made = compare(work / CURRENT, folder, release)
         if made.comparison is not None:
             storage.write_json(folder / COMPARISON, made.comparison)
@@ -151,7 +152,10 @@ def make(work: Path) -> NewRelease:
 
 
 def check_users(folder: Path) -> None:
-    """JobError if a list is of someone who is no user, as who was forgotten since it was made."""
+    """Raise JobError if a list belongs to someone who is not in users.parquet.
+
+    For example, a user was forgotten after the lists were made.
+    """
     users = np.load(folder / SERVING / "user_ids.npy", mmap_mode="r")
     if len(users) > tables.n_rows(tables.USERS, folder):
         raise JobError(
@@ -161,13 +165,13 @@ def check_users(folder: Path) -> None:
 
 
 def compare(current: Path, folder: Path, release: str) -> NewRelease:
-    """Compare the files of a new release in `folder` with the current release, if there is one."""
+    """Compare a new release, whose files are in `folder`, with the current one, if there is one."""
     if not current.is_symlink():
         return NewRelease(release, None)
     old = current.resolve().name
     try:
         if not gate.comparable(current):
-            raise JobError("it is not whole, or of another version")
+            raise JobError("it is incomplete, or of another version of the code")
         return NewRelease(release, gate.compare(current, folder, release))
     except (JobError, OSError, ValueError, TypeError, AttributeError) as error:
         return NewRelease(release, None, f"not compared with {old} ({error})")

@@ -1,4 +1,4 @@
-"""A new release beside the current one: what changed, and whether it fell too far to be served."""
+"""Compare a new release with the current one, and decide whether it is good enough to be served."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,30 +18,30 @@ from jobs.contract.results import (
 )
 from jobs.contract.tables import RELEASED, n_rows
 
-FINAL = "final list"  # as metrics.json calls it
+FINAL = "final list"  # its name in metrics.json
 
-# the largest falls, as shares of the current value, with which a release is still activated
+# How far each value may fall, as a share of the current value, before a release is not activated.
 MAX_DROP = {"ndcg": 0.1, "coverage": 0.25, "rows": 0.2}
-USERS = 10_000  # whose lists are compared
+MAX_USERS = 10_000  # users whose lists are compared: of more, a random sample
 SEED = 20
 
 
 def comparable(folder: Path) -> bool:
-    """Whether there is a release of this contract."""
+    """Return whether a folder holds a complete release of this version of the contract."""
     try:
         manifest = read_manifest(folder)
     except storage.JobError:
         return False
     tables = (table.file for table in RELEASED)
     arrays = (f"{SERVING}/{name}.npy" for name in serving.SERVING_ARRAYS)
-    whole = all((folder / name).is_file() for name in (*tables, *arrays))
-    return manifest.contract == CONTRACT_VERSION and whole
+    complete = all((folder / name).is_file() for name in (*tables, *arrays))
+    return manifest.contract == CONTRACT_VERSION and complete
 
 
 def compare(old: Path, new: Path, release: str) -> ReleaseComparison:
-    """Compare the files of a new release, in a folder that may have another name, with an old one.
+    """Compare a new release with an old one, for which comparable() must be true.
 
-    The old release must be comparable.
+    `release` is the id of the new one: its folder `new` can still have a temporary name.
     """
     changes = compare_metrics(_metrics_of(old), _metrics_of(new))
     rows = {
@@ -60,19 +60,20 @@ def compare(old: Path, new: Path, release: str) -> ReleaseComparison:
 
 
 def share_of_change(old: float, new: float) -> float | None:
-    """Return by which share of the old value the new one is more; None where the old one is 0."""
+    """Return the relative change, -0.1 for a fall by a tenth; None where the old value is 0."""
     return (new - old) / old if old else None
 
 
 def change(old: float, new: float) -> Change:
-    """Return two values beside each other."""
+    """Return an old value, a new value and the relative change."""
     return Change(old, new, share_of_change(old, new))
 
 
 def compare_metrics(old: ListMetrics, new: ListMetrics) -> dict[str, MetricChange]:
-    """Compare NDCG and coverage at 10 of the final list, each on its own test window.
+    """Compare NDCG and coverage at 10 of the final list; each release has its own test window.
 
-    What the old one lacks is left out; what only the new one lacks counts as 0.
+    A metric that the old release does not have is left out. One that only the new release does not
+    have counts as 0 there, so it has fallen by 100 %.
     """
     result = {}
     for name in ("ndcg", "coverage"):
@@ -96,59 +97,61 @@ def _metrics_of(folder: Path) -> ListMetrics:
 
 
 def overlap(old: Path, new: Path) -> Overlap:
-    """How much of a user's list stayed, at 10 and at 100: means over users with a list in both.
+    """Return how much of a user's final list stayed, at 10 and 100.
 
-    The share of tracks that both lists have among the first k, of the longer of the two.
+    Each is a mean over the users with a list in both releases. For one user it is the number of
+    tracks among the first k of both lists, divided by the length of the longer list (at most k):
+    [1, 2, 3, 4] and [4, 3, 9] give 2 / 4.
     """
     lists = [_final_lists(folder) for folder in (old, new)]
     both = np.intersect1d(lists[0][0], lists[1][0])
-    if len(both) > USERS:
-        both = np.random.default_rng(SEED).choice(both, USERS, replace=False)
+    if len(both) > MAX_USERS:
+        both = np.random.default_rng(SEED).choice(both, MAX_USERS, replace=False)
     shares: dict[int, list[float]] = {10: [], 100: []}
-    of_users = [_lists_of(both, *found) for found in lists]
-    for one, other in zip(*of_users, strict=True):
-        for k, found in shares.items():
-            common = len({*one[:k]} & {*other[:k]})
-            found.append(common / max(len(one[:k]), len(other[:k])))
-    means = {k: float(np.mean(found)) if found else None for k, found in shares.items()}
+    tracks = [_lists_of(both, *release) for release in lists]
+    for before, after in zip(*tracks, strict=True):
+        for k, shares_at_k in shares.items():
+            common = len({*before[:k]} & {*after[:k]})
+            shares_at_k.append(common / max(len(before[:k]), len(after[:k])))
+    means = {k: float(np.mean(values)) if values else None for k, values in shares.items()}
     return Overlap(len(both), first_10=means[10], first_100=means[100])
 
 
 def _final_lists(folder: Path) -> tuple[np.ndarray, np.ndarray, Path]:
-    """Who has a final list, and where each user's begins and ends: (users,), (users, 2)."""
+    """Return the users with a final list (n,), where it begins and ends (n, 2), and the folder."""
     offsets = _array(folder, "recommendations_offsets")
     bounds = np.column_stack([offsets[:-1], offsets[1:]])
-    some = bounds[:, 0] < bounds[:, 1]
-    return _array(folder, "user_ids")[some], bounds[some], folder
+    has_list = bounds[:, 0] < bounds[:, 1]
+    return _array(folder, "user_ids")[has_list], bounds[has_list], folder
 
 
 def _lists_of(
     wanted: np.ndarray, users: np.ndarray, bounds: np.ndarray, folder: Path
 ) -> list[list[int]]:
-    """The track ids of each wanted user's list."""
+    """Return the track ids of each wanted user's list."""
     items, ids = _array(folder, "recommendations_items"), _array(folder, "track_ids")
     return [ids[items[first:last]].tolist() for first, last in bounds[users.searchsorted(wanted)]]
 
 
 def turnover(old: np.ndarray, new: np.ndarray) -> Turnover:
-    """Return how many ids there were and are, how many are new and how many are lost."""
+    """Return the numbers of old ids, of new ids, of added ones and of those that are gone."""
     both = len(np.intersect1d(old, new, assume_unique=True))
     share = share_of_change(len(old), len(new))
     return Turnover(len(old), len(new), share, come=len(new) - both, gone=len(old) - both)
 
 
 def _array(folder: Path, name: str) -> np.ndarray:
-    found: np.ndarray = np.load(folder / SERVING / f"{name}.npy", mmap_mode="r")
-    return found
+    values: np.ndarray = np.load(folder / SERVING / f"{name}.npy", mmap_mode="r")
+    return values
 
 
 def falls(metrics: Mapping[str, Change], rows: Mapping[str, Change]) -> list[str]:
-    """Return what fell by more than it may, each in words."""
-    changes = {f"{name}@10": (MAX_DROP[name], found) for name, found in metrics.items()}
-    changes |= {f"rows of {name}": (MAX_DROP["rows"], found) for name, found in rows.items()}
+    """Return a sentence for each value that fell further than MAX_DROP allows."""
+    limits = {f"{name}@10": (MAX_DROP[name], pair) for name, pair in metrics.items()}
+    limits |= {f"rows of {name}": (MAX_DROP["rows"], pair) for name, pair in rows.items()}
     return [
-        f"{name} fell by {-found.change:.1%}, from {found.old:,.5g} to {found.new:,.5g} "
-        f"(at most {most:.0%})"
-        for name, (most, found) in changes.items()
-        if found.change is not None and found.change < -most
+        f"{name} fell by {-pair.change:.1%}, from {pair.old:,.5g} to {pair.new:,.5g} "
+        f"(at most {limit:.0%})"
+        for name, (limit, pair) in limits.items()
+        if pair.change is not None and pair.change < -limit
     ]

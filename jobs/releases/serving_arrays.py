@@ -1,7 +1,7 @@
 """The arrays of a release that the service maps into memory: serving/<name>.npy.
 
-`pack(folder, settings)` is called by jobs.publish once the parquet files of a release stand in
-`folder`. It reads them block by block; what it holds at a time is the ids, the offsets and a block.
+jobs.publish calls `pack(folder, settings)` once the parquet files of a release are in `folder`.
+They are read block by block: memory holds the ids, the offsets and one block at a time.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,11 +24,11 @@ from jobs.models.hyperparameters import Hyperparameters
 from jobs.runtime.progress import progress_bar
 
 
-def pack(folder: Path, chosen: Hyperparameters) -> None:
-    """Write every array of contract.SERVING_ARRAYS; JobError where the tables disagree.
+def pack(folder: Path, settings: Hyperparameters) -> None:
+    """Write every array of serving.SERVING_ARRAYS.
 
-    Where the settings exclude heard tracks, a user's final list is packed without them, so that
-    the service need not look.
+    If the settings exclude heard tracks, the final lists are packed without them, so that the
+    service need not check. Raises JobError if the tables do not fit together.
     """
     tracks = np.sort(_column(tables.ITEMS, folder, "track_id"))
     listeners = _distinct(tables.LISTENS, folder, "user_id")
@@ -41,20 +41,20 @@ def pack(folder: Path, chosen: Hyperparameters) -> None:
     top_items = _positions(tracks, top["track_id"].to_numpy(), tables.TOP_POPULAR)
     write(folder, "top_items", top_items)
     _write_history(folder, users, tracks)
-    unheard = _unheard(folder, len(tracks)) if chosen.heard == "exclude" else None
+    unheard = _unheard_rows(folder, len(tracks)) if settings.heard == "exclude" else None
     _write_lists(folder, tables.RECOMMENDATIONS, "recommendations", users, tracks, unheard)
     _write_lists(folder, tables.SIMILAR, "similar", tracks, tracks)
     _write_lists(folder, tables.NEXT_PLAYED, "next_played", tracks, tracks)
-    write_model(folder, als_model.load_model(folder, chosen), len(tracks))
+    write_model(folder, als_model.load_model(folder, settings), len(tracks))
 
 
 def write_model(folder: Path, model: FoldInModel, n: int) -> None:
-    """The ALS vectors of n tracks, in the order in which they are searched."""
+    """Write the ALS vectors of n tracks, by falling norm: the order in which they are searched."""
     order = model.order
     if len(order.position) != n:
         raise JobError(
-            f"{ALS_MODEL} is of {len(order.position):,} tracks, {tables.ITEMS.file} "
-            f"of {n:,}: run python -m jobs.train_als again"
+            f"{ALS_MODEL} has {len(order.position):,} tracks, but {tables.ITEMS.file} has {n:,}: "
+            f"run python -m jobs.train_als again"
         )
     write(folder, "als_items", order.items)
     write(folder, "als_places", order.position)
@@ -64,7 +64,7 @@ def write_model(folder: Path, model: FoldInModel, n: int) -> None:
 
 
 def write_names(folder: Path) -> None:
-    """The tracks' names, in the order of their ids."""
+    """Write the names of the tracks, in the order of their ids; a missing name is empty."""
     items = tables.read(tables.ITEMS, folder, ["track_id", "track_name"]).sort_by("track_id")
     names = pc.cast(items["track_name"], pa.large_binary()).fill_null(b"").combine_chunks()
     lengths = pc.binary_length(names).to_numpy()
@@ -73,9 +73,12 @@ def write_names(folder: Path) -> None:
 
 
 def texts(ids: np.ndarray) -> np.ndarray:
-    """(n * width,) uint8: each id with a comma after it, in front of it blanks up to one width.
+    """Return each id as text with a comma, padded on the left to one width: (n * width,) uint8.
 
-    So a JSON list is put together by copying pieces of one size; JSON doesn't mind the blanks.
+    The service builds a JSON list by copying pieces of this one size; JSON allows the blanks.
+
+    >>> texts(np.array([7, 12])).tobytes()
+    b' 7,12,'
     """
     digits = len(str(ids.max(initial=0)))
     result = np.full((len(ids), digits + 1), ord(","), np.uint8)
@@ -93,13 +96,13 @@ def _column(table: Table, folder: Path, name: str) -> np.ndarray:
 
 
 def _distinct(table: Table, folder: Path, name: str) -> np.ndarray:
-    """The distinct values of a column by which the file is sorted, ascending."""
+    """Return the distinct values of a column, ascending."""
     blocks = [_unique(b[name].to_numpy()) for b in tables.batches(table, folder, [name])]
     return _unique(np.concatenate([np.empty(0, np.int64), *blocks]))
 
 
 def _unique(values: np.ndarray) -> np.ndarray:
-    """The distinct values, ascending: np.unique hashes, which takes ten times as long here."""
+    """Return the distinct values, ascending; np.unique hashes and takes ten times as long here."""
     values = np.sort(values)
     first = np.ones(len(values), bool)
     np.not_equal(values[1:], values[:-1], out=first[1:])
@@ -107,19 +110,19 @@ def _unique(values: np.ndarray) -> np.ndarray:
 
 
 def _positions(ids: np.ndarray, keys: np.ndarray, table: Table) -> np.ndarray:
-    """Where each key stands in the sorted ids."""
-    found = find(ids, keys)
-    unknown = found == MISSING
+    """Return the position of each key in the sorted ids. Raises JobError if a key is not there."""
+    positions = find(ids, keys)
+    unknown = positions == MISSING
     if unknown.any():
         raise JobError(
             f"{table.file} has the id {keys[unknown][0]}, which {tables.ITEMS.file} lacks: "
             f"run python -m {table.made_by} again"
         )
-    return found
+    return positions
 
 
 def _write_history(folder: Path, users: np.ndarray, tracks: np.ndarray) -> None:
-    """Each user's listens, oldest first."""
+    """Write each user's listens, oldest first."""
     counts = np.zeros(len(users), np.int64)
     last = np.empty(0, np.int64)
     with array(folder, "history_items") as append:
@@ -132,17 +135,21 @@ def _write_history(folder: Path, users: np.ndarray, tracks: np.ndarray) -> None:
     write(folder, "history_offsets", offsets_of(counts))
 
 
-Kept = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# Returns the rows of a block to keep, (m,) bool, given the positions of their users and tracks.
+RowFilter = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def _unheard(folder: Path, n: int) -> Kept:
-    """Whether users, ascending, have not heard the tracks beside them: positions (m,) each."""
+def _unheard_rows(folder: Path, n: int) -> RowFilter:
+    """Return a filter that keeps the rows whose user, ascending, has not heard their track.
+
+    A pair of user and track is one number, user * n + track, for n tracks.
+    """
     begins, items = (
         np.load(folder / SERVING / f"{name}.npy", mmap_mode="r")
         for name in ("history_offsets", "history_items")
     )
 
-    def kept(user: np.ndarray, track: np.ndarray) -> np.ndarray:
+    def unheard_rows(user: np.ndarray, track: np.ndarray) -> np.ndarray:
         first, last = user[0], user[-1] + 1
         owner = np.repeat(np.arange(first, last), np.diff(begins[first : last + 1]))
         heard = np.sort(owner * n + items[begins[first] : begins[last]])
@@ -150,7 +157,7 @@ def _unheard(folder: Path, n: int) -> Kept:
         unheard: np.ndarray = find(heard, pairs) == MISSING
         return unheard
 
-    return kept
+    return unheard_rows
 
 
 def _write_lists(
@@ -159,9 +166,9 @@ def _write_lists(
     name: str,
     keys: np.ndarray,
     tracks: np.ndarray,
-    kept: Kept | None = None,
+    keep: RowFilter | None = None,
 ) -> None:
-    """The ranked lists of `table`, one for each of the sorted `keys` (empty where it has none)."""
+    """Write the ranked lists of a table, one for each of the sorted keys; some may be empty."""
     key, item, *_ = table.schema.names
     counts = np.zeros(len(keys), np.int64)
     scored = f"{name}_scores" in serving.SERVING_ARRAYS
@@ -169,11 +176,12 @@ def _write_lists(
     with array(folder, f"{name}_items") as append, _scores(folder, name, scored) as append_scores:
         for batch in _blocks(table, folder, [key, item, "rank", "score"]):
             position = _positions(keys, batch[key], table)
+            # By key, then by rank, as one number that must ascend from row to row.
             order = np.append(last, (position << 32) + batch["rank"])
             _check_sorted(order, table, strictly=True)
             last = order[-1:]
             items = _positions(tracks, batch[item], table)
-            rows = slice(None) if kept is None else kept(position, items)
+            rows = slice(None) if keep is None else keep(position, items)
             counts += _count(position[rows], len(keys))
             append(items[rows])
             append_scores(batch["score"][rows])
@@ -181,7 +189,7 @@ def _write_lists(
 
 
 def _blocks(table: Table, folder: Path, columns: list[str]) -> Iterator[dict[str, np.ndarray]]:
-    """The columns of a file as arrays, a block of rows at a time, with a progress bar."""
+    """Yield the columns of a file as arrays, a block of rows at a time, with a progress bar."""
     rows = tables.n_rows(table, folder)
     with progress_bar(total=rows, desc=f"pack {table.file}", unit=" rows", unit_scale=True) as bar:
         for batch in tables.batches(table, folder, columns):
@@ -191,6 +199,7 @@ def _blocks(table: Table, folder: Path, columns: list[str]) -> Iterator[dict[str
 
 
 def _check_sorted(values: np.ndarray, table: Table, strictly: bool = False) -> None:
+    """Raise JobError if the values fall, or, with `strictly`, if two neighbours are equal."""
     steps = np.diff(values)
     if (steps < (1 if strictly else 0)).any():
         raise JobError(
@@ -211,7 +220,7 @@ def write(folder: Path, name: str, values: np.ndarray) -> None:
 
 @contextmanager
 def _scores(folder: Path, name: str, scored: bool) -> Iterator[Callable[[np.ndarray], None]]:
-    """The append of the list's scores, or one that drops them where the service needs none."""
+    """Yield append(scores), which does nothing if the service needs no scores of this list."""
     if not scored:
         yield lambda values: None
         return
@@ -221,9 +230,10 @@ def _scores(folder: Path, name: str, scored: bool) -> Iterator[Callable[[np.ndar
 
 @contextmanager
 def array(folder: Path, name: str) -> Iterator[Callable[[np.ndarray], None]]:
-    """Write serving/<name>.npy piece by piece: yields append(values); it appears whole at the end.
+    """Yield append(values), which writes serving/<name>.npy piece by piece.
 
-    The length is known only then, so the header is written again; NumPy pads it for growth.
+    The file appears only at the end, complete. Its length is known only then, so the header is
+    written a second time; NumPy leaves room in it for a larger length.
     """
     dtype = serving.SERVING_ARRAYS[name]
     path = folder / SERVING / f"{name}.npy"

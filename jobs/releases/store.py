@@ -1,4 +1,4 @@
-"""The releases in WORK/releases, and the links to two of them: current, and previous before it."""
+"""The releases in WORK/releases, and the links `current` and `previous` to two of them."""
 
 import filecmp
 import os
@@ -16,7 +16,7 @@ from jobs.releases import gate
 
 @contextmanager
 def new_folder(releases: Path, release: str) -> Iterator[Path]:
-    """Yield a hidden folder that becomes releases/<release> at the end, or nothing at all."""
+    """Yield a hidden folder that becomes releases/<release> at the end; an error removes it."""
     temporary = _hidden(releases, release)
     temporary.mkdir(parents=True)
     try:
@@ -32,16 +32,16 @@ def _hidden(releases: Path, release: str) -> Path:
     return releases / f".{release}.tmp"
 
 
-def pointed(work: Path, link: str) -> str | None:
-    """The id of the release that WORK/current or WORK/previous points to, if there is one."""
+def linked_release(work: Path, link: str) -> str | None:
+    """Return the id of the release that WORK/current or WORK/previous points to, if it exists."""
     path = work / link
     name = path.readlink().name if path.is_symlink() else None
     return name if name in storage.listed(work) else None
 
 
 def activate(work: Path, release: str) -> None:
-    """Let current point to the release, and previous to the one before; each in one step."""
-    before = pointed(work, CURRENT)
+    """Point `current` to the release and `previous` to the one before, each in one step."""
+    before = linked_release(work, CURRENT)
     _point(work, CURRENT, release)
     if before not in (None, release):
         _point(work, PREVIOUS, str(before))
@@ -54,10 +54,10 @@ def _point(work: Path, link: str, release: str) -> None:
     storage.fsync_folder(work)
 
 
-def chosen(work: Path, release: str) -> str:
-    """The release, if it is there and its files have the sizes of its manifest."""
+def check_intact(work: Path, release: str) -> None:
+    """Raise JobError if the release does not exist, or a file is missing or of another size."""
     if release not in (known := storage.listed(work)):
-        raise JobError(f"there is no release {release} in {work}: name one of {', '.join(known)}")
+        raise JobError(f"there is no release {release!r} in {work}: pass one of {', '.join(known)}")
     folder = work / RELEASES / release
     try:
         files = read_manifest(folder).files
@@ -68,22 +68,23 @@ def chosen(work: Path, release: str) -> str:
         if not path.is_file() or path.stat().st_size != entry.bytes:
             raise JobError(f"{path} is missing or damaged: activate another release")
     if not gate.comparable(folder):
-        raise JobError(f"{folder} is not whole, or of another version: activate another release")
-    return release
+        raise JobError(
+            f"{folder} is incomplete, or of another version of the code: activate another release"
+        )
 
 
-def known_as(work: Path, release: str) -> str:
-    """The release, or, where a kept one has just the same files, that: then this one goes."""
-    files = _facts(work, release)
+def without_copies(work: Path, release: str) -> str:
+    """Remove the release if another one has the same files; return the id of the one that stays."""
+    files = _file_entries(work, release)
     for name in storage.listed(work):
-        if name != release and _facts(work, name) == files:
+        if name != release and _file_entries(work, name) == files:
             _remove(work, release)
             return name
     return release
 
 
-def _facts(work: Path, release: str) -> dict[str, FileEntry]:
-    """What its manifest tells of a release's files, but of how it compares with another."""
+def _file_entries(work: Path, release: str) -> dict[str, FileEntry]:
+    """Return the manifest's entries of a release's files, without that of comparison.json."""
     try:
         files = read_manifest(work / RELEASES / release).files
     except JobError:
@@ -94,20 +95,23 @@ def _facts(work: Path, release: str) -> dict[str, FileEntry]:
 
 def _remove(work: Path, release: str) -> None:
     releases = work / RELEASES
-    (releases / release).rename(_hidden(releases, release))  # so that nobody finds half of it
+    (releases / release).rename(_hidden(releases, release))  # so that nobody reads a part of it
     shutil.rmtree(_hidden(releases, release))
 
 
-def before_current(work: Path) -> str:
-    """The release that was current before."""
-    previous = pointed(work, PREVIOUS)
-    if previous in (None, pointed(work, CURRENT)):
-        raise JobError(f"{work} has no previous release: see --list, and --activate one of those")
+def previous_release(work: Path) -> str:
+    """Return the release that was current before. Raises JobError if there is none."""
+    previous = linked_release(work, PREVIOUS)
+    if previous in (None, linked_release(work, CURRENT)):
+        raise JobError(
+            f"{work} has no previous release: choose one that --list shows, and pass it to "
+            "--activate"
+        )
     return str(previous)
 
 
-def share(folder: Path, earlier: Path) -> None:
-    """Make files that are as they were in an earlier release hard links to those."""
+def link_unchanged(folder: Path, earlier: Path) -> None:
+    """Replace each file that equals the one in an earlier release by a hard link to that one."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         same = earlier / path.relative_to(folder)
         if same.is_file() and not same.samefile(path) and filecmp.cmp(same, path, shallow=False):
@@ -117,9 +121,12 @@ def share(folder: Path, earlier: Path) -> None:
 
 
 def prune(work: Path, keep: int, made: str) -> list[str]:
-    """Remove all but the last `keep` releases; what was made and what is linked stay. What went."""
-    stay = {made, *(pointed(work, link) for link in (CURRENT, PREVIOUS))}
-    gone = [name for name in storage.listed(work)[:-keep] if name not in stay]
-    for name in gone:
+    """Remove all but the last `keep` releases; return the ids of those that were removed.
+
+    The release that was just made and those of the links `current` and `previous` always stay.
+    """
+    protected = {made, *(linked_release(work, link) for link in (CURRENT, PREVIOUS))}
+    removed = [name for name in storage.listed(work)[:-keep] if name not in protected]
+    for name in removed:
         _remove(work, name)
-    return gone
+    return removed

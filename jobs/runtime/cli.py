@@ -1,4 +1,4 @@
-"""What every job's command line has in common: --work, --memory-limit, clear errors, one line."""
+"""What all jobs share: --work and --memory-limit, how errors end a job, and the summary line."""
 
 import argparse
 import sys
@@ -31,9 +31,9 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 def run(main: Callable[[Sequence[str]], str]) -> None:
     """Run a job's main with the command line's arguments and print its summary line.
 
-    A JobError, and a file that can't be read or written (as on a full disk), become one line and
-    exit code 1; files that were there before are still whole. BLAS is held to one thread, because
-    sums, and so lists, would differ between runs with more of them.
+    A JobError, or a file that can't be read or written (as on a full disk), ends the job with one
+    line and exit code 1; the files of an earlier run stay complete. BLAS uses one thread, because
+    with more of them sums, and so the lists, would differ between runs.
     """
     job, start = Path(sys.argv[0]).stem, time.monotonic()
     try:

@@ -10,9 +10,9 @@ from jobs.runtime import up_to_date
 
 
 def costs(work: Path) -> pd.DataFrame:
-    """A row a job, in the order of the run: what it cost in all folders together.
+    """Return a row for each job, in the order of the run: its costs in all folders of WORK.
 
-    seconds, cpu_seconds, written_mb: sums; peak_mb: the most memory of any of its processes.
+    seconds, cpu_seconds and written_mb are sums; peak_mb is the largest of the job's processes.
     """
     folders = (work / "sample", *sorted((work / "windows").glob("*")), work)
     records = [
@@ -24,7 +24,7 @@ def costs(work: Path) -> pd.DataFrame:
     seen: set[int] = set()
     for path, record in sorted(records, key=lambda pair: pair[1]["start"]):
         made = {inode: size for size, _, inode in record["made"].values()}
-        written = sum(made[inode] for inode in made.keys() - seen)  # a link is no new file
+        written = sum(made[inode] for inode in made.keys() - seen)  # a hard link is not a new file
         seen |= made.keys()
         rows.append({"job": path.stem, "written_mb": written / 1e6} | record)
     columns = ["job", "seconds", "cpu_seconds", "peak_mb", "written_mb"]

@@ -1,7 +1,7 @@
-"""How much memory a job may take and will need: it says so before it starts, not by dying.
+"""Estimate the memory that a job needs, so that it stops at its start if there is too little.
 
-A need is estimated from the rows of the input files (see NEEDS). Results do not depend on the
-limit: where there is less memory, fewer blocks are worked on at a time.
+The estimate depends on the number of rows of the input files (see NEEDS). Results do not depend on
+the limit: with less memory, a job works on fewer blocks at a time.
 """
 
 import argparse
@@ -20,15 +20,15 @@ from jobs.contract.storage import JobError
 GROUPS = Path("/sys/fs/cgroup")
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 MB = 1 << 20
-REPORT_ABOVE_BYTES = 4e9  # bytes from which on a job says beforehand what it needs
-MOST_DRAWN = 12_000
+REPORT_ABOVE_BYTES = 4e9  # a job that needs more bytes prints its estimate
+MOST_DRAWN = 12_000  # users in a sample that a job learns from
 
 
 @dataclass(frozen=True)
 class Need:
-    """Memory of a job: MB whatever the data, MB a thread, and bytes a listen, user and track.
+    """Memory of a job: fixed MB, MB a thread, and bytes a listen, user and track.
 
-    And bytes a user that is drawn where a job learns from a sample of the users.
+    `drawn` are bytes for each user of the sample of users that some jobs learn from.
     """
 
     base: int
@@ -39,13 +39,13 @@ class Need:
     drawn: float = 0
 
     def bytes(self, listens: int, users: int, tracks: int, threads: int) -> int:
-        """Return the bytes for so many rows and threads."""
+        """Return the bytes for these numbers of rows and threads."""
         rows = self.listen * listens + self.user * users + self.track * tracks
         rows += self.drawn * min(users, MOST_DRAWN)
         return (self.base + self.thread * threads) * MB + int(rows)
 
 
-# Measured with jobs.benchmark, rounded up. Jobs that are not here need little, whatever the data.
+# Measured with jobs.benchmark and rounded up. Jobs that are not here always need little.
 NEEDS = {
     "prepare": Need(base=800, listen=28),
     "explore": Need(base=350, listen=4, user=200, track=400),
@@ -98,7 +98,7 @@ def needed(job: str, work: Path, data: Path | None = None) -> int:
 
 
 def sizes(work: Path, data: Path | None, events: Path | None = None) -> tuple[int, int, int]:
-    """Listens, users and tracks of the prepared data, or listens and tracks of the input."""
+    """Return the numbers of listens, users and tracks; for input files in `data`, users are 0."""
     if data is not None:
         played = [rows(path) for path in (data / "interactions.parquet", events) if path]
         return sum(played), 0, rows(data / "tracks.parquet")
@@ -109,7 +109,7 @@ def sizes(work: Path, data: Path | None, events: Path | None = None) -> tuple[in
 
 
 def rows(path: Path) -> int:
-    """The rows of a parquet file; 0 if it can't be read, which the job itself will say."""
+    """Return the rows of a parquet file; 0 if it can't be read (the job itself reports that)."""
     try:
         return int(pq.read_metadata(path).num_rows)
     except (OSError, pa.ArrowException):
@@ -117,16 +117,16 @@ def rows(path: Path) -> int:
 
 
 def size(text: str) -> int:
-    """Bytes of a size as the command line has it: 8G, 800M, 1.5G, or plain bytes."""
+    """Return the bytes of a size on the command line: 8G, 800M, 1.5G, or a number of bytes."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     found = float(match[1]) * UNITS[match[2].upper()] if match else 0
     if not 1 <= found < 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: expected one as 8G or 800M")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: expected one as 8G or 800M")
     return int(found)
 
 
 def available() -> int:
-    """Bytes that can still be taken, on the machine and in every control group of this process."""
+    """Return the free bytes: the least of the machine and of each control group of this process."""
     return min([_free_of_machine(), *_free_of_groups()])
 
 
@@ -135,13 +135,13 @@ def _free_of_machine() -> int:
         line = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     except OSError:
         line = None
-    if line is None:  # no Linux: all there is
+    if line is None:  # not on Linux: all memory of the machine
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return int(line[1]) * 1024
 
 
 def _free_of_groups(root: Path = GROUPS, own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """What each group's limit leaves, of cgroups v2 and v1, from the process's own group up."""
+    """Yield the free bytes of this process's control group (v1 or v2) and of those above it."""
     try:
         lines = own.read_text().splitlines()
     except OSError:
@@ -161,7 +161,7 @@ def _free_of_groups(root: Path = GROUPS, own: Path = Path("/proc/self/cgroup")) 
 
 
 def _left(folder: Path, limit: str, used: str) -> Iterator[int]:
-    """The group's limit less what it uses; cached files count as free. Nothing without a limit."""
+    """Yield the group's limit minus its use, cached files being free; nothing without a limit."""
     try:
         most, taken = (int((folder / name).read_text()) for name in (limit, used))
         stat = (folder / "memory.stat").read_text()

@@ -1,8 +1,8 @@
-"""Run the jobs of a line, several side by side where their input and their memory allow it.
+"""Run many jobs, several at the same time if their input and their memory allow it.
 
-Every job runs in a process of its own, forked from one that has imported the libraries. So the time
-for that is paid once, while a job's peak memory, its CPU time and its exit code stay its own. A job
-waits for those before it in the line that make what it reads (up_to_date.FILES).
+Every job runs in its own process, so its peak memory, CPU time and exit code can be measured. The
+process is forked from one that has imported the libraries, so their import takes time only once. A
+job waits for the earlier jobs in the line that make what it reads (up_to_date.FILES).
 
 For example, after `tune` the jobs of two windows run side by side: top_popular of "train" and of
 "validation" read different folders. personal_als of "train" waits for train_als of "train".
@@ -25,15 +25,15 @@ from typing import Any
 from jobs.runtime import up_to_date
 from jobs.runtime.up_to_date import Task
 
-LIBRARIES = (  # what most jobs import; what only one or two import is left to them
+LIBRARIES = (  # those that most jobs import; a job imports any others itself
     "numpy", "scipy.sparse", "pandas", "pyarrow.parquet", "pyarrow.compute", "implicit.cpu.als",
     "threadpoolctl", "tqdm",
 )  # fmt: skip
-INTERRUPTED = 128 + signal.SIGINT  # the exit code, as a shell says it of ctrl-C
+INTERRUPTED = 128 + signal.SIGINT  # exit code after ctrl-C, as in a shell
 
 
 def needs_to_run(task: Task) -> bool:
-    """Whether a job is not up to date; says on the console that it is, or why it is not."""
+    """Return whether a job is not up to date; print that it is up to date, or why it runs again."""
     changed = task.what_changed()
     if changed is None:
         print(f"{task.job}: nothing has changed since it ran", flush=True)
@@ -43,7 +43,7 @@ def needs_to_run(task: Task) -> bool:
 
 
 def run_task(task: Task) -> None:
-    """Run a job in this process, and leave a record of it."""
+    """Run a job in this process, and write its record."""
     task.record.unlink(missing_ok=True)
     before = {
         "options": list(task.options),
@@ -64,10 +64,10 @@ def run_task(task: Task) -> None:
 
 
 def run_line(tasks: Sequence[Task]) -> int:
-    """Run the jobs of a line, each as soon as it may; return the exit code.
+    """Run the jobs of a line, each as soon as possible; return the exit code.
 
-    When one fails, those that run beside it are ended, and its exit code is returned: the next run
-    goes on from there.
+    If a job fails, the other running jobs are ended and its exit code is returned. The next run
+    skips the jobs that have finished.
     """
     line = _Line(tasks)
     signal.signal(signal.SIGTERM, _stop)  # as `systemctl stop` and `timeout` send it
@@ -77,7 +77,7 @@ def run_line(tasks: Sequence[Task]) -> int:
             for task, code in line.ended():
                 if code:
                     print(f"{task.job} {_how_it_ended(code)}: the run stops here", file=sys.stderr)
-                    return code if code > 0 else 128 - code  # as a shell says it of a signal
+                    return code if code > 0 else 128 - code  # 128 + the signal, as in a shell
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
@@ -86,12 +86,12 @@ def run_line(tasks: Sequence[Task]) -> int:
 
 
 def _stop(number: int, _: object) -> None:
-    """End this process as a signal asks for, after it has ended the jobs that still run."""
+    """Exit after a signal; run_line then ends the jobs that still run."""
     sys.exit(128 + number)
 
 
 def _how_it_ended(code: int) -> str:
-    """Say how a job ended that did not succeed; codes below 0 are signals."""
+    """Return how a job failed, for an exit code that is not 0; codes below 0 are signals."""
     if code > 0:
         return "failed"
     name = signal.Signals(-code).name
@@ -99,7 +99,7 @@ def _how_it_ended(code: int) -> str:
 
 
 class _Line:
-    """The jobs that are still to run, and those that run, as processes."""
+    """The jobs that have not started, and the processes of those that run."""
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         self.waiting = list(tasks)
@@ -108,7 +108,7 @@ class _Line:
         self._context = multiprocessing.get_context("fork")
 
     def start_what_may_run(self) -> None:
-        """Start each waiting job that no earlier one holds up; forget those that are up to date."""
+        """Start each waiting job that need not wait for another; drop those that are up to date."""
         before = [*self.running]
         for task in [*self.waiting]:
             if any(task.must_follow(other) for other in before):
@@ -122,7 +122,7 @@ class _Line:
                     before.append(task)
 
     def _fits(self, task: Task) -> bool:
-        """Whether there is a processor for the job, and memory for it beside those that run."""
+        """Return whether a core is free for the job, and enough memory beside the running jobs."""
         if not self.running:
             return True
         if len(self.running) >= (os.cpu_count() or 1):
@@ -149,7 +149,7 @@ class _Line:
                 yield task, process.exitcode or 0
 
     def terminate(self) -> None:
-        """End every job that still runs; what it has not finished is done again by the next run."""
+        """End every running job; the next run starts it again."""
         for process in self.running.values():
             process.terminate()
         for process in self.running.values():
@@ -157,7 +157,7 @@ class _Line:
 
 
 def memory() -> Any:
-    """Return the module of that name: it loads libraries, which a run without changes spares."""
+    """Return jobs.runtime.memory, imported late: a run without changes needs no libraries."""
     return importlib.import_module("jobs.runtime.memory")
 
 
@@ -174,11 +174,11 @@ def _limit(task: Task) -> float:
 
 
 def _import_libraries() -> None:
-    """Import what most jobs need, so that they need not; with one BLAS thread, as jobs compute.
+    """Import what most jobs need before they are forked, with one BLAS thread.
 
-    A forked process has none of the threads of its parent, so no library may have started any that
-    it computes with. OpenBLAS would, when it is loaded; Arrow's allocator has one for cleaning up,
-    and starts it again after a fork.
+    A forked process has none of its parent's threads, so no library may have started threads that
+    it computes with. OpenBLAS would start them when it is loaded, so it is limited to one. The
+    thread of Arrow's allocator is no problem: it only cleans up, and starts again after a fork.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for name in LIBRARIES:

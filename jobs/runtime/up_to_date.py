@@ -1,20 +1,20 @@
-"""Whether a job has run before on the same input, with the same options and code.
+"""Find out whether a job has run before on the same input, with the same options and code.
 
-A finished run leaves WORK/.done/JOB.json. The record holds the job's options, a hash of its code,
-and of each file that it read and made the size, the time of change and the inode. The job is up to
-date while all of that is as it was. For example, after `similar` has run:
+A finished run writes the record WORK/.done/JOB.json. It holds the job's options, a hash of its
+code, and the size, time of change and inode of each file that it read or made. The job is up to
+date if none of these has changed. For example, after `similar` has run:
 
-    options  []                                    another option: it runs again
-    code     hash of similar.py, models/neighbours.py and whatever else these import, of the
-             templates beside them, of requirements.txt and of the Python version
-    read     als_model.npz, items.parquet, ...     train_als wrote other factors: it runs again;
-                                                   it wrote the same bytes, so the old file stayed
-                                                   (see storage.atomic): it need not
-    made     similar.parquet                       somebody removed or changed it: it runs again
+    options  []                                    with another option it runs again
+    code     hash of similar.py, models/neighbours.py and all other modules that they import, of
+             the templates beside them, of requirements.txt and of the Python version
+    read     als_model.npz, items.parquet, ...     if train_als writes other factors it runs again;
+                                                   if train_als writes the same bytes, the old file
+                                                   stays (see storage.atomic), and it is skipped
+    made     similar.parquet                       if the file is removed or changed it runs again
 
-The old record is removed before a run and the new one comes after it, so a killed run has none.
+The old record is removed before a run and the new one is written after it: a killed run has none.
 
-Only the standard library is imported here: to find that nothing has changed takes no time.
+Only the standard library is imported here, so that a run without any changes takes no time.
 """
 
 import ast
@@ -38,11 +38,11 @@ TEMPLATES = (".html",)  # files beside a module that it may read
 
 
 def _in(windows: tuple[str, ...], *files: str) -> tuple[str, ...]:
-    """The files of some windows, as seen from WORK."""
+    """Return the paths of files in windows, relative to WORK."""
     return tuple(f"windows/{window}/{file}" for window in windows for file in files)
 
 
-DATA = "{data}/"  # what stands below --data
+DATA = "{data}/"  # start of the patterns of files below --data
 INPUT = ("tracks.parquet", "catalog_names.parquet", "interactions.parquet")
 LISTENS = ("listens.parquet", "users.parquet", "items.parquet")
 CHOSEN = (*LISTENS, "settings.json")
@@ -114,22 +114,22 @@ class Task:
 
     @property
     def record(self) -> Path:
-        """Where the record of the finished run stands."""
+        """Return the path of the record of the finished run."""
         return self.folder / DONE / f"{self.job}.json"
 
     @property
     def takes_data(self) -> bool:
-        """Whether the job reads the user's input files."""
+        """Return whether the job reads the user's input files."""
         return any(pattern.startswith(DATA) for pattern in FILES[self.job][0])
 
     def reads(self) -> list[Path]:
-        """The patterns of the files that the job reads."""
+        """Return the patterns of the files that the job reads."""
         given = zip(self.options, self.options[1:], strict=False)
         named = [Path(value) for option, value in given if option in FILE_OPTIONS]
         return [*map(self._absolute, FILES[self.job][0]), *named]
 
     def makes(self) -> list[Path]:
-        """The patterns of the files that the job makes."""
+        """Return the patterns of the files that the job makes."""
         return [*map(self._absolute, FILES[self.job][1])]
 
     def _absolute(self, pattern: str) -> Path:
@@ -137,18 +137,18 @@ class Task:
         return (self.data if inside != pattern else self.folder).absolute() / inside
 
     def must_follow(self, other: "Task") -> bool:
-        """Whether this job has to wait for another one that stands before it in the line.
+        """Return whether this job has to wait for another one that is before it in the line.
 
-        It reads or makes what the other makes, or makes what the other reads.
+        That is so if it reads or makes what the other makes, or makes what the other reads.
         """
         return (
-            _share(self.reads(), other.makes())
-            or _share(self.makes(), other.makes())
-            or _share(self.makes(), other.reads())
+            _overlap(self.reads(), other.makes())
+            or _overlap(self.makes(), other.makes())
+            or _overlap(self.makes(), other.reads())
         )
 
     def what_changed(self) -> str | None:
-        """Say why the job has to run: "" if it never ended; None if it is up to date."""
+        """Return why the job has to run: "" if it has never finished; None if it is up to date."""
         try:
             done: dict[str, Any] = json.loads(self.record.read_text())
             done.get("options")
@@ -180,7 +180,7 @@ class Task:
 
 
 def _matching(pattern: Path) -> list[Path]:
-    """The files that an absolute path names, in which folders and the file may be wildcards."""
+    """Return the files that an absolute pattern matches; each part of it may have a wildcard."""
     if "*" not in str(pattern):
         return [pattern] if pattern.is_file() else []
     first = next(i for i, part in enumerate(pattern.parts) if "*" in part)
@@ -188,23 +188,23 @@ def _matching(pattern: Path) -> list[Path]:
     return [path for path in sorted(top.glob(rest)) if path.is_file()]
 
 
-def _share(patterns: list[Path], others: list[Path]) -> bool:
-    """Whether two lists of patterns may name the same file."""
-    some, rest = {str(path) for path in patterns}, {str(path) for path in others}
-    if some & rest:
+def _overlap(patterns: list[Path], others: list[Path]) -> bool:
+    """Return whether two lists of patterns may match the same file."""
+    left, right = {str(path) for path in patterns}, {str(path) for path in others}
+    if left & right:
         return True
-    wild = [name for name in some | rest if "*" in name]
-    return any(fnmatch(name, w) for w in wild for name in (rest if w in some else some))
+    wild = [name for name in left | right if "*" in name]
+    return any(fnmatch(name, w) for w in wild for name in (right if w in left else left))
 
 
 @cache
 def code_hash(job: str) -> str:
     """Hash the code of a job: its script, all of the project that it imports, the requirements."""
-    files, left = set[Path](), {ROOT / "jobs" / f"{job}.py"}
-    while left:
-        path = left.pop()
+    files, to_read = set[Path](), {ROOT / "jobs" / f"{job}.py"}
+    while to_read:
+        path = to_read.pop()
         files.add(path)
-        left |= imported(path) - files
+        to_read |= imported(path) - files
     templates = {
         other for path in files for other in path.parent.iterdir() if other.suffix in TEMPLATES
     }
@@ -236,7 +236,7 @@ def imported(path: Path) -> set[Path]:
 
 
 def peak_mb() -> int:
-    """Return the most memory that this process has held, in MB."""
+    """Return the peak memory of this process in MB."""
     try:
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) // 1024
@@ -245,7 +245,7 @@ def peak_mb() -> int:
 
 
 def write(record: Path, content: dict[str, Any]) -> None:
-    """Write a record in one step."""
+    """Write a record in one step, so that it is never half written."""
     record.parent.mkdir(exist_ok=True)
     temporary = record.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n")

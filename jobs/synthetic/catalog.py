@@ -1,9 +1,10 @@
-"""The synthetic catalogue of the sample: which tracks there are, by whom, and their names.
+"""Make up the catalogue of the synthetic sample: its tracks, artists, albums, genres and names.
 
-Tracks stand in the order family → genre → scene → artist → album → place, so that each of these
-is a run of neighbouring positions and picking "something by this artist" is picking from a range.
-A scene is a group of related artists. Calibrated to a catalogue of a million tracks: 6.5 tracks
-an artist, 1.64 genres a track, popularity that falls as a power of the rank.
+Tracks are sorted by family → genre → scene → artist → album. So the tracks of an artist (or of any
+other level) are a run of neighbouring positions, and drawing a track of that artist is drawing from
+a range of positions. A scene is a group of related artists. The numbers are fitted to a real
+catalogue of a million tracks: 6.5 tracks an artist, 1.64 genres a track, popularity that falls as a
+power of the rank.
 """
 
 from dataclasses import dataclass
@@ -26,38 +27,45 @@ from jobs.synthetic.names import (
 TRACKS_PER_ARTIST = 6.5
 TRACKS_PER_ALBUM = 2.2
 ARTISTS_PER_SCENE = 12
-COLLECTIONS_PER_TRACK = 0.15  # albums by many artists, each track is on one with IN_COLLECTION
-IN_COLLECTION = 0.3
+COLLECTIONS_PER_TRACK = 0.15  # collections: albums by many artists
+IN_COLLECTION = 0.3  # share of tracks that are on a collection
 FEATURING = 0.12  # share of tracks with a second artist, of the same scene
 GENRE_COUNTS = (0.385, 0.592, 0.023)  # shares of tracks with one, two and three genres
-NO_ALBUM, NO_ARTIST, NO_GENRE = 18e-6, 15_369e-6, 3_687e-6  # shares of tracks that lack them
-UNNAMED_GENRES, WITH_UNNAMED_GENRE = 30, 0.048  # genre ids not in the catalogue; tracks with one
-SHARED_IDS = 0.033  # share of albums and artists whose id is a track's as well
-MIN_ID, MAX_ID = 26, 101_521_819
+NO_ALBUM, NO_ARTIST, NO_GENRE = 18e-6, 15_369e-6, 3_687e-6  # shares of tracks without one
+UNNAMED_GENRES = 30  # number of genre ids that have no name in the catalogue
+WITH_UNNAMED_GENRE = 0.048  # share of tracks with such a genre
+SHARED_IDS = 0.033  # share of albums and artists whose id is also the id of a track
+MIN_ID, MAX_ID = 26, 101_521_819  # range of the made-up ids
 TOP_SHARE = 0.12  # share of users that hear the most popular track
 HEAD = 20  # ranks over which popularity is nearly flat
-NEW_APPEAL = 0.7  # of releases within the year, in deviations of appeal between artists
-OLDEST, DAYS = -2000, 365  # release days, counted from the first day of listens
+# Added to the appeal of tracks that are released during the year of listens. Between artists, the
+# standard deviation of appeal is 1.
+NEW_APPEAL = 0.7
+OLDEST, DAYS = -2000, 365  # release days go from OLDEST to DAYS - 1; 0 is the first day of listens
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """T tracks in catalogue order. Each level is a run number per track, ascending from 0."""
+    """T tracks in catalogue order.
+
+    The fields from family to album number the runs of neighbouring tracks, ascending from 0: tracks
+    of one artist, and no others, have the same number in `artist`.
+    """
 
     track_id: np.ndarray  # (T,) int64
     known: np.ndarray  # (T,) row in WELL_KNOWN, -1 for made-up tracks
-    family: np.ndarray  # (T,) run numbers: not all families need have tracks
+    family: np.ndarray  # (T,) a run number, not a row of FAMILIES: a family can have no tracks
     genre: np.ndarray
     scene: np.ndarray
     artist: np.ndarray
     album: np.ndarray
-    genre_id: np.ndarray  # (T,) row in genre_names()
-    popularity: np.ndarray  # (T,) float64, sums to the mean listens of a user
-    release: np.ndarray  # (T,) day of release, the first day of listens is 0
+    genre_id: np.ndarray  # (T,) position in the lists of genre_table()
+    popularity: np.ndarray  # (T,) expected listens a user, sums to the mean listens of a user
+    release: np.ndarray  # (T,) day of release; 0 is the first day of listens
 
 
 def genre_table() -> tuple[list[str], np.ndarray, np.ndarray]:
-    """All genres, family after family: names, family of each, share of tracks of each."""
+    """Return the genres, family by family: names, families and shares of the tracks."""
     families = [names.split() for _, names in FAMILIES]
     extra = GENRES_IN_ALL - sum(map(len, families))
     for i in range(extra):
@@ -76,14 +84,14 @@ def genre_table() -> tuple[list[str], np.ndarray, np.ndarray]:
 
 
 def make_catalog(rng: np.random.Generator, n_tracks: int, mean_listens: float) -> Catalog:
-    """Lay out a catalogue for users with `mean_listens` listens on average."""
+    """Make a catalogue for users with `mean_listens` listens on average."""
     names, of_family, share = genre_table()
     known = np.arange(min(n_tracks, len(WELL_KNOWN)))
     known_genre = np.array([names.index(WELL_KNOWN[i][4]) for i in known])
     points = (np.arange(n_tracks - len(known)) + 0.5) / max(1, n_tracks - len(known))
     genre_id = np.concatenate([known_genre, np.searchsorted(np.cumsum(share)[:-1], points)])
     known = np.concatenate([known, np.full(len(points), -1)])
-    by_artist = np.argsort(_number(known, 2), kind="stable")  # well-known tracks in front
+    by_artist = np.argsort(_number(known, 2), kind="stable")  # well-known tracks first
     order = by_artist[np.argsort(genre_id[by_artist], kind="stable")]
     genre_id, known = genre_id[order], known[order]
 
@@ -117,11 +125,13 @@ def make_catalog(rng: np.random.Generator, n_tracks: int, mean_listens: float) -
 
 
 def popularity(n_tracks: int, mean_listens: float) -> np.ndarray:
-    """Expected listens a user of the tracks by rank: TOP_SHARE for the first, summing to the mean.
+    """Return the expected listens of each track by a user, by rank, (n_tracks,).
 
-    A power of the rank that fades to nothing at the last one; the exponent follows from the sum.
+    Their sum is mean_listens. They start at about TOP_SHARE, fall as a power of the rank, and
+    are nearly 0 at the last rank.
     """
     rank = np.arange(n_tracks)
+    # Find the exponent that gives the sum by bisection: a larger exponent gives a smaller sum.
     low, high = 0.0, 4.0
     for _ in range(50):
         exponent = (low + high) / 2
@@ -132,7 +142,7 @@ def popularity(n_tracks: int, mean_listens: float) -> np.ndarray:
 
 
 def catalog_tables(rng: np.random.Generator, catalog: Catalog) -> tuple[pa.Table, pa.Table]:
-    """The tables of tracks.parquet, by id, and catalog_names.parquet, by type and id."""
+    """Return the tables of tracks.parquet, by id, and of catalog_names.parquet, by type and id."""
     n_artists, n_albums = int(catalog.artist[-1]) + 1, int(catalog.album[-1]) + 1
     n_collections = int(COLLECTIONS_PER_TRACK * len(catalog.track_id))
     artist_ids = _shared_ids(rng, n_artists, catalog.track_id)
@@ -153,7 +163,7 @@ def _tracks_table(
     artists = _present(catalog.artist, _featured(rng, catalog), ids=artist_ids)
     genres = _genres(rng, catalog)
     for lists, share in ((albums, NO_ALBUM), (artists, NO_ARTIST), (genres, NO_GENRE)):
-        lists[_lacking(rng, catalog, share)] = -1
+        lists[_without(rng, catalog, share)] = -1
     order = np.argsort(catalog.track_id)
     return pa.table(
         {
@@ -198,32 +208,36 @@ def _track_ids(rng: np.random.Generator, known: np.ndarray) -> np.ndarray:
 
 
 def _shared_ids(rng: np.random.Generator, n: int, track_ids: np.ndarray) -> np.ndarray:
-    """n different ids, a few of which are also a track's."""
+    """Return n different ids, a few of which are also the ids of tracks."""
     n_shared = min(round(SHARED_IDS * n), len(track_ids))
     shared = rng.choice(track_ids, n_shared, replace=False)
     return rng.permutation(np.concatenate([shared, _distinct_ids(rng, n - n_shared, shared)]))
 
 
 def _distinct_ids(rng: np.random.Generator, n: int, taken: np.ndarray) -> np.ndarray:
-    """n different ids in random order, none of them taken."""
-    pool = rng.integers(MIN_ID, MAX_ID + 1, size=2 * n + 100)
-    _, first = np.unique(pool, return_index=True)
-    pool = pool[np.sort(first)]
-    return pool[~np.isin(pool, taken)][:n]
+    """Return n different ids in random order, none of which is in `taken`."""
+    drawn = rng.integers(MIN_ID, MAX_ID + 1, size=2 * n + 100)
+    _, first = np.unique(drawn, return_index=True)
+    drawn = drawn[np.sort(first)]
+    return drawn[~np.isin(drawn, taken)][:n]
 
 
 def _featured(rng: np.random.Generator, catalog: Catalog) -> np.ndarray:
-    """A second artist of the same scene for some tracks, -1 for the others."""
+    """Return the second artist of each track, of the same scene, or -1 for none: (T,)."""
     start = np.flatnonzero(changes(catalog.scene))
     stop = np.append(start[1:], len(catalog.scene))
     position = rng.integers(start[catalog.scene], stop[catalog.scene])
     other = catalog.artist[position]
-    lone = (rng.random(len(other)) >= FEATURING) | (other == catalog.artist) | (catalog.known >= 0)
-    return np.where(lone, -1, other)
+    alone = (rng.random(len(other)) >= FEATURING) | (other == catalog.artist)
+    return np.where(alone | (catalog.known >= 0), -1, other)
 
 
 def _genres(rng: np.random.Generator, catalog: Catalog) -> np.ndarray:
-    """(T, 3) genre ids, -1 for none: the own genre, then the family's first or another of it."""
+    """Return the genre ids of each track, (T, 3), -1 for none.
+
+    The first is the genre of catalog.genre_id; the others are of its family, often the family's
+    first genre.
+    """
     _, of_family, _ = genre_table()
     first = np.searchsorted(of_family, of_family[catalog.genre_id])
     last = np.searchsorted(of_family, of_family[catalog.genre_id], side="right")
@@ -244,28 +258,28 @@ def _genres(rng: np.random.Generator, catalog: Catalog) -> np.ndarray:
     return result
 
 
-def _lacking(rng: np.random.Generator, catalog: Catalog, share: float) -> np.ndarray:
-    """Positions of the made-up tracks that lack something, one at least."""
+def _without(rng: np.random.Generator, catalog: Catalog, share: float) -> np.ndarray:
+    """Draw the positions of a share of the tracks, all of them made-up, and at least one."""
     made_up = np.flatnonzero(catalog.known < 0)
     count = min(len(made_up), max(1, round(share * len(catalog.known))))
     return rng.choice(made_up, count, replace=False)
 
 
 def _present(first: np.ndarray, second: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """(T, 2) ids of two columns of indices; -1 stays."""
+    """Return the ids of two columns of indices into ids, (T, 2); -1 stays -1."""
     indices = np.stack([first, second], axis=1)
     return np.where(indices < 0, -1, ids[indices])
 
 
 def _list_array(rows: np.ndarray) -> pa.ListArray:
-    """Lists of the values of each row that are not -1."""
+    """Return a list for each row: its values without -1."""
     present = rows >= 0
     offsets = offsets_of(present.sum(axis=1)).astype(np.int32)
     return pa.ListArray.from_arrays(offsets, pa.array(rows[present]))
 
 
 def _number(known: np.ndarray, column: int) -> np.ndarray:
-    """Number the well-known tracks by artist (2) or album (3), made-up ones all last."""
+    """Number the tracks by artist (column 2) or album (3); made-up ones get the last number."""
     values = [(row[2], row[3])[: column - 1] for row in WELL_KNOWN]
     number = {value: i for i, value in enumerate(dict.fromkeys(values))}
     numbers = np.array([number[value] for value in values] + [len(number)])
@@ -274,7 +288,11 @@ def _number(known: np.ndarray, column: int) -> np.ndarray:
 
 
 def changes(values: np.ndarray) -> np.ndarray:
-    """True where a value differs from the one before, and at the first."""
+    """Return where a value differs from the one before it, and True for the first: (n,) bool.
+
+    >>> changes(np.array([7, 7, 5, 7])).tolist()
+    [True, False, True, True]
+    """
     result = np.ones(len(values), dtype=bool)
     result[1:] = values[1:] != values[:-1]
     return result

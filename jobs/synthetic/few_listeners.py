@@ -1,12 +1,12 @@
 """Synthetic listening histories in which most tracks have one listener, who plays them repeatedly.
 
-A few hundred people with their play counts, as in the public data sets of music players, look like
-this: the number of listeners of a track falls with its square (see `listeners_of_tracks`), so some
-60 % of the tracks have one. ALS gives all tracks that only one and the same user plays vectors of
-equal direction: the search for similar tracks meets large groups of equal neighbours.
+Public data sets of a few hundred people with their play counts are like this. The share of tracks
+with l listeners is in proportion to 1 / l², so about 60 % of the tracks have one. ALS gives vectors
+of equal direction to all tracks that only one and the same user plays, so the search for similar
+tracks finds large groups of equally similar tracks.
 
-The pairs of user and track are held (8 bytes each); their plays are drawn a block of users at a
-time, so memory does not grow with the number of listens.
+The pairs of user and track are in memory (8 bytes each). Their plays are drawn for a block of users
+at a time, so memory does not grow with the number of listens.
 """
 
 from collections.abc import Iterator
@@ -22,16 +22,16 @@ from jobs.synthetic.listens import user_blocks
 
 MOST_USERS = 10_000  # every track is compared with every user
 ACTIVITY = 0.8  # standard deviation of the logarithm of users' activity
-BY_GENRE, BY_ARTIST = 1.0, 1.5  # standard deviations of users' liking, added to log activity
+BY_GENRE, BY_ARTIST = 1.0, 1.5  # standard deviations of a user's liking, added to log activity
 REPLAYS = 1.2  # Pareto exponent of the replays of a pair: a smaller one gives a heavier tail
-MOST_REPLAYS = 200  # before scaling to the listens asked for
+MOST_REPLAYS = 200  # of a pair, before scaling to the requested number of listens
 SESSION = 20  # mean plays of a session
-SECONDS_A_PLAY = 240
-TRACKS_A_BLOCK = 512
+SECONDS_A_PLAY = 240  # from the start of a play to the next one of the session
+TRACKS_A_BLOCK = 512  # tracks whose listeners are drawn at a time
 
 
 def schema() -> pa.Schema:
-    """The schema of interactions.parquet; a user can have more plays than an int16 can number."""
+    """Return the schema of interactions.parquet; track_seq is int32, as a user has many plays."""
     columns = {
         "user_id": pd.array([], dtype="int32"),
         "track_id": pd.array([], dtype="int32"),
@@ -42,9 +42,13 @@ def schema() -> pa.Schema:
 
 
 def listeners_of_tracks(n_tracks: int, n_users: int) -> np.ndarray:
-    """Return how many of the users hear each track, ascending, (n_tracks,).
+    """Return the number of listeners of each track, ascending, (n_tracks,).
 
-    A share of tracks in proportion to 1 / l^2 has l listeners. 500 users: 61 % have one, 15 % two.
+    The share of tracks with l listeners is in proportion to 1 / l². With 500 users, 61 % have one
+    listener and 15 % have two.
+
+    >>> listeners_of_tracks(10, 500).tolist()
+    [1, 1, 1, 1, 1, 1, 2, 2, 4, 12]
     """
     shares = np.cumsum(1 / np.arange(1, n_users + 1) ** 2)
     points = (np.arange(n_tracks) + 0.5) / n_tracks
@@ -55,11 +59,12 @@ def listeners_of_tracks(n_tracks: int, n_users: int) -> np.ndarray:
 def draw_pairs(
     rng: np.random.Generator, catalog: Catalog, n_users: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw who hears which track: users and positions of tracks, by user and position, each once.
+    """Draw the pairs of a user and a track that the user hears: users (n,), track positions (n,).
 
-    Each user hears at least one track, so there must be at least as many tracks as users. The
-    listeners of a track are the users with the largest sum of activity, liking of its genre and its
-    artist, and chance. (With Gumbel noise this is weighted drawing without replacement.)
+    The pairs are sorted by user and position, and none comes twice. Each user hears at least one
+    track, so there must be at least as many tracks as users. The listeners of a track are the users
+    with the largest sum of activity, liking of its genre, liking of its artist, and Gumbel noise.
+    Taking the largest sums with Gumbel noise is weighted drawing without replacement.
     """
     n_tracks = len(catalog.track_id)
     listeners = np.empty(n_tracks, np.int64)
@@ -68,31 +73,33 @@ def draw_pairs(
     )
     activity = rng.normal(0, ACTIVITY, n_users)
     by_genre = rng.normal(0, BY_GENRE, (catalog.genre[-1] + 1, n_users))
-    sure = np.full(n_tracks, -1)  # the user who hears the track in any case
-    sure[rng.choice(n_tracks, n_users, replace=False)] = np.arange(n_users)
+    assigned = np.full(n_tracks, -1)  # a user who hears the track in any case
+    assigned[rng.choice(n_tracks, n_users, replace=False)] = np.arange(n_users)
     by_artist = np.empty((0, n_users))
     pairs = []
     for first in range(0, n_tracks, TRACKS_A_BLOCK):
         block = slice(first, first + TRACKS_A_BLOCK)
         artist = catalog.artist[block]
-        # The block's first artist can be the last one of the block before: its liking goes on.
-        goes_on = by_artist[-1:] if first and artist[0] == catalog.artist[first - 1] else None
+        # An artist with tracks in two blocks keeps the likings of the block before.
+        before = by_artist[-1:] if first and artist[0] == catalog.artist[first - 1] else None
         by_artist = rng.normal(0, BY_ARTIST, (artist[-1] - artist[0] + 1, n_users))
-        if goes_on is not None:
-            by_artist[0] = goes_on
+        if before is not None:
+            by_artist[0] = before
         appeal = activity + by_genre[catalog.genre[block]] + by_artist[artist - artist[0]]
         appeal += rng.gumbel(size=appeal.shape)
-        own = sure[block]
-        appeal[np.flatnonzero(own >= 0), own[own >= 0]] = np.inf
+        fixed = assigned[block]
+        appeal[np.flatnonzero(fixed >= 0), fixed[fixed >= 0]] = np.inf
         place = np.arange(n_users) < listeners[block, None]
         user = np.argsort(-appeal, axis=1)[place]
-        pairs.append(user * n_tracks + np.repeat(np.arange(first, first + len(own)), place.sum(1)))
+        pairs.append(
+            user * n_tracks + np.repeat(np.arange(first, first + len(fixed)), place.sum(1))
+        )
     packed = np.sort(np.concatenate(pairs))
     return packed // n_tracks, packed % n_tracks
 
 
 def draw_plays(rng: np.random.Generator, n_pairs: int, n_listens: int) -> np.ndarray:
-    """Draw the plays of each pair, (n_pairs,): at least one each, n_listens in all."""
+    """Draw the number of plays of each pair, (n_pairs,): at least 1 each, n_listens in all."""
     weight = np.cumsum(np.minimum(rng.pareto(REPLAYS, n_pairs), MOST_REPLAYS))
     replays = np.rint(weight / weight[-1] * (n_listens - n_pairs)).astype(np.int64)
     plays: np.ndarray = 1 + np.diff(replays, prepend=0)
@@ -128,10 +135,11 @@ def interactions(
 def draw_times(
     rng: np.random.Generator, track: np.ndarray, count: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Spread plays over sessions of the year: seconds since its start and tracks, by user and time.
+    """Spread plays over sessions of the year; return their seconds and tracks, by user and time.
 
-    `track` (n,) are the plays of users with `count` plays each. In a session they follow each other
-    in the order of the catalogue, so artist by artist.
+    `track` (n,) has the track of each play, user by user, and `count` the plays of each user. The
+    seconds count from the start of the year. The plays of a session are in the order of the
+    catalogue, so artist by artist.
     """
     user = row_of_each(count)
     sessions = -(-count // SESSION)
@@ -143,5 +151,5 @@ def draw_times(
     begins = np.flatnonzero(changes(session))
     place = place_in_row(np.diff(begins, append=len(session)))
     second = start[session] + SECONDS_A_PLAY * place
-    by_time = np.lexsort((second, user))  # plays are still by user, sessions are not by time
+    by_time = np.lexsort((second, user))  # so far the sessions are not in order of time
     return second[by_time], track[by_time]

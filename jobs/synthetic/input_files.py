@@ -1,4 +1,4 @@
-"""The three input files of the synthetic sample, written block by block."""
+"""Write the three input files of the synthetic sample, block by block."""
 
 import argparse
 from collections.abc import Iterable, Iterator
@@ -20,13 +20,14 @@ from jobs.synthetic.listens import TrackSampler, draw_listens, user_blocks
 
 FIRST_DAY = np.datetime64("2022-01-01", "D")
 
-# Listens a user at normal quantiles: log-linear between the quartiles 22, 54, 149 and a long tail.
+# The listens of a user at quantiles of the normal distribution: the quartiles 22, 54 and 149 of a
+# real service, and a long tail. The logarithm is linear between them.
 QUANTILES = np.array([-3.0, -0.6745, 0.0, 0.6745, 2.0, 4.85])
 LISTENS_AT = np.array([1, 22, 54, 149, 1200, 16_637])
-WITH_HISTORY, ABSENT = 47, 16  # users that the service's examples speak of
-ID_GAPS = 0.001  # share of user ids that nobody has
+WITH_HISTORY, ABSENT = 47, 16  # user ids in the examples of the service: with listens, and unknown
+ID_GAPS = 0.001  # share of user ids that no user has
 
-# How interactions are written: columns that count up take less room as differences.
+# Encoding of interactions.parquet: columns of ascending numbers take less space as differences.
 COMPACT = {
     "use_dictionary": ["user_id", "track_id", "started_at"],
     "column_encoding": dict.fromkeys(["track_seq", "__index_level_0__"], "DELTA_BINARY_PACKED"),
@@ -56,20 +57,20 @@ def generate(args: argparse.Namespace) -> None:
 
 
 def check(users: int, tracks: int, listens: int, seed: int, shape: str) -> None:
-    """Raise JobError for sizes that no data of the shape can have, and for a negative seed."""
+    """Raise JobError for sizes that are impossible for the shape, and for a negative seed."""
     if seed < 0:
         raise storage.JobError(f"--seed is {seed}: give 0 or more")
-    for name, value, most in (("users", users, 100_000_000), ("tracks", tracks, 10_000_000)):
-        if not 1 <= value <= most:
-            raise storage.JobError(f"--{name} is {value}: give 1 to {most:,}")
+    for name, value, limit in (("users", users, 100_000_000), ("tracks", tracks, 10_000_000)):
+        if not 1 <= value <= limit:
+            raise storage.JobError(f"--{name} is {value}: give 1 to {limit:,}")
     if shape == "few-listeners":
         _check_few_listeners(users, tracks, listens)
         return
-    room = users * min(tracks, MAX_LISTENS)
-    if not users <= listens <= room:
+    most = users * min(tracks, MAX_LISTENS)
+    if not users <= listens <= most:
         raise storage.JobError(
-            f"--listens is {listens:,}: {users:,} users and {tracks:,} tracks can have {users:,} "
-            f"to {room:,} (each user at least one, each track once a user, at most {MAX_LISTENS:,})"
+            f"--listens is {listens:,}: give {users:,} to {most:,} for {users:,} users and "
+            f"{tracks:,} tracks (a user has 1 to {MAX_LISTENS:,} listens, each of another track)"
         )
 
 
@@ -89,7 +90,7 @@ def _check_few_listeners(users: int, tracks: int, listens: int) -> None:
 
 
 def write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, **options: Any) -> None:
-    """Write tables one by one as one file; the options are ParquetWriter's."""
+    """Write tables one by one into one file; `options` are options of ParquetWriter."""
     with (
         storage.atomic(path) as temporary,
         pq.ParquetWriter(temporary, schema, **options) as writer,
@@ -99,7 +100,7 @@ def write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, **options: 
 
 
 def interactions_schema() -> pa.Schema:
-    """The schema of interactions.parquet, with an index that repeats, as in the real files."""
+    """Return the schema of interactions.parquet, with a repeating pandas index as in real files."""
     columns = {
         "user_id": pd.array([], dtype="int32"),
         "track_id": pd.array([], dtype="int32"),
@@ -110,7 +111,7 @@ def interactions_schema() -> pa.Schema:
 
 
 def draw_user_ids(rng: np.random.Generator, n_users: int) -> np.ndarray:
-    """n ascending ids from 0 with a few gaps; WITH_HISTORY is one of them, ABSENT is not."""
+    """Draw ascending ids with a few gaps, (n,): WITH_HISTORY is among them, ABSENT is not."""
     highest = max(n_users + int(ID_GAPS * n_users) + 1, WITH_HISTORY + 1)
     free = np.setdiff1d(np.arange(highest), [WITH_HISTORY, ABSENT])
     drawn = rng.choice(free, n_users - 1, replace=False)
@@ -121,9 +122,9 @@ def draw_user_ids(rng: np.random.Generator, n_users: int) -> np.ndarray:
 def draw_counts(
     rng: np.random.Generator, n_users: int, n_tracks: int, n_listens: int
 ) -> np.ndarray:
-    """Listens of each user, (n,): the real distribution scaled to the mean, summing to n_listens.
+    """Draw the listens of each user, (n,), from the real distribution scaled to sum to n_listens.
 
-    Quantiles are spaced evenly and shuffled, so that small samples have the shape as well.
+    The quantiles are evenly spaced and shuffled, so that small samples have the same distribution.
     """
     points = ndtri((rng.permutation(n_users) + 0.5) / n_users)
     shape = np.exp(np.interp(points, QUANTILES, np.log(LISTENS_AT)))
@@ -133,18 +134,20 @@ def draw_counts(
         counts: np.ndarray = np.clip(shape * factor, 1, most).astype(np.int64)
         return counts
 
-    low, high = 0.0, float(most)  # at `high` each user, of whom none has less than 1, is full
+    # Find the largest factor that does not exceed n_listens by bisection. With the factor `most`
+    # every user, since each has at least 1, has as many listens as possible.
+    low, high = 0.0, float(most)
     for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if scaled(middle).sum() <= n_listens else (low, middle)
     counts = scaled(low)
-    room = np.flatnonzero(counts < most)
-    counts[room[: n_listens - counts.sum()]] += 1
+    below = np.flatnonzero(counts < most)
+    counts[below[: n_listens - counts.sum()]] += 1
     return counts
 
 
 def favour(counts: np.ndarray, user: int) -> None:
-    """Swap a user's listens with those of the user at the upper quartile."""
+    """Exchange the number of listens of a user with that of the user at the upper quartile."""
     other = np.argsort(counts, kind="stable")[3 * len(counts) // 4]
     counts[[user, other]] = counts[[other, user]]
 
@@ -152,7 +155,7 @@ def favour(counts: np.ndarray, user: int) -> None:
 def interactions(
     catalog: Catalog, user_ids: np.ndarray, counts: np.ndarray, seed: int
 ) -> Iterator[pa.Table]:
-    """The rows of interactions.parquet by user and time, a block of users at a time."""
+    """Yield the rows of interactions.parquet by user and time, a block of users at a time."""
     schema, sampler = interactions_schema(), TrackSampler(catalog)
     with progress_bar(total=counts.sum(), unit=" listens", unit_scale=True) as progress:
         for block, users in enumerate(user_blocks(counts)):

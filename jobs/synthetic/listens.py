@@ -3,7 +3,7 @@
 A user has tastes (scenes of the catalogue), and the favourite taste changes during the year. A
 session has a day, a theme (one of the tastes) and a leading artist. The track of a listen is drawn
 from that artist, its scene, its genre or the whole catalogue, in proportion to popularity. Each of
-these is a range of catalogue positions, so one look-up in the cumulative popularity draws a track.
+these is a range of catalogue positions, so a search in the cumulative popularity draws a track.
 """
 
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ import numpy as np
 from jobs.contract.ragged import offsets_of, place_in_row, row_of_each
 from jobs.synthetic.catalog import DAYS, OLDEST, Catalog, changes
 
-NEW_IN_YEAR, LEFT_IN_YEAR = 0.25, 0.08  # shares of users
+NEW_IN_YEAR, LEFT_IN_YEAR = 0.25, 0.08  # shares of users who join or leave during the year
 PER_SESSION = 4  # mean listens of a session
-TASTES, PER_TASTE, MAX_TASTES = 3, 40, 40  # tastes of a user: TASTES + listens // PER_TASTE
-SAME_FAMILY = 0.6  # share of tastes within the family of genres of the user's first
-TASTE_DRIFT = 0.7  # share of the tastes by which the favourite moves in a year
+TASTES, PER_TASTE, MAX_TASTES = 3, 40, 40  # a user has TASTES + listens // PER_TASTE, or MAX_TASTES
+SAME_FAMILY = 0.6  # share of tastes in the family of genres of the user's first taste
+TASTE_DRIFT = 0.7  # how far the favourite moves along the tastes in a year, as a share of them
 CONTINUED = 0.35  # share of sessions with the theme and artist of the previous one
 EXPLORING = 0.15  # share of sessions outside the user's tastes
 BY_ARTIST, BY_SCENE, BY_GENRE = (
@@ -29,20 +29,22 @@ BY_ARTIST, BY_SCENE, BY_GENRE = (
 
 
 SHUFFLED = 0.3  # share of listens with a random place in the session
-STEADY, HALF_LIFE = 0.35, 60  # a release starts at 1 and falls to STEADY with a half-life in days
-ROUNDS = 8  # of draws by taste; users who still lack listens get tracks of the whole catalogue
-SURPLUS = 2.5  # draws for each listen that is missing
+# A drawn track is kept with a probability that is 1 on its day of release and falls to STEADY; the
+# half-life is in days.
+STEADY, HALF_LIFE = 0.35, 60
+ROUNDS = 8  # of draws by taste; after them missing listens are drawn from the whole catalogue
+SURPLUS = 2.5  # draws for each missing listen, as many of them are repeats
 BLOCK = 1 << 19  # listens in a block
-ORDER_BITS = 12
+ORDER_BITS = 12  # bits of the random order of artists in a session
 
 
 @dataclass(frozen=True)
 class Sessions:
     """The S sessions of a block of users, sorted by user and day."""
 
-    first: np.ndarray  # (users,) the user's first session
-    count: np.ndarray  # (users,)
-    day: np.ndarray  # (S,)
+    first: np.ndarray  # (users,) position of the user's first session
+    count: np.ndarray  # (users,) number of the user's sessions
+    day: np.ndarray  # (S,) from 0 to DAYS - 1
     low: np.ndarray  # (4, S) ranges of cumulative popularity: by artist, scene, genre, anything
     high: np.ndarray
 
@@ -55,10 +57,13 @@ class TrackSampler:
         self.cumulative = np.concatenate([[0.0], np.cumsum(catalog.popularity)])
         age = np.arange(-DAYS, DAYS - OLDEST + 1)
         fading = STEADY + (1 - STEADY) * 0.5 ** (np.maximum(age, 0) / HALF_LIFE)
-        self.freshness = np.where(age < 0, 0.0, fading)  # at age + DAYS
+        self.freshness = np.where(age < 0, 0.0, fading)  # by age in days + DAYS
 
     def range_of(self, run: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the cumulative popularity at both ends of each position's run (artist, scene)."""
+        """Return the cumulative popularity at both ends of the run of each position.
+
+        `run` is a level of the catalogue, as catalog.artist; `position` (n,) gives two (n,).
+        """
         ends = self.cumulative[np.append(np.flatnonzero(changes(run)), len(run))]
         return ends[run[position]], ends[run[position] + 1]
 
@@ -75,7 +80,7 @@ class TrackSampler:
         return self.draw(rng, np.zeros(n), np.full(n, self.cumulative[-1]))
 
     def like(self, rng: np.random.Generator, run: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """Draw for each position another position of the same run."""
+        """Draw for each position a position of the same run."""
         return self.draw(rng, *self.range_of(run, position))
 
 
@@ -89,7 +94,7 @@ def user_blocks(counts: np.ndarray) -> Iterator[slice]:
 def draw_listens(
     rng: np.random.Generator, sampler: TrackSampler, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw `counts` listens for each user: days and track positions, sorted by user and time."""
+    """Draw counts[i] listens for each user i: days and track positions, sorted by user and time."""
     sessions = draw_sessions(rng, sampler, counts)
     session, track = draw_tracks(rng, sampler, counts, sessions)
     order = in_order(
@@ -141,7 +146,7 @@ def draw_themes(
 
 
 def continued(rng: np.random.Generator, user: np.ndarray) -> np.ndarray:
-    """Return for each session whose theme it has: its own or an earlier session's of the user."""
+    """Return for each session (S,) the session whose theme it has: itself or an earlier one."""
     own = changes(user) | (rng.random(len(user)) >= CONTINUED)
     return np.maximum.accumulate(np.where(own, np.arange(len(user)), 0))
 
@@ -149,7 +154,7 @@ def continued(rng: np.random.Generator, user: np.ndarray) -> np.ndarray:
 def draw_tastes(
     rng: np.random.Generator, sampler: TrackSampler, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw tastes as track positions; also return the first taste and their number per user."""
+    """Draw tastes as track positions; return them, and each user's first taste and their number."""
     number = np.minimum(TASTES + counts // PER_TASTE, MAX_TASTES)
     first = offsets_of(number)[:-1]
     taste = sampler.anything(rng, int(number.sum()))
@@ -162,10 +167,11 @@ def draw_tastes(
 def draw_tracks(
     rng: np.random.Generator, sampler: TrackSampler, counts: np.ndarray, sessions: Sessions
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw sessions and tracks of exactly `counts` listens per user, each track once per user.
+    """Draw exactly counts[i] listens of user i: sessions and track positions.
 
-    A pair of user and track that is drawn twice stays in its earliest session. User, track and
-    session are packed into one integer.
+    A user hears each track once: a pair of user and track that is drawn twice keeps its earliest
+    session. User, track and session are packed into one integer, the session in the lowest bits.
+    Sorting these integers puts the earliest session of a pair first.
     """
     n_tracks, bits = len(sampler.catalog.artist), len(sessions.day).bit_length()
     packed, have, done = np.empty(0, dtype=np.int64), np.zeros_like(counts), 0
@@ -191,7 +197,7 @@ def draw_tracks(
 def by_theme(
     rng: np.random.Generator, sampler: TrackSampler, sessions: Sessions, session: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a track for each session, and whether it is kept: released and fresh on that day."""
+    """Draw a track for each session, and whether to keep it, by its freshness on that day."""
     shares = np.cumsum([BY_ARTIST, BY_SCENE, BY_GENRE])
     level = np.searchsorted(shares, rng.random(len(session)), side="right")
     track = sampler.draw(rng, sessions.low[level, session], sessions.high[level, session])
@@ -202,7 +208,7 @@ def by_theme(
 def without_surplus(
     rng: np.random.Generator, packed: np.ndarray, have: np.ndarray, counts: np.ndarray
 ) -> np.ndarray:
-    """Keep counts[i] random pairs of the have[i] pairs of each user i; sorted by user."""
+    """Keep counts[i] random ones of the have[i] pairs of each user i, sorted by user."""
     user = row_of_each(have)
     order = np.argsort(user + rng.random(len(user)), kind="stable")
     place = place_in_row(have)
@@ -217,8 +223,11 @@ def in_order(
     track: np.ndarray,
     n_tracks: int,
 ) -> np.ndarray:
-    """Return the order of listens: by session, then by artist, then in album order."""
-    turn = (session * 1_000_003 + artist) * 0x9E3779B97F4A7C1 >> 20  # a number per pair, mixed
+    """Return the order of listens: by session, then by artist, then in album order.
+
+    The artists of a session come in a random order. A share of SHUFFLED listens has a random place.
+    """
+    turn = (session * 1_000_003 + artist) * 0x9E3779B97F4A7C1 >> 20  # a hash of the pair
     chance = rng.integers(1 << ORDER_BITS, size=len(turn))
     turn = np.where(rng.random(len(turn)) < SHUFFLED, chance, turn & ((1 << ORDER_BITS) - 1))
     return np.argsort((session << ORDER_BITS | turn) * n_tracks + track, kind="stable")

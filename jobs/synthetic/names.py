@@ -1,12 +1,12 @@
 # ruff: noqa: SIM905
-"""Names of the synthetic sample: well-known tracks, genres, and words to make up others from."""
+"""Names for the synthetic sample: well-known tracks, genres, and words to make up other names."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# (track_id, title, artist, album, genre), the most played first. Ids are the real ones; the
-# titles to the first five of them are a guess.
+# (track_id, title, artist, album, genre), the most played first. The ids are real. For the
+# first five it is a guess that they belong to these titles.
 WELL_KNOWN = (
     (47627256, "Cradles", "Sub Urban", "Cradles", "alternative"),
     (51516485, "bad guy", "Billie Eilish", "When We All Fall Asleep", "pop"),
@@ -98,7 +98,7 @@ SYLLABLES = (
 ARTIST_FORMS = ("{}", "{}", "{}", "The {}", "DJ {}", "{} & Co", "MC {}", "{} Orchestra", "Lil {}")
 COLLECTIONS = ("Сборник: ", "сборник ", "Лучшее: ", "Hits: ", "Various Artists - ")
 
-# Names as they come: only punctuation, markup, money signs, emoji, other scripts, blanks.
+# Odd names as in real data: punctuation only, markup, currency signs, emoji, other scripts, blanks.
 ODD_NAMES = (
     "...", "???", "!!!", "-", "+", "$$$", "$ave $ome", "<3", "<b>bold</b>", "R&B & <i>", "🔥🔥🔥",
     "💔", "夜に駆ける", "너의 이름", "ليلى", "100%", "{}", "\\", "'", '"', "  ", "#1", "a\nb",
@@ -106,7 +106,7 @@ ODD_NAMES = (
 
 
 def draw_titles(rng: np.random.Generator, known: np.ndarray) -> pa.Array:
-    """Titles of tracks; `known`, here and below, has rows of WELL_KNOWN, -1 for made-up ones."""
+    """Return the titles of tracks: real ones where `known` is a row of WELL_KNOWN and not -1."""
     n = len(known)
     short, long = _phrases(rng, n), _join(_phrases(rng, n), _phrases(rng, n), sep=" & ")
     kind = rng.random(n)
@@ -116,7 +116,7 @@ def draw_titles(rng: np.random.Generator, known: np.ndarray) -> pa.Array:
 
 
 def draw_artist_names(rng: np.random.Generator, known: np.ndarray) -> pa.Array:
-    """Names of artists, of whom `known` has a track each."""
+    """Return the names of artists; `known` has a track of each, as in draw_titles."""
     n = len(known)
     languages = [
         _join(*(_pick(rng, syllables.split() + [""] * (i > 1), n) for i in range(4)))
@@ -132,20 +132,20 @@ def draw_artist_names(rng: np.random.Generator, known: np.ndarray) -> pa.Array:
 def draw_album_names(
     rng: np.random.Generator, known: np.ndarray, first_titles: pa.Array
 ) -> pa.Array:
-    """Names of albums: half of them that of their first track."""
+    """Return the names of albums, half of which are called like their first track."""
     n = len(known)
     other = _join(_phrases(rng, n), _phrases(rng, n), sep=": ")
     return _known(known, 3, pc.if_else(pa.array(rng.random(n) < 0.5), first_titles, other))
 
 
 def draw_collection_names(rng: np.random.Generator, n: int) -> pa.Array:
-    """Names of albums by many artists, which say that they are."""
+    """Return names of albums by many artists, as "Hits: ... 12"."""
     volume = pa.array(rng.integers(1, 100, size=n)).cast(pa.string())
     return _join(_pick(rng, COLLECTIONS, n), _join(_phrases(rng, n), volume, sep=" "))
 
 
 def _phrases(rng: np.random.Generator, n: int) -> pa.Array:
-    """n times an adjective and a noun of one language."""
+    """Return n phrases, each an adjective and a noun of one language."""
     pairs = zip(ADJECTIVES, NOUNS, strict=True)
     languages = [
         _join(_pick(rng, adjectives.split(), n), _pick(rng, nouns.split(), n), sep=" ")
@@ -159,7 +159,7 @@ def _either(rng: np.random.Generator, first: pa.Array, second: pa.Array) -> pa.A
 
 
 def _odd(rng: np.random.Generator, names: pa.Array) -> pa.Array:
-    """Make some names as odd as real ones: leading tabs, emoji, only punctuation."""
+    """Make some names odd, as in real data: a leading tab, an emoji, punctuation only."""
     n = len(names)
     kind = rng.random(n)
     names = pc.if_else(pa.array(kind < 0.005), _join("\t", names), names)
@@ -168,7 +168,7 @@ def _odd(rng: np.random.Generator, names: pa.Array) -> pa.Array:
 
 
 def _known(known: np.ndarray, column: int, names: pa.Array) -> pa.Array:
-    """Names, with those of the well-known tracks in their places."""
+    """Return the names, with a column of WELL_KNOWN in the places of the well-known tracks."""
     real = pa.array([row[column] for row in WELL_KNOWN])
     return pc.if_else(pa.array(known >= 0), real.take(pa.array(np.maximum(known, 0))), names)
 

@@ -1,6 +1,7 @@
-"""What the service must answer, as far as a release and a user's own calls tell.
+"""What the service must answer, as far as it follows from a release and a user's own calls.
 
-Each rule raises a Violation with its reason; the calls themselves are the locustfile's.
+Each rule checks an answer and raises a Violation with the reason if it is wrong. The requests are
+sent by locustfile.py.
 """
 
 import json
@@ -16,17 +17,17 @@ import pyarrow.parquet as pq
 
 MAX_ID = 2**53 - 1
 LONGEST_LIST = 1000  # the largest k of /recommendations
-EVENTS_KEPT = 100  # of a user, by the service's default
-KINDS = ("personal", "default")  # of an answer of /recommendations, as the statistics count them
+EVENTS_KEPT = 100  # events of a user that the service keeps by default
+KINDS = ("personal", "default")  # of answers of /recommendations, as /get_statistics counts them
 
 
 class Violation(Exception):
-    """A rule that an answer breaks."""
+    """An answer breaks a rule; the text says which."""
 
 
 @dataclass
 class Visitor:
-    """A user as the test knows them; final is None where list and history are unknown."""
+    """A user as the test knows them; final is None if list and history are unknown."""
 
     user_id: int
     final: list[int] | None = field(default_factory=list)
@@ -35,13 +36,13 @@ class Visitor:
 
     @property
     def kind(self) -> str:
-        """How the statistics count the user's recommendations."""
+        """Return the kind as which /get_statistics counts the user's recommendations."""
         return "default" if self.final == [] else "personal"
 
 
 @dataclass
 class World:
-    """What the service should know: the top list, tracks to listen to, users with a list."""
+    """What the service should know: the top list, tracks to play, users with a list."""
 
     top: list[int]
     tracks: list[int]
@@ -51,23 +52,27 @@ class World:
 
     @property
     def is_large(self) -> bool:
-        """Whether there are tracks for the longest list at least."""
+        """Return whether there are enough tracks for the longest list."""
         return len(self.top) >= LONGEST_LIST
 
     def kept_out(self, who: Visitor) -> set[int]:
-        """The tracks that must not come; of a release that includes heard ones, the last event."""
+        """Return the tracks that must not be recommended.
+
+        These are all heard ones, or only the last event in a release that includes heard tracks.
+        """
         return {*who.heard, *who.events} if self.excludes_heard else {*islice(who.events, 1)}
 
     def offline(self, who: Visitor, k: int) -> list[int]:
-        """The first k tracks of the user's list and then the top list; no track twice."""
-        given = self.kept_out(who)
-        return list(islice(_fresh(chain(who.final or [], self.top), given), k))
+        """Return the first k tracks of the user's list and then the top list, no track twice."""
+        return list(islice(_without(self.kept_out(who), chain(who.final or [], self.top)), k))
 
 
-def _fresh(tracks: Iterator[int], given: set[int]) -> Iterator[int]:
+def _without(kept_out: set[int], tracks: Iterator[int]) -> Iterator[int]:
+    """Yield each track once, unless it is kept out."""
+    seen = {*kept_out}
     for track in tracks:
-        if track not in given:
-            given.add(track)
+        if track not in seen:
+            seen.add(track)
             yield track
 
 
@@ -78,7 +83,7 @@ def from_release(folder: Path, sample: int) -> World:
     items = pq.read_table(folder / "items.parquet", columns=["track_id"])["track_id"].to_numpy()
     users = pq.read_table(folder / "users.parquet", columns=["user_id"])["user_id"].to_numpy()
     start = max(0, len(users) - sample) // 2
-    users = users[start : start + sample]  # side by side, so that few row groups are read
+    users = users[start : start + sample]  # neighbours, so that few row groups are read
     final = _of_users(folder / "recommendations.parquet", users)
     heard = _of_users(folder / "listens.parquet", users)
     return World(
@@ -91,18 +96,18 @@ def from_release(folder: Path, sample: int) -> World:
 
 
 def _of_users(path: Path, users: np.ndarray) -> dict[int, list[int]]:
-    """The tracks of each user between the first and the last of `users`, in file order."""
+    """Return the tracks of each user from users[0] to users[-1], in file order."""
     if len(users) == 0:
         return {}
-    between = [("user_id", ">=", users[0]), ("user_id", "<=", users[-1])]
-    table = pq.read_table(path, columns=["user_id", "track_id"], filters=between)
+    filters = [("user_id", ">=", users[0]), ("user_id", "<=", users[-1])]
+    table = pq.read_table(path, columns=["user_id", "track_id"], filters=filters)
     ids, starts = np.unique(table["user_id"].to_numpy(), return_index=True)
     lists = np.split(table["track_id"].to_numpy(), starts[1:])
     return {user: tracks.tolist() for user, tracks in zip(ids.tolist(), lists, strict=True)}
 
 
 def recommendations(answer: Any, world: World, who: Visitor, k: int) -> None:
-    """Exactly k tracks, none twice, none heard; without events just the offline list."""
+    """Check for exactly k tracks, none twice, none heard; without events, for the offline list."""
     recs = tracks_of(answer, "recs")
     expected = world.offline(who, k)
     known = who.final is not None
@@ -111,30 +116,31 @@ def recommendations(answer: Any, world: World, who: Visitor, k: int) -> None:
     if len(recs) > k or ((known or world.is_large) and len(recs) < len(expected)):
         raise Violation("not exactly k tracks")
     if known and not who.events and recs != expected:
-        raise Violation(f"no events, but not {'their own' if who.final else 'the top'} list")
+        name = "the user's own" if who.final else "the top"
+        raise Violation(f"no events, but not {name} list")
 
 
 def batch(answer: Any, world: World, who: list[Visitor], k: int) -> None:
-    """A list for each user, as if they had asked alone."""
+    """Check the list of each user by the rules of a single request."""
     lists = answer.get("recs") if isinstance(answer, dict) else None
     if not isinstance(lists, list) or len(lists) != len(who):
-        raise Violation("not a list for each user")
+        raise Violation("not exactly one list for each user")
     for recs, one in zip(lists, who, strict=True):
         recommendations({"recs": recs}, world, one, k)
 
 
 def without_reasons(answer: Any, who: Visitor) -> Any:
-    """The answer as it would be without explain; each track has a reason, by the user's events."""
+    """Return the answer as it would be without explain. Raises Violation if a reason is wrong."""
     recs, reasons = (answer or {}).get("recs"), (answer or {}).get("reasons")
     if not isinstance(reasons, list) or [reason.get("track_id") for reason in reasons] != recs:
-        raise Violation("not a reason for each track")
+        raise Violation("not exactly one reason for each track")
     if not {e for reason in reasons for e in reason["events"]}.issubset(who.events):
-        raise Violation("an event that is none of the user's explains a track")
+        raise Violation("a reason names an event that the user does not have")
     return {"recs": recs}
 
 
 def online(answer: Any, world: World, who: Visitor, k: int, n: int) -> None:
-    """At most k * n tracks near the last k events, none twice, none heard; [] without events."""
+    """Check for at most n tracks for each of the last k events, none twice, none heard."""
     recs = tracks_of(answer, "recs")
     _no_repeats(recs)
     _none_of(recs, world.kept_out(who))
@@ -143,45 +149,45 @@ def online(answer: Any, world: World, who: Visitor, k: int, n: int) -> None:
 
 
 def user_events(answer: Any, who: Visitor, k: int) -> None:
-    """The last k events, newest first."""
+    """Check for the last k events, newest first."""
     found, expected = tracks_of(answer, "events"), list(islice(who.events, k))
     if found == expected:
         return
     if found and found in (expected[::-1], list(who.events)[::-1][:k]):
-        raise Violation("events come oldest first")
-    raise Violation("events are not those that were put")
+        raise Violation("events are in order from the oldest")
+    raise Violation("events differ from those that were put")
 
 
 def any_events(answer: Any) -> None:
-    """Events of a user of whom nothing is known yet."""
+    """Check for a list of events, of a user whose events are not known yet."""
     tracks_of(answer, "events")
 
 
 def stored(answer: Any) -> None:
-    """The event was taken."""
+    """Check that the event was stored."""
     if answer != {"result": "ok"}:
         raise Violation('not {"result": "ok"}')
 
 
 def statistics(answer: Any, low: dict[str, int], high: dict[str, float]) -> None:
-    """Each count is between what was surely answered and what may have been."""
+    """Check that each count is from `low`, what was answered, to `high`, what was sent."""
     counts = counts_of(answer)
     if not all(low[kind] <= counts[kind] <= high[kind] for kind in KINDS):
-        raise Violation("statistics don't add up")
+        raise Violation("counts differ from the number of requests")
 
 
 def counts_of(answer: Any) -> dict[str, int]:
-    """The counts of an answer of /get_statistics, by kind."""
+    """Return the counts of an answer of /get_statistics, by kind."""
     names = {kind: f"request_{kind}_count" for kind in KINDS}
     if not isinstance(answer, dict) or sorted(answer) != sorted(names.values()):
-        raise Violation(f"not the counts {', '.join(names.values())}")
+        raise Violation(f"the keys are not exactly {', '.join(names.values())}")
     if not all(type(count) is int for count in answer.values()):
         raise Violation("counts are not whole numbers")
     return {kind: answer[name] for kind, name in names.items()}
 
 
 def tracks_of(answer: Any, name: str) -> list[int]:
-    """The track ids of an answer that holds nothing else."""
+    """Return the track ids of an answer whose only key is `name`. Raises Violation for others."""
     found = answer.get(name) if isinstance(answer, dict) and len(answer) == 1 else None
     if not isinstance(found, list) or not all(type(track) is int for track in found):
         raise Violation(f'not {{"{name}": [track ids]}}')
@@ -190,9 +196,9 @@ def tracks_of(answer: Any, name: str) -> list[int]:
 
 def _no_repeats(recs: list[int]) -> None:
     if len(set(recs)) < len(recs):
-        raise Violation("a track stands twice")
+        raise Violation("a track is in the list twice")
 
 
 def _none_of(recs: list[int], kept_out: set[int]) -> None:
     if kept_out.intersection(recs):
-        raise Violation("a track that the user has heard comes back")
+        raise Violation("a track that the user has heard is in the list")

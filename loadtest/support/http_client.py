@@ -13,7 +13,7 @@ class HttpClient:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=30)
 
     def call(self, method: str, path: str, **parameters: int) -> Any:
-        """Return the JSON of an answer with status 200; any other outcome is an OSError."""
+        """Return the JSON of an answer with status 200. Raises OSError for any other outcome."""
         try:
             self._connection.request(method, f"{path}?{urlencode(parameters)}")
             answer = self._connection.getresponse()

@@ -1,4 +1,4 @@
-"""Send many requests over kept-alive connections, for a few microseconds of CPU each.
+"""Send many requests over kept-alive connections, with a few microseconds of CPU time for each.
 
 A request is written as a line "METHOD /path" or "METHOD /path KEY"; KEY is sent as X-API-Key.
 """
@@ -48,15 +48,18 @@ class WrongAnswer(Exception):
 
 @dataclass
 class Load:
-    """The requests to send next, and the outcome of those sent."""
+    """The requests to send, and the outcome of those that were sent.
+
+    `following` returns the next request, or None if there is none now.
+    """
 
     following: Callable[[], Due | None]
     latencies: list[float] = field(default_factory=list)  # seconds since a request was due
-    wrong: list[bytes] = field(default_factory=list)
+    wrong: list[bytes] = field(default_factory=list)  # wrong answers, as in WrongAnswer
 
 
 class Connection(asyncio.Protocol):
-    """A connection with one request at a time; each answer lets the next request go out."""
+    """A connection with one request at a time: it sends the next one when it has the answer."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -65,7 +68,7 @@ class Connection(asyncio.Protocol):
         self.closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport to write to."""
+        """Store the transport, which requests are written to."""
         self._transport = cast(asyncio.Transport, transport)
 
     def send_next(self) -> None:
@@ -89,7 +92,7 @@ class Connection(asyncio.Protocol):
         self.send_next()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Count a connection that was closed during a request; idle ones may be closed."""
+        """Record a connection that was closed during a request; idle ones may be closed."""
         self.closed = True
         if not self.idle:
             self._load.wrong.append(b"the connection was closed")
@@ -98,8 +101,8 @@ class Connection(asyncio.Protocol):
 def rate(port: int, lines: list[str], seconds: float) -> float:
     """Return the requests a second of CONNECTIONS connections that send as fast as they can.
 
-    Each sends its next request when it has the answer. wrk does this where it is installed, since
-    it takes less CPU time from the server; this process does it otherwise.
+    Each sends its next request when it has the answer. wrk does this if it is installed, because it
+    leaves more CPU time to the server; otherwise this process does it.
     """
     if shutil.which("wrk"):
         return _wrk_rate(port, lines, seconds)
@@ -108,15 +111,15 @@ def rate(port: int, lines: list[str], seconds: float) -> float:
 
 
 def send(port: int, lines: list[str]) -> None:
-    """Send every request once."""
+    """Send every request once. Raises WrongAnswer."""
     _latencies(uvloop.run(_closed_loop(port, iter(_encoded(lines)))))
 
 
 def latencies_at_rate(port: int, lines: list[str], rate: float, seconds: float) -> list[float]:
     """Return the seconds from when each request was due to its answer, at `rate` requests a second.
 
-    Requests become due whether or not the server keeps up (an open loop). One that has to wait for
-    a free connection waits at the server's cost.
+    Requests become due whether or not the server keeps up (an open loop). If a request has to wait
+    for a free connection, the wait is part of its latency. Raises WrongAnswer.
     """
     gc.disable()
     try:
@@ -139,6 +142,7 @@ def _encoded(lines: list[str]) -> list[bytes]:
 
 
 def _latencies(load: Load) -> list[float]:
+    """Return the latencies in seconds. Raises WrongAnswer if an answer was wrong."""
     if load.wrong:
         raise WrongAnswer(f"{len(load.wrong)} wrong answers, the first: {load.wrong[0]!r}")
     return load.latencies
@@ -169,6 +173,7 @@ async def _connect(port: int, n: int, load: Load) -> list[Connection]:
 
 
 async def _closed_loop(port: int, requests: Iterator[bytes], seconds: float = float("inf")) -> Load:
+    """Send requests, each after the answer to the one before, until time or requests run out."""
     end = time.perf_counter() + seconds
 
     def following() -> Due | None:
@@ -186,6 +191,7 @@ async def _closed_loop(port: int, requests: Iterator[bytes], seconds: float = fl
 
 
 async def _open_loop(port: int, requests: Iterator[bytes], rate: float, seconds: float) -> Load:
+    """Send requests at a fixed rate, and wait for the answers to all of them."""
     waiting: deque[Due] = deque()
     load = Load(lambda: waiting.popleft() if waiting else None)
     # Many connections: a slow answer must not hold back the requests that are due after it.
@@ -200,6 +206,6 @@ async def _open_loop(port: int, requests: Iterator[bytes], rate: float, seconds:
             if connection.idle and not connection.closed and waiting:
                 connection.send_next()
         await asyncio.sleep(0.0005)
-    while waiting and not load.wrong:  # requests that are late still count
+    while waiting and not load.wrong:  # late requests count as well
         await asyncio.sleep(0.01)
     return load

@@ -1,7 +1,7 @@
-"""Handlers that do nothing, for the benchmark: they cost what the server and the framework cost.
+"""Handlers that do nothing, for the benchmark: their cost is that of the server and the framework.
 
-They take the service's parameters with the service's checks. Their answers are fixed: one answer of
-the service for each path, from the JSON file that BENCH_ANSWERS names.
+They take the service's parameters with the service's checks. Each path has a fixed answer, taken
+from the service: BENCH_ANSWERS names a JSON file with the texts of the answers by path.
 """
 
 import json
@@ -29,7 +29,7 @@ class Stored(Struct):
 
 
 def read(path: str) -> Callable[..., Any]:
-    """Return the decorator of a reading call, which answers GET and POST as the service does."""
+    """Return the decorator of a call that reads; as in the service, it takes GET and POST."""
     methods = [HttpMethod.GET, HttpMethod.POST]
     return route(
         path,

@@ -1,4 +1,4 @@
-"""One run of the load test: whose ids its users take, what they share, what the service counted."""
+"""The state of one run of the load test: ids, what the simulated users share, and counts."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ from loadtest.support import expectations
 from loadtest.support.expectations import KINDS, Violation, Visitor, World
 
 HOST = "http://127.0.0.1:8000"
-SAMPLE = 2000  # users of the release to play
+SAMPLE = 2000  # users of the release that the test simulates
 
 
 class Run:
@@ -28,55 +28,61 @@ class Run:
     def __init__(self, world: World, worker: int = 0, workers: int = 1) -> None:
         self.world = world
         mine = world.known[worker::workers]
-        self.readers = deque(mine[::2])  # taken, and put back after the visit
-        self.listeners = deque(mine[1::2])  # taken once, since their events stay
-        # above real ids; others for each worker and for each second in which a test starts
+        self.readers = deque(mine[::2])  # each is taken for a visit and put back after it
+        self.listeners = deque(mine[1::2])  # each is taken only once, since the events stay
+        # Ids above all real ones, different for each worker and each second in which a test starts:
         self.new_ids = count(2**52 + (worker << 48) + (int(time.time()) % 2**22 << 26))
-        self.started: Counter[str] = Counter()  # /recommendations asked for, by kind
-        self.answered: Counter[str] = Counter()
+        self.started: Counter[str] = Counter()  # lists of /recommendations asked for, by kind
+        self.answered: Counter[str] = Counter()  # those that were answered
         self.answers = self.violations = 0
-        self.after_events = 0  # lists that had to obey events
-        self.before = dict.fromkeys(KINDS, 0)  # what the service had counted already
-        self.told: set[tuple[str, str]] = set()
+        self.after_events = 0  # lists that had to reflect earlier events
+        self.before = dict.fromkeys(KINDS, 0)  # what the service had counted before the test
+        self.logged: set[tuple[str, str]] = set()  # paths and reasons of wrong answers
 
     def newcomer(self) -> Visitor:
-        """A user whom the service has never seen."""
+        """Return a user whom the service has never seen."""
         return Visitor(next(self.new_ids))
 
-    def counted(self, own: Counter[str]) -> dict[str, int]:
-        """The service's counts, given our own since the start."""
-        return {kind: self.before[kind] + own[kind] for kind in KINDS}
+    def counted(self, since_start: Counter[str]) -> dict[str, int]:
+        """Return the counts that the service should have, given those since the start."""
+        return {kind: self.before[kind] + since_start[kind] for kind in KINDS}
 
 
 def world_of(work: str, user_ids: str, track_ids: str) -> World:
-    """The world by the options: the given ids, else the current release."""
+    """Return the world of the ids in the options or, without any, of the current release."""
     if user_ids or track_ids:
         try:
             known = [Visitor(user, None) for user in numbers(user_ids)]
             return World(top=[], tracks=numbers(track_ids), known=known)
         except ValueError:
-            sys.exit("--user-ids and --track-ids: expected whole numbers, as in 47,16")
+            sys.exit("--user-ids, --track-ids: expected whole numbers, as in 47,16")
     folder = Path(work) / "current"
     try:
         return expectations.from_release(folder, SAMPLE)
     except (OSError, ValueError, KeyError) as error:
-        sys.exit(f"{folder} is no release ({error}): publish one, or give --user-ids, --track-ids")
+        sys.exit(
+            f"{folder} is not a release ({error}): make one with jobs.publish, or pass --user-ids "
+            "and --track-ids"
+        )
 
 
 def numbers(text: str) -> list[int]:
-    """Whole numbers between commas."""
+    """Return the whole numbers between commas."""
     return [int(number) for number in text.split(",") if number]
 
 
 def most(environment: Any) -> dict[str, float]:
-    """What the service may have counted: no bound where other workers ask as well."""
+    """Return the highest counts that are right; there is no bound if other workers ask as well."""
     shared = environment.shared
     alone = isinstance(environment.runner, LocalRunner)
     return shared.counted(shared.started) if alone else dict.fromkeys(KINDS, float("inf"))
 
 
 def check_release(environment: Any) -> None:
-    """The service serves the release that the ids are from, if it tells."""
+    """Raise Violation if the service serves another release than that of the ids.
+
+    A service without /health/ready is not checked.
+    """
     expected = environment.world.release
     try:
         served = fetch(environment, "/health/ready").get("release")
@@ -85,25 +91,25 @@ def check_release(environment: Any) -> None:
             return
         raise
     if expected and served != expected:
-        raise Violation(f"release {served!r} is served, the ids are from {expected!r}")
+        raise Violation(f"release {served!r} is served, but the ids are from {expected!r}")
 
 
 def top_list(environment: Any) -> list[int]:
-    """The top list as a newcomer gets it, for want of a release."""
+    """Ask the service for the top list, as a new user gets it; used if there is no release."""
     who, k = environment.shared.newcomer(), expectations.LONGEST_LIST
     answer = fetch(environment, f"/recommendations?user_id={who.user_id}&k={k}")
     return expectations.tracks_of(answer, "recs")
 
 
 def fetch(environment: Any, path: str) -> Any:
-    """The JSON of an answer that is no part of the load."""
+    """Return the JSON of an answer; the request does not count as load."""
     with urlopen((environment.host or HOST).rstrip("/") + path, timeout=10) as response:
         return json.load(response)
 
 
 @contextmanager
 def failing(environment: Any, when: str) -> Iterator[None]:
-    """Count an error in the block as a failed request."""
+    """Count an error in the block as a failed request with the name `when`."""
     try:
         yield
     except (OSError, ValueError, Violation) as error:

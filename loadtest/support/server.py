@@ -1,8 +1,8 @@
 """Start the service as its users do, by `litestar run` in a process of its own.
 
-This is the one launcher of the project: the scripts of the load test use it, and so do the tests
-(tests/support/server.py). It stands here because the load test may import nothing else of the
-project, so that it can be copied and run alone.
+The scripts of the load test and the tests (tests/support/server.py) all start the service by this
+module. It is here because the load test imports nothing else of the project, so that it can be
+copied and run alone.
 """
 
 import os
@@ -19,7 +19,7 @@ from typing import IO, Any
 from urllib.request import urlopen
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS, STOP_SECONDS = 120, 60  # longest waits
+START_SECONDS, STOP_SECONDS = 120, 60  # longest waits for the start and the end of the service
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ def launch(
     output: IO[Any] | int = subprocess.DEVNULL,
     app: str = "",
 ) -> subprocess.Popen[bytes]:
-    """Start `litestar run OPTIONS` without waiting for it; `app` is another module:name to serve.
+    """Start `litestar run OPTIONS` without waiting for it; `app` names another app as module:name.
 
-    The process gets the variables of `environment`, and of this process's environment all but the
-    service's settings (RECO_*). Its console output goes to `output`.
+    The process gets the variables of `environment`, and those of this process but for the service's
+    settings (RECO_*). Its console output goes to `output`.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RECO_")}
     command = [sys.executable, "-m", "litestar", *(["--app", app] if app else []), "run"]
@@ -87,10 +87,10 @@ def running(
     app: str = "",
     answers: str = "/health/live",
 ) -> Iterator[Server]:
-    """Run a server on a free port until the block ends, from its first answer at a path on.
+    """Run a server on a free port until the block ends.
 
-    The block starts as soon as a GET of the path `answers` is answered with status 200. Where the
-    process ends before that, or the answer does not come in time, this process exits with one line.
+    The block starts as soon as a GET of the path `answers` is answered with status 200. If the
+    server ends before that, or does not answer in START_SECONDS, this process exits with one line.
     """
     port, start = free_port(), time.monotonic()
     process = launch(["--port", str(port), *options], environment, output, app)
@@ -113,6 +113,7 @@ def variables(**settings: str) -> dict[str, str]:
 
 
 def _wait(process: subprocess.Popen[bytes], url: str) -> None:
+    """Wait until a GET of the URL is answered with status 200; exit if it never is."""
     end = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < end:
         try:

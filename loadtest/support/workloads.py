@@ -1,12 +1,12 @@
-"""The requests of the benchmark, by workload, for the release that a folder's `current` names."""
+"""The requests of the benchmark, by workload, for the current release of a folder."""
 
 import random
 from pathlib import Path
 
 import numpy as np
 
-USERS = 2000  # of each workload
-USERS_WITH_EVENTS = 400  # who read their lists again without a new event
+USERS = 2000  # of a workload, at most
+USERS_WITH_EVENTS = 400  # users who read their lists again without a new event
 MANY_USERS = 50_000  # more than the number of answers that the service caches
 EVENTS = 10  # of each user who has any
 NEW_IDS = 2**52  # the release has no user from this id on
@@ -31,14 +31,14 @@ def _online(user: int) -> str:
 
 
 def workloads(work: Path) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the requests to send once beforehand, and those of each workload, by its name."""
+    """Return the requests to send once before the benchmark, and those of each workload by name."""
     arrays = work / "current" / "serving"
     users, tracks = (
         np.load(arrays / f"{name}_ids.npy", mmap_mode="r") for name in ("user", "track")
     )
     rng = random.Random(SEED)
     drawn = [int(users[i]) for i in rng.sample(range(len(users)), min(3 * USERS, len(users)))]
-    # Three groups: users without events, with events, and those who put an event before each read.
+    # Three groups: users without events, with events, and users who put an event before each read.
     without_events, with_events, putting = (drawn[i::3] or drawn for i in range(3))
     with_events = with_events[:USERS_WITH_EVENTS]
     many = [int(user) for user in users[:: max(1, len(users) // MANY_USERS)]]
@@ -65,7 +65,7 @@ def workloads(work: Path) -> tuple[list[str], dict[str, list[str]]]:
 def _mix(lines: dict[str, list[str]], rng: random.Random) -> list[str]:
     """Return a shuffled mix: 40 % personal, 20 % cold, 10 % online, 30 % an event and then a read.
 
-    An event and the read after it stay together and count as one.
+    An event and the read after it stay together and count once.
     """
     parts = {PERSONAL: 4, COLD: 2, ONLINE: 1}
     groups = [[line] for name, n in parts.items() for line in rng.choices(lines[name], k=n * 200)]

@@ -244,7 +244,7 @@ def test_publish_makes_no_release_of_what_is_not_complete(name, finished, tmp_pa
 def test_publish_replaces_nothing_but_its_own_link(finished, tmp_path):
     work = copied(finished, tmp_path / "work")
     (work / CURRENT).mkdir()
-    with pytest.raises(JobError, match=r"current is no link, .*: move it elsewhere"):
+    with pytest.raises(JobError, match=r"current is not a link, .*: move it elsewhere"):
         run("publish", work)
     assert not (work / RELEASES).exists()
 

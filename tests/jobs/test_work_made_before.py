@@ -17,7 +17,7 @@ from jobs.contract import storage
 from jobs.contract.names import COMPARISON, CURRENT, METRICS, PREVIOUS, RANKING, RELEASES, SERVING
 from jobs.contract.results import Metrics, Ranking
 from jobs.contract.storage import JobError
-from jobs.releases.store import pointed
+from jobs.releases.store import linked_release
 from tests.support.made_before import former_release, former_results
 from tests.support.workspace import copied, run
 
@@ -42,18 +42,18 @@ def served(work: Path) -> tuple[str, list[int]]:
 
 
 def test_a_release_made_before_is_served_compared_with_and_gone_back_to(work):
-    old = pointed(work, CURRENT)
+    old = linked_release(work, CURRENT)
     before = served(work)
     assert before[0] == old and len(before[1]) == 100
     summary = run("publish", work)
-    new = pointed(work, CURRENT)
+    new = linked_release(work, CURRENT)
     assert new != old and "not compared" not in summary
     comparison = json.loads((work / CURRENT / COMPARISON).read_text())
     assert (comparison["old"], comparison["new"], comparison["falls"]) == (old, new, [])
     assert comparison["metrics"]["ndcg"]["change"] == 0
     assert served(work) == (new, before[1])
     assert f"release {old} is current" in run("publish", work, "--rollback")
-    assert (pointed(work, CURRENT), pointed(work, PREVIOUS)) == (old, new)
+    assert (linked_release(work, CURRENT), linked_release(work, PREVIOUS)) == (old, new)
     assert served(work) == before
 
 

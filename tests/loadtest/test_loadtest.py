@@ -36,11 +36,11 @@ def test_rules_on_a_world_whose_answers_can_be_seen():
     who.events.extend([4, 7])
     expectations.recommendations({"recs": [5, 9, 1]}, world, who, 3)  # 5 is near
     for heard in (2, 8, 4, 7):
-        with pytest.raises(expectations.Violation, match="heard comes back"):
+        with pytest.raises(expectations.Violation, match="has heard is in the list"):
             expectations.recommendations({"recs": [9, 1, heard]}, world, who, 3)
     world.excludes_heard = False
     expectations.recommendations({"recs": [2, 8, 7]}, world, who, 3)
-    with pytest.raises(expectations.Violation, match="heard comes back"):
+    with pytest.raises(expectations.Violation, match="has heard is in the list"):
         expectations.recommendations({"recs": [2, 8, 4]}, world, who, 3)  # 4 is the last event
 
 
@@ -78,19 +78,19 @@ def spoil_transport(call, user, answer, service):
 SPOILT = {
     spoil_lists: [
         "no events, but not the top list",
-        "no events, but not their own list",
-        "a track that the user has heard comes back",
-        "events come oldest first",
+        "no events, but not the user's own list",
+        "a track that the user has heard is in the list",
+        "events are in order from the oldest",
         "more than N tracks for each event",
-        "statistics don't add up",
-        "after the test: statistics don't add up",
+        "counts differ from the number of requests",
+        "after the test: counts differ from the number of requests",
     ],
     spoil_lengths: [
         "not exactly k tracks",
-        "a track stands twice",
+        "a track is in the list twice",
         'not {"result": "ok"}',
         'not {"recs": [track ids]}',
-        "release 'old' is served, the ids are from 'first'",
+        "release 'old' is served, but the ids are from 'first'",
     ],
     spoil_transport: ["status 500", "not JSON"],
 }
@@ -223,7 +223,7 @@ def test_without_a_release_or_ids_it_ends_with_one_line(tmp_path):
     run = locust(tmp_path, tmp_path / "nowhere", "http://127.0.0.1:9")
     output = run.communicate(timeout=60)[0]
     assert run.returncode == 1
-    assert "nowhere/current is no release" in output
+    assert "nowhere/current is not a release" in output
     assert "Traceback" not in output
 
 

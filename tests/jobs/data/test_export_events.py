@@ -53,7 +53,7 @@ def test_only_what_is_exported_and_no_longer_among_a_user_s_last_is_dropped(tmp_
     keeps = JOURNAL_KEEPS
     journal.append([(1, item) for item in range(keeps + 5)] + [(2, 1)])
     assert len(stored(tmp_path)) == keeps + 6  # an unexported event is never dropped
-    assert "; 5 old ones dropped" in run("export_events", tmp_path)
+    assert "; 5 exported ones deleted" in run("export_events", tmp_path)
     assert stored(tmp_path) == [(1, item) for item in range(5, keeps + 5)] + [(2, 1)]
     assert len(exported(tmp_path)) == keeps + 6
     assert journal.last(1, 2) == [keeps + 3, keeps + 4]

@@ -404,9 +404,13 @@ def folder_instead(path: Path) -> None:
 
 
 BAD_FILES = [  # what is done to a file, and what is said about it
-    ("interactions", Path.unlink, "is no file: the folder needs it, and has catalog_names.parquet"),
-    ("tracks", Path.unlink, "tracks.parquet is no file"),
-    ("catalog_names", Path.unlink, "catalog_names.parquet is no file"),
+    (
+        "interactions",
+        Path.unlink,
+        "is missing: add it; its folder has catalog_names.parquet",
+    ),
+    ("tracks", Path.unlink, "tracks.parquet is missing"),
+    ("catalog_names", Path.unlink, "catalog_names.parquet is missing"),
     ("tracks", folder_instead, "is a folder: join its parts"),
     ("tracks", lambda path: path.write_bytes(b""), "is empty (0 bytes)"),
     ("interactions", lambda path: path.write_text("user_id,track_id"), "can't be read as parquet"),
@@ -494,9 +498,7 @@ def test_a_bad_file_is_refused_clearly_and_work_stays_as_it_was(tmp_path, name, 
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(
-        JobError, match=r"nowhere is no folder: --data takes one with tracks.parquet"
-    ):
+    with pytest.raises(JobError, match=r"nowhere is not a folder: give --data one with tracks"):
         run(tmp_path / "nowhere", tmp_path / "work")
 
 

@@ -8,7 +8,7 @@ from jobs.contract import storage, tables
 from jobs.contract.names import COMPARISON, CURRENT, MANIFEST, METRICS, PREVIOUS, RELEASES
 from jobs.contract.storage import JobError
 from jobs.releases import gate
-from jobs.releases.store import pointed
+from jobs.releases.store import linked_release
 from tests.support import releases
 from tests.support.workspace import copied, run
 
@@ -20,13 +20,13 @@ def publishable(finished, tmp_path_factory):
 
 
 def links(work):
-    return pointed(work, CURRENT), pointed(work, PREVIOUS)
+    return linked_release(work, CURRENT), linked_release(work, PREVIOUS)
 
 
 def test_a_rollback_exchanges_current_and_previous(tmp_path, capsys):
     for name in ("a", "b", "c"):
         releases.make(tmp_path, name)
-    with pytest.raises(JobError, match="no previous release: see --list"):
+    with pytest.raises(JobError, match="no previous release: choose one that --list shows"):
         run("publish", tmp_path, "--rollback")
     assert "release a is current" in run("publish", tmp_path, "--activate", "a")
     assert links(tmp_path) == ("a", "c")
@@ -42,7 +42,7 @@ def test_only_a_whole_release_that_is_there_is_activated(tmp_path):
     releases.make(tmp_path, "good")
     broken = releases.make(tmp_path, "broken", activate=False)
     (broken / "serving/top_items.npy").write_bytes(b"")
-    for name, says in (("broken", "top_items.npy is missing or damaged"), ("../x", "name one of")):
+    for name, says in (("broken", "top_items.npy is missing or damaged"), ("../x", "pass one of")):
         with pytest.raises(JobError, match=says):
             run("publish", tmp_path, "--activate", name)
     assert links(tmp_path) == ("good", None)
@@ -161,12 +161,12 @@ def test_a_damaged_current_release_does_not_stand_in_the_way_and_is_named(publis
     assert f"is current, not compared with {first} (" in run("publish", work)
     assert not (work / "report/release.html").exists()
     (work / "current" / MANIFEST).unlink()
-    assert "it is not whole, or of another version" in run("publish", work)
+    assert "it is incomplete, or of another version" in run("publish", work)
 
 
 def test_a_name_that_is_empty_is_no_release(tmp_path):
     releases.make(tmp_path, "good")
-    with pytest.raises(JobError, match="there is no release  in"):
+    with pytest.raises(JobError, match="there is no release '' in"):
         run("publish", tmp_path, "--activate", "")
 
 
@@ -174,7 +174,7 @@ def test_a_release_of_another_version_is_not_activated(tmp_path):
     releases.make(tmp_path, "good")
     other = releases.make(tmp_path, "other", activate=False)
     storage.write_json(other / MANIFEST, {"contract": 99, "files": {}})
-    with pytest.raises(JobError, match="is not whole, or of another version"):
+    with pytest.raises(JobError, match="is incomplete, or of another version"):
         run("publish", tmp_path, "--activate", "other")
 
 

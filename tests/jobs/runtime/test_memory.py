@@ -26,7 +26,7 @@ def test_a_size_is_read_as_people_write_it(text, expected):
     "text", ["", "G", "-1G", "0", "8 Q", "nan", "0.5", "1e3", "0.0000000001G", "9" * 400]
 )
 def test_what_is_no_size_is_refused(text):
-    with pytest.raises(argparse.ArgumentTypeError, match=r"is no size: expected one as 8G"):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"is not a size: expected one as 8G"):
         memory.size(text)
 
 
