@@ -26,8 +26,8 @@ def read_labels(path: Path, past: Listens, heard: str) -> tuple[np.ndarray, csr_
         user, track = (table[name].cast(pa.int64()).to_numpy() for name in table.column_names)
     except (OSError, KeyError, pa.ArrowException) as error:
         raise JobError(
-            f"{path} can't be read as labels ({error}): pass a parquet file whose columns user_id and "
-            "track_id have whole numbers"
+            f"{path} can't be read as labels ({error}): pass a parquet file whose "
+            "columns user_id and track_id have whole numbers"
         ) from None
     if not len(user):
         raise JobError(f"{path} has no rows: there is nothing to score")
