@@ -3,9 +3,10 @@
     python -m jobs.evaluate --work data [--users N] [--peers] [--ablation]
 
 Scores the lists of windows/test, which were made without its holdout, for all users of the holdout;
-if there are more than --users (30,000 at most), for a random sample of them. A list may contain any
-track of the catalogue. A user without a past ("cold") gets the top list as the final list, as from
-the service, and has no list by ALS. Where lists are compared, each is continued by the top list.
+if there are more than --users (30,000 at most), for a random sample of them. Lists may contain any
+track, so they are not compared on a small sample of tracks. A user without a past ("cold") gets the
+top list as the final list, as from the service, and has no list by ALS. Where lists are compared,
+each is continued by the top list.
 
 --peers also trains other models on the same window. --ablation also trains the ranker without each
 generator, and measures ALS after each epoch. Makes metrics.json and report/evaluation.html.

@@ -26,7 +26,7 @@ def featured_candidates(
 ) -> Candidates:
     """Return the candidates of some users (ascending) with their features.
 
-    Every generator proposes up to `length` tracks for each user, but "popular" always 100.
+    Every generator proposes up to `length` tracks for each user, but "popular" up to 100.
     """
     block = snapshot.data.of_users(users)
     scores, lists = generate(snapshot, users, block, length)

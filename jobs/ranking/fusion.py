@@ -59,9 +59,9 @@ class Sample:
         """
         scores = np.append(self.parts @ weights, np.float32(-np.inf))
         others = scores[self.table][self.row]
-        own = others[np.arange(len(others)), self.column][:, None]
+        played = others[np.arange(len(others)), self.column][:, None]
         earlier = np.arange(others.shape[1]) < self.column[:, None]
-        place = np.count_nonzero((others > own) | ((others == own) & earlier), axis=1)
+        place = np.count_nonzero((others > played) | ((others == played) & earlier), axis=1)
         return float(np.sum(self.gain / np.log2(place + 2), where=place < K))
 
 
