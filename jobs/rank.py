@@ -6,10 +6,10 @@ A ranker (CatBoost) learns from the windows which candidates were played after t
 compared with a weighted fusion of the generators (see ranking/fusion) and with each generator
 alone, and the best of them orders the final lists (see ranking/ranker.best_rule):
 
-    trained on                 makes the lists of             and
-    train                      windows/validation             chooses the rule by their NDCG@10
-    train, validation          windows/test                   (jobs.evaluate scores these)
-    train, validation, test    WORK: the lists to serve
+    trained on                 makes the lists of    for
+    train                      windows/validation    the choice of the rule, and jobs.replay
+    train, validation          windows/test          jobs.evaluate and jobs.replay
+    train, validation, test    WORK                  the service
 
 Makes recommendations.parquet in these folders. ranking.json says which rule was chosen, and has the
 NDCG@10 of every rule on "validation".

@@ -43,9 +43,9 @@ class Hyperparameters:
     next_recency: HalfLife = None  # days, when followers are counted
     next_source_exponent: Power = 0.5  # power of the first track's weight that divides a count
     next_target_exponent: Power = 0.3  # power of the next track's plays that divides a count
-    next_half_life: HalfLife = 8.0  # plays, when followers are applied to a user's plays
-    similar_half_life: HalfLife = 64.0  # plays, when similar tracks or artists are
-    own_half_life: HalfLife = 64.0  # plays, when a user's own plays are proposed again
+    next_half_life: HalfLife = 8.0  # plays, in the generator "next_played"
+    similar_half_life: HalfLife = 64.0  # plays, in the generators "similar" and "artist"
+    own_half_life: HalfLife = 64.0  # plays, in the generator "replayed"
 
     @property
     def folds_in(self) -> bool:

@@ -72,7 +72,7 @@ class Plays:
             high = min(low + PLAYS_A_BLOCK, stop)
             rows = np.clip(self.starts[first : last + 1], low, high) - low
             parts.append([self._followers(rows, low, high, w) for w in (weights, weights[:1])])
-        # There is more than one part only where a track has more than PLAYS_A_BLOCK listens.
+        # Mostly there is one part; there are more if the tracks have over PLAYS_A_BLOCK listens.
         return [sum(rest, one) for one, *rest in zip(*parts, strict=True)]
 
     def _followers(self, rows: np.ndarray, low: int, high: int, weights: np.ndarray) -> csr_matrix:
