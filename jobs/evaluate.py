@@ -2,12 +2,14 @@
 
     python -m jobs.evaluate --work data [--users N] [--peers] [--ablation]
 
-Scores the lists of windows/test, made without knowing its holdout, over the whole catalogue and
-all users of the holdout (a sample where there are more than --users, which is 30,000 at most). A
-user without a past ("cold") gets the top list for a final one, as from the service, and no list
-from the model; where lists are compared, each goes on with the top list. --peers fits other models
-to the same window; --ablation lets the ranker learn without each generator and follows ALS through
-its epochs. Makes metrics.json and report/evaluation.html.
+Scores the lists of windows/test, which were made without its holdout, for all users of the holdout;
+if there are more than --users (30,000 at most), for a random sample of them. Lists may contain any
+track, so they are not compared on a small sample of tracks. A user without a past ("cold") gets the
+top list as the final list, as from the service, and has no list by ALS. Where lists are compared,
+each is continued by the top list.
+
+--peers also trains other models on the same window. --ablation also trains the ranker without each
+generator, and measures ALS after each epoch. Makes metrics.json and report/evaluation.html.
 """
 
 from collections.abc import Sequence
@@ -44,27 +46,30 @@ from jobs.reporting.terms import BEST, FINAL, PERSONAL, TOP, three_lists
 from jobs.runtime import cli, memory, parallel
 
 
-def evaluated_window(judge: Evaluator, window: Path) -> EvaluatedWindow:
+def evaluated_window(evaluator: Evaluator, window: Path) -> EvaluatedWindow:
     """Return how the window was cut and what the lists are scored on."""
     split = storage.read_json(window / SPLIT, "jobs.windows", Split)
-    users, warm = len(judge.warm), int(np.count_nonzero(judge.warm))
+    users, warm = len(evaluator.warm), int(np.count_nonzero(evaluator.warm))
     scored = {
         "users": users,
         "warm": warm,
         "cold": users - warm,
-        "labels": judge.later.labels.nnz,
-        "catalogue": int(np.count_nonzero(judge.listeners)),
-        "tracks": len(judge.listeners),
-        "heard": judge.past.chosen.heard,
-        "als_epochs": judge.past.chosen.als_epochs,
-        "diversity": f"by {judge.traits[0]}",
+        "labels": evaluator.later.labels.nnz,
+        "catalogue": int(np.count_nonzero(evaluator.listeners)),
+        "tracks": len(evaluator.listeners),
+        "heard": evaluator.snapshot.hyperparameters.heard,
+        "als_epochs": evaluator.snapshot.hyperparameters.als_epochs,
+        "diversity": f"by {evaluator.traits[0]}",
     }
     return EvaluatedWindow(**structs.asdict(split) | scored)
 
 
-def best_single(judged: dict[str, float]) -> str:
-    """The generator that was best on the window validation, whatever it is on test."""
-    return max(GENERATORS, key=lambda name: judged.get(name, 0.0))
+def best_single(ndcg: dict[str, float]) -> str:
+    """Return the generator with the best NDCG@10 on the window validation.
+
+    It is not chosen on the window test, so that the comparison there is fair.
+    """
+    return max(GENERATORS, key=lambda name: ndcg.get(name, 0.0))
 
 
 def over(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float | None]:
@@ -83,10 +88,12 @@ def compare(ndcg: dict[str, np.ndarray], single: str) -> dict[str, Comparison]:
     }
 
 
-def by_segment(judge: Evaluator, lists: Lists, single: str) -> dict[str, SegmentScores]:
-    """Return NDCG@10 of each list by part of users and tracks."""
+def by_segment(evaluator: Evaluator, lists: Lists, single: str) -> dict[str, SegmentScores]:
+    """Return NDCG@10 of each list by segment of the users and tracks."""
     result = {}
-    for part in segments(judge.past.data, judge.later, judge.past.chosen.heard):
+    for part in segments(
+        evaluator.snapshot.data, evaluator.later, evaluator.snapshot.hyperparameters.heard
+    ):
         ndcg = {
             name: accuracy.per_user(items[part.users], part.labels, K)["ndcg"]
             for name, items in lists.items()
@@ -101,54 +108,65 @@ def by_segment(judge: Evaluator, lists: Lists, single: str) -> dict[str, Segment
     return result
 
 
-def read_peers(judge: Evaluator, windows: Path) -> tuple[Lists, dict[str, BaselineSetting]]:
-    """Return the lists of each baseline, and the setting that it chose."""
-    past, heard = judge.past.data, judge.past.chosen.heard
+def lists_of_baselines(
+    evaluator: Evaluator, windows: Path
+) -> tuple[Lists, dict[str, BaselineSetting]]:
+    """Return the lists of each baseline, and the setting that was chosen for it."""
+    past, heard = evaluator.snapshot.data, evaluator.snapshot.hyperparameters.heard
     lists, settings = {}, {}
-    for peer in baselines.baselines(past):
-        best = baselines.best_setting(peer, windows / "validation", heard)
-        items = baselines.lists_of(peer, best.setting, past, judge.later.row[judge.warm], heard)
-        lists[peer.name] = continued(judge.of_warm(items), judge.top)
-        settings[peer.name] = best
+    for baseline in baselines.baselines(past):
+        best = baselines.best_setting(baseline, windows / "validation", heard)
+        items = baselines.lists_of(
+            baseline, best.setting, past, evaluator.later.row[evaluator.warm], heard
+        )
+        lists[baseline.name] = continued(evaluator.of_warm(items), evaluator.top)
+        settings[baseline.name] = best
     return lists, settings
 
 
-def read_ablation(judge: Evaluator, windows: Path, generators: list[str]) -> Ablation:
-    """Score users with a past by rankers without each generator, and ALS after each epoch."""
-    warm = judge.later.warm()
+def measure_ablation(evaluator: Evaluator, windows: Path, generators: list[str]) -> Ablation:
+    """Return NDCG@10 of rankers without each generator, and of ALS after each epoch.
+
+    Only users with a past are scored.
+    """
+    warm = evaluator.later.warm()
     if not len(warm.row):
         return Ablation({}, [])
-    ndcg = ablation.leave_one_out(windows, judge.past, warm, generators)
+    ndcg = ablation.leave_one_out(windows, evaluator.snapshot, warm, generators)
     left_out = {
         name: LeftOut(**over(values, ndcg[ablation.WHOLE]), ndcg=float(values.mean()))
         for name, values in ndcg.items()
     }
-    return Ablation(left_out, ablation.als_by_epoch(judge.past, warm))
+    return Ablation(left_out, ablation.als_by_epoch(evaluator.snapshot, warm))
 
 
-def measure(judge: Evaluator, ranking: Ranking, windows: Path, with_peers: bool) -> Metrics:
-    """Return what metrics.json holds, but for the ablation."""
-    past, row, test = judge.past, judge.later.row[judge.warm], windows / "test"
-    ids = past.data.user_ids, past.data.track_ids
-    generated = own_lists(past, row, judge.top[judge.warm])
+def measure(evaluator: Evaluator, ranking: Ranking, windows: Path, with_peers: bool) -> Metrics:
+    """Return the content of metrics.json, without the ablation."""
+    snapshot, row, test = evaluator.snapshot, evaluator.later.row[evaluator.warm], windows / "test"
+    ids = snapshot.data.user_ids, snapshot.data.track_ids
+    generated = own_lists(snapshot, row, evaluator.top[evaluator.warm])
     final = read_lists(tables.RECOMMENDATIONS, test, *ids)[row]
     served = {
-        name: continued(judge.of_warm(items), judge.top)
+        name: continued(evaluator.of_warm(items), evaluator.top)
         for name, items in {FINAL: final, **generated}.items()
     }
-    peers, settings = read_peers(judge, windows) if with_peers else ({}, {})
-    lists = {TOP: judge.top, PERSONAL: judge.of_warm(generated["als"]), FINAL: served[FINAL]}
+    peers, settings = lists_of_baselines(evaluator, windows) if with_peers else ({}, {})
+    lists = {
+        TOP: evaluator.top,
+        PERSONAL: evaluator.of_warm(generated["als"]),
+        FINAL: served[FINAL],
+    }
     single = best_single(ranking.ndcg_on_validation)
-    ndcg = judge.ndcg(served | peers)
+    ndcg = evaluator.ndcg(served | peers)
     return Metrics(
-        window=evaluated_window(judge, test),
-        lists=judge.scores(lists),
-        generators=judge.scores({name: served[name] for name in GENERATORS}),
+        window=evaluated_window(evaluator, test),
+        lists=evaluator.scores(lists),
+        generators=evaluator.scores({name: served[name] for name in GENERATORS}),
         comparisons=compare(ndcg, single),
         intervals=intervals(ndcg),
-        segments=by_segment(judge, served | peers, single),
-        candidates=candidate_recall(generated, judge.later.warm().labels),
-        peers=judge.scores(peers) if with_peers else UNSET,
+        segments=by_segment(evaluator, served | peers, single),
+        candidates=candidate_recall(generated, evaluator.later.warm().labels),
+        peers=evaluator.scores(peers) if with_peers else UNSET,
         peer_settings=settings if with_peers else UNSET,
     )
 
@@ -157,21 +175,23 @@ def main(argv: Sequence[str]) -> str:
     """Make metrics.json and report/evaluation.html."""
     parser = cli.parser(__doc__)
     most = holdout.MOST_USERS
-    parser.add_argument("--users", type=int, default=most, help="most users to score")
-    parser.add_argument("--peers", action="store_true", help="compare with other models")
-    parser.add_argument("--ablation", action="store_true", help="learn without each generator")
+    parser.add_argument("--users", type=int, default=most, help="score at most this many users")
+    parser.add_argument("--peers", action="store_true", help="also compare with other models")
+    parser.add_argument(
+        "--ablation", action="store_true", help="also train the ranker without each generator"
+    )
     args = parser.parse_args(argv)
     parallel.set_threads(memory.check("evaluate", args))
     if not 1 <= args.users <= most:
         raise JobError(f"--users is {args.users}: expected 1 to {most:,}")
     windows = args.work / "windows"
     ranking = storage.read_json(args.work / RANKING, "jobs.rank", Ranking)
-    judge = Evaluator.read(windows / "test", args.users)
-    content = measure(judge, ranking, windows, args.peers)
+    evaluator = Evaluator.read(windows / "test", args.users)
+    content = measure(evaluator, ranking, windows, args.peers)
     if args.ablation:
         recalls = content.candidates.generators
         with_lists = [name for name in GENERATORS if recalls[name].users]
-        content.ablation = read_ablation(judge, windows, with_lists)
+        content.ablation = measure_ablation(evaluator, windows, with_lists)
     storage.write_json(args.work / METRICS, content)
     path = args.work / "report" / "evaluation.html"
     evaluation_page.page(content, ranking).write(path)

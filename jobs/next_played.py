@@ -2,11 +2,11 @@
 
     python -m jobs.next_played --work data
 
-Makes next_played.parquet, up to 100 tracks each, and followers.parquet, more of them with more
-detail for the ranker. Every listen counts towards the plays that follow
-it in the same user's history, less with every step between them; the count is divided by powers of
-how often the two tracks are played, so that what is merely popular doesn't stand everywhere. Where
-the settings say so, a listen counts less the longer ago it is.
+Makes next_played.parquet, with up to 100 tracks for each track, and followers.parquet, which has up
+to 1,000 and one more column, for the ranker. After each listen, the next 20 plays of the same user
+are counted; the first counts 1, and each further one 0.9 times the one before. The sums are divided
+by powers of how often the two tracks are played, so that popular tracks don't follow everything
+(models/next_played has an example). With next_recency, older listens count less.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ def main(argv: Sequence[str]) -> str:
     args = cli.parser(__doc__).parse_args(argv)
     parallel.set_threads(memory.check("next_played", args))
     work = args.work
-    chosen = hyperparameters.load(work)
-    data = listens.load(work, timed=chosen.next_recency is not None)
+    settings = hyperparameters.load(work)
+    data = listens.load(work, timed=settings.next_recency is not None)
     tracks = written = kept = 0
     with (
         writer(FOLLOWERS, work) as append,
         writer(NEXT_PLAYED, work) as append_short,
     ):
-        for table in follower_tables(data, chosen):
+        for table in follower_tables(data, settings):
             short = table.filter(pc.less_equal(table["rank"], LIST_LENGTH))
             append(table)
             append_short(short)

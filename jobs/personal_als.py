@@ -2,9 +2,10 @@
 
     python -m jobs.personal_als --work data
 
-Makes personal_als.parquet: 100 tracks a user, exact (see retrieval.top_k). Where the settings give
-a half-life, users are folded in anew with their latest plays weighing most. A user whose vector is
-zero gets no tracks: any list would be the same for everyone.
+Makes personal_als.parquet: the 100 tracks with the largest inner product with each user's vector.
+The search is exact (see contract/top_k). If the settings have als_half_life or als_recency, the
+vectors of the users are computed again from their plays, with the latest plays weighing most. A
+user whose vector is zero gets no tracks, since all tracks would have the same score.
 """
 
 from collections.abc import Sequence
@@ -30,14 +31,14 @@ def main(argv: Sequence[str]) -> str:
     parallel.set_threads(memory.check("personal_als", args))
     work, data = args.work, listens.load(args.work, timed=False)
     users, items = als_model.load(work, data.shape)
-    chosen = hyperparameters.load(work)
+    settings = hyperparameters.load(work)
     order, gram = NormOrder.of(items), items.T @ items
 
     def lists(first: int, last: int) -> pa.Table:
         block, tastes = data.of_users(np.arange(first, last)), users[first:last]
-        if chosen.folds_in:
-            tastes = als_model.recent_tastes(block, items, gram, chosen)
-        heard = block.pairs() if chosen.heard == "exclude" else None
+        if settings.folds_in:
+            tastes = als_model.recent_tastes(block, items, gram, settings)
+        heard = block.pairs() if settings.heard == "exclude" else None
         found, scores = top_k(tastes, order, LIST_LENGTH, heard)
         scores[~tastes.any(axis=1)] = -np.inf
         ids = data.user_ids[first:last]

@@ -1,12 +1,18 @@
-"""Rank the candidates of all sources into each user's final list.
+"""Rank the candidates of all generators into each user's final list.
 
     python -m jobs.rank --work data
 
-A CatBoost model learns from the windows which candidates were played next: from "train", to be
-judged on "validation" beside a weighted fusion of the generators (see fusion) and every one of them
-alone; the best serves (see best_rule). Model and fusion learn again from "train" and "validation"
-to make the lists of "test", and from all three to make those for tomorrow: recommendations.parquet
-here and in windows/validation and windows/test. ranking.json says what was chosen and by how much.
+A ranker (CatBoost) learns from the windows which candidates were played after the cut. It is
+compared with a weighted fusion of the generators (see ranking/fusion) and with each generator
+alone, and the best of them orders the final lists (see ranking/ranker.best_rule):
+
+    trained on                 makes the lists of    for
+    train                      windows/validation    the choice of the rule, and jobs.replay
+    train, validation          windows/test          jobs.evaluate and jobs.replay
+    train, validation, test    WORK                  the service
+
+Makes recommendations.parquet in these folders. ranking.json says which rule was chosen, and has the
+NDCG@10 of every rule on "validation".
 """
 
 from collections.abc import Sequence
@@ -30,43 +36,43 @@ from jobs.runtime import cli, memory, parallel
 
 
 def main(argv: Sequence[str]) -> str:
-    """Make recommendations.parquet here and in the windows validation and test."""
+    """Make recommendations.parquet in WORK and in the windows validation and test."""
     args = cli.parser(__doc__).parse_args(argv)
     parallel.set_threads(memory.check("rank", args))
     work = args.work
     train, validation, test = (work / "windows" / name for name in WINDOWS)
-    past = Snapshot.read(train)
-    names = features.feature_names(past)
-    learnt = [collect_and_evaluate(past, listed_users(train, past), None, "train")[0]]
+    snapshot = Snapshot.read(train)
+    names = features.feature_names(snapshot)
+    learned = [collect_and_evaluate(snapshot, listed_users(train, snapshot), None, "train")[0]]
 
-    del past  # as large as the next one
-    past, models = Snapshot.read(validation), FittedRankers.fit(learnt, names)
-    later = listed_users(validation, past)
-    lessons, judged = collect_and_evaluate(past, later, models, "validation")
-    rule = best_rule(judged)
-    recommend(validation, past, later.row, rule, models)
-    learnt.append(lessons)
+    del snapshot  # freed before the next one is read, so that only one is in memory
+    snapshot, models = Snapshot.read(validation), FittedRankers.fit(learned, names)
+    later = listed_users(validation, snapshot)
+    examples, ndcg = collect_and_evaluate(snapshot, later, models, "validation")
+    rule = best_rule(ndcg)
+    recommend(validation, snapshot, later.row, rule, models)
+    learned.append(examples)
 
-    del past
-    past, models = Snapshot.read(test), FittedRankers.fit(learnt, names)
+    del snapshot
+    snapshot, models = Snapshot.read(test), FittedRankers.fit(learned, names)
     ranker, weights = models.ranker, models.weights
     importance = ranker.get_feature_importance(type="PredictionValuesChange") if ranker else []
-    later = listed_users(test, past)
-    recommend(test, past, later.row, rule, models)
-    learnt.append(collect_and_evaluate(past, later, None, "test")[0])
+    later = listed_users(test, snapshot)
+    recommend(test, snapshot, later.row, rule, models)
+    learned.append(collect_and_evaluate(snapshot, later, None, "test")[0])
 
-    del past
-    past, models = Snapshot.read(work), FittedRankers.fit(learnt, names)
-    written = recommend(work, past, np.arange(past.data.shape[0]), rule, models)
+    del snapshot
+    snapshot, models = Snapshot.read(work), FittedRankers.fit(learned, names)
+    written = recommend(work, snapshot, np.arange(snapshot.data.shape[0]), rule, models)
     content = Ranking(
         rule=rule,
-        ndcg_on_validation=judged,
+        ndcg_on_validation=ndcg,
         fusion_weights=dict(zip(GENERATORS, map(float, weights), strict=True)),
         feature_importance=dict(zip(names, map(float, importance), strict=False)),
     )
     storage.write_json(work / RANKING, content)
-    shown = sorted(judged, key=lambda name: -judged[name])[:3]
-    figures = ", ".join(f"{name} {judged[name]:.4f}" for name in shown)
+    shown = sorted(ndcg, key=lambda name: -ndcg[name])[:3]
+    figures = ", ".join(f"{name} {ndcg[name]:.4f}" for name in shown)
     return f"{written:,} rows by {rule}; NDCG@10 on the window validation: {figures}"
 
 

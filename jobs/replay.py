@@ -2,16 +2,19 @@
 
     python -m jobs.replay --work data [--plays 40000]
 
-What a user played after a window's cut is gone through in order. The next play is foreseen by the
-user's offline list (without what was played since), by what the events so far bring, and by the
-blend of both, just as the service would answer; only then it becomes an event. A hit is a play
-among the first 10. Where heard tracks are excluded, a play of one is an event, but isn't foreseen.
+The plays of a user after a window's cut are a session, which is replayed in order. Before each
+play, three lists are made as the service would make them: the user's offline list without the
+tracks played since the cut, what the events so far bring ("online"), and the blend of both. The
+play is a hit of a list if it is among the first 10. Then it becomes an event. Where heard tracks
+are excluded, a play of a heard track becomes an event, but it isn't counted as a hit or a miss.
 
 The rule and its numbers are chosen on windows/validation, by the mean of hit@10 after 1, 2 and 3 or
-more events, and reported on windows/test, beside a control: with each session's events exchanged
-for another user's, the blend should know nothing of the session. Makes replay.json, whose
-"blending" goes into the release, and report/replay.html. Users with --plays plays together are
-drawn (with 30,000 to choose by), and of each the first 30 plays are foreseen.
+more events. They are reported on windows/test, beside a control: the blend with the events of
+another user, which should have fewer hits than the offline list.
+
+Makes replay.json, whose "blending" goes into the release, and report/replay.html. Users are drawn
+at random until they have --plays plays together (at most 30,000 for choosing the rule); of each
+user the first 30 plays are counted.
 """
 
 from collections.abc import Sequence
@@ -33,19 +36,19 @@ from jobs.selection import replay_sessions
 from jobs.selection.blending_search import choose_blending
 from jobs.selection.replay_sessions import K, Sessions
 
-MOST_CHOOSING = 30_000  # plays
+MOST_CHOOSING = 30_000  # plays by which the rule is chosen
 
 
 def compare(played: Sessions, rule: Blending) -> dict[str, np.ndarray]:
-    """(plays,) bool by list: the hits of each."""
-    found = {
+    """Return which plays are hits of each list, (plays,) bool, by list."""
+    hits = {
         "offline": played.offline_place < K,
         "online": played.hits(rule, alone=True),
         "blend": played.hits(rule, name="replay report"),
     }
     if len(played.tracks) > 1:
-        found["exchanged"] = played.exchanged().hits(rule)
-    return found
+        hits["exchanged"] = played.exchanged().hits(rule)
+    return hits
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -57,7 +60,7 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def main(argv: Sequence[str]) -> str:
     """Make replay.json and report/replay.html."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--plays", type=int, default=40_000, help="most plays to replay")
+    parser.add_argument("--plays", type=int, default=40_000, help="replay at most this many plays")
     args = parser.parse_args(argv)
     parallel.set_threads(memory.check("replay", args))
     if args.plays < 1:

@@ -2,16 +2,18 @@
 
     python -m jobs.similar --work data
 
-Makes similar.parquet: the 100 tracks whose vectors have the largest cosine with the track's own,
-equal cosines in the order of tracks. A track without a listen has no vector and so no neighbours.
+Makes similar.parquet: for each track the 100 tracks whose vectors have the largest cosine with its
+vector; equal cosines are in the order of tracks. A track without a listen has no vector, so it has
+no neighbours.
 
-Up to 50,000 tracks all are compared with all. With more, tracks whose vectors have one direction
-(see models/directions) are searched for once. If more than 50,000 directions are left, each is
-searched for in the nearest of some 4 sqrt(n) cells (faiss, inverted lists of 16-bit numbers), in as
-many cells as it takes to find 98.5 % of the neighbours of 1,000 tracks drawn at random; the recall
-of 1,000 others is printed. Where that would mean to look at more than a fifth of the vectors, all
-are compared with all, which then costs less. In a window that is made of a sample of the users 85 %
-are enough: few listens say little of most tracks there, and its lists are not served.
+Up to 50,000 tracks, all are compared with all. With more, tracks whose vectors point in the same
+direction have the same neighbours, so each direction is searched for once (see models/directions).
+If there are more than 50,000 directions, each is searched for only in the nearest of about
+4 sqrt(n) cells (see models/neighbours). The number of cells that are searched is raised until
+98.5 % of the neighbours of 1,000 random tracks are found; the share for 1,000 other tracks is
+printed as recall@100. If more than a fifth of all vectors would have to be compared, all are
+compared with all, which then takes less time. In a window made from a sample of the users 85 % are
+enough, since its lists are only used for training and evaluation.
 """
 
 from collections.abc import Sequence
@@ -37,7 +39,7 @@ def main(argv: Sequence[str]) -> str:
     known = np.flatnonzero(items.any(axis=1)).astype(np.int32)
     unit = items[known] / np.linalg.norm(items[known], axis=1, keepdims=True)
     ids, how = track_ids[known], "exact"
-    del items  # as large as the unit vectors
+    del items  # frees as much memory as the unit vectors take
     if len(known) <= neighbours.MOST_COMPARED:
         lists = neighbours.exact_lists(unit)
     else:
@@ -48,10 +50,10 @@ def main(argv: Sequence[str]) -> str:
     written = first = 0
     with tables.writer(tables.SIMILAR, work) as append:
         for found_items, scores in lists:
-            some = ids[first : first + len(found_items)]
-            table = rows_of(tables.SIMILAR, some, ids, found_items, scores)
+            block_ids = ids[first : first + len(found_items)]
+            table = rows_of(tables.SIMILAR, block_ids, ids, found_items, scores)
             append(table)
-            first, written = first + len(some), written + len(table)
+            first, written = first + len(block_ids), written + len(table)
     return f"{written:,} rows for {len(known):,} tracks, {how}"
 
 

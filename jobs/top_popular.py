@@ -1,9 +1,11 @@
-"""Rank the tracks by the plays of all users; recent plays count more.
+"""Rank the tracks by what all users play.
 
     python -m jobs.top_popular --work data
 
-Makes top_popular.parquet: every track with a listen. With a half-life a listen counts half as much
-every so many days before the last one; without, the score is the number of listeners.
+Makes top_popular.parquet, which has every track with a listen. If the settings have no
+popular_half_life, the score is the number of listeners. Otherwise it is the sum of
+2 ^ (-age / popular_half_life) over the track's listens, where age is the number of days from the
+listen to the last one in the data: with a half-life of 30 days, a listen 60 days before counts 1/4.
 """
 
 from collections.abc import Sequence

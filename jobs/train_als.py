@@ -4,11 +4,11 @@
 
 Makes als_model.npz, by implicit's solver and in implicit's own format:
 `implicit.cpu.als.AlternatingLeastSquares.load("data/als_model.npz")`. The penalty of a row grows
-with its weights (Rendle et al. 2021, see retrieval.row_penalties); implicit knows one for all rows,
-so the file has the mean of the users'. A pair weighs its plays to a power, and less the longer ago
-the last of them is, where the settings say so. Tracks without a listen keep a zero vector. What is
-trained on all the data starts from the tracks' vectors of the window "test", if there are any,
-and needs fewer epochs.
+with its weights (Rendle et al. 2021, see contract/fold_in.row_penalties). implicit has one penalty
+for all rows, so the file has the mean penalty of the users. The weight of a user and a track is the
+number of plays to the power als_repeats; with als_recency it is halved for every so many days since
+the last of these plays. Tracks without a listen have a zero vector. The training on all data starts
+from the tracks' vectors of the window "test", if it has been trained, and then needs fewer epochs.
 """
 
 from collections.abc import Sequence
@@ -27,25 +27,26 @@ def main(argv: Sequence[str]) -> str:
     """Make als_model.npz."""
     args = cli.parser(__doc__).parse_args(argv)
     parallel.set_threads(memory.check("train_als", args))
-    work, chosen = args.work, hyperparameters.load(args.work)
-    data = listens.load(work, timed=chosen.als_recency is not None)
-    weights = training_weights(data, chosen)
-    start = start_of(work, (data.shape[1], chosen.als_factors))
-    penalty = float(penalties(weights, chosen).mean())
-    passed_on = [weights]
-    del data, weights  # which are as large as anything that is made of them
-    users, items = factorise(passed_on.pop(), chosen, start=start)
+    work, settings = args.work, hyperparameters.load(args.work)
+    data = listens.load(work, timed=settings.als_recency is not None)
+    weights = training_weights(data, settings)
+    start = start_of(work, (data.shape[1], settings.als_factors))
+    penalty = float(penalties(weights, settings).mean())
+    # Only the list refers to the matrix, and pop() removes it, so that factorise can free it.
+    only_reference = [weights]
+    del data, weights
+    users, items = factorise(only_reference.pop(), settings, start=start)
     model = AlternatingLeastSquares(
-        factors=chosen.als_factors,
+        factors=settings.als_factors,
         regularization=penalty,
-        alpha=1 + 1 / chosen.als_unobserved,
-        iterations=chosen.als_epochs,
+        alpha=1 + 1 / settings.als_unobserved,
+        iterations=settings.als_epochs,
         random_state=SEED,
     )
     model.user_factors, model.item_factors = users, items
     with storage.atomic(work / ALS_MODEL) as temporary, temporary.open("wb") as file:
         model.save(file)
-    return f"{len(users):,} users and {len(items):,} tracks in {chosen.als_factors} dimensions"
+    return f"{len(users):,} users and {len(items):,} tracks in {settings.als_factors} dimensions"
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
     python -m jobs.tune --work data [--tune off|quick|full] [--heard exclude|include]
 
-Makes settings.json here and in every window. Each generator is tried on the windows "train" and
-"validation": it is made from the past, and scored by the mean of NDCG@10 over the holdouts of the
-two. The window "test" stays unseen. One setting after another moves along a ladder of values until
-none gains clearly (see selection/hyperparameter_search).
+Makes settings.json in WORK and in every window. Each generator is tried on the windows "train" and
+"validation": it is computed from the past, and scored by the mean of NDCG@10 over the two holdouts.
+The window "test" is not used. One setting after another moves along a ladder of values until no
+step makes NDCG@10 clearly better (see selection/hyperparameter_search).
 
-"quick" looks at users with at most 200,000 listens in all, or two a track if that is more, drawn at
-random; "full" at ten times as many; "off" writes the defaults.
+"quick" uses a random sample of the users that has at most 200,000 listens, or two for each track if
+that is more. "full" uses ten times as many listens. "off" writes the defaults.
 """
 
 from collections.abc import Sequence
@@ -22,18 +22,25 @@ from jobs.selection.tuning_window import TuningWindow
 
 
 def main(argv: Sequence[str]) -> str:
-    """Make settings.json."""
+    """Make settings.json in WORK and in every window."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--tune", choices=["off", "quick", "full"], default="quick")
-    parser.add_argument("--heard", choices=["exclude", "include"], default="exclude")
+    parser.add_argument(
+        "--tune", choices=["off", "quick", "full"], default="quick", help="how long to search"
+    )
+    parser.add_argument(
+        "--heard",
+        choices=["exclude", "include"],
+        default="exclude",
+        help="whether tracks that a user has heard may be recommended",
+    )
     args = parser.parse_args(argv)
     parallel.set_threads(memory.check("tune", args))
     settings = by_size(args.work, Hyperparameters(heard=args.heard))
     windows = [args.work / "windows" / name for name in WINDOWS]
     log: list[str] = []
     if args.tune != "off":
-        seen = [TuningWindow.read(window, args.tune, args.heard) for window in windows[:2]]
-        settings = tune(seen, settings, log)
+        tuning = [TuningWindow.read(window, args.tune, args.heard) for window in windows[:2]]
+        settings = tune(tuning, settings, log)
     for folder in (*windows, args.work):
         hyperparameters.save(folder, settings)
     return "; ".join(log) or "the defaults"

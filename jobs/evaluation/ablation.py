@@ -1,9 +1,10 @@
-"""What the parts are worth: the ranker without each generator, and ALS after each epoch.
+"""Measure what each part is worth: the ranker without each generator, and ALS after each epoch.
 
-A generator is left out as if it had never been written: the candidates that it alone brings, its
-score and place of the others. The ranker learns anew from the windows "train" and "validation" and
-orders the candidates of "test": with all generators, without each, and again with all but its
-features in another order, which shows how much is chance.
+A generator is left out as if it did not exist: the candidates that only this generator proposes are
+removed, and so are the features that it gives to other candidates. The ranker is trained again on
+the windows "train" and "validation" and orders the candidates of "test": with all generators, and
+without each. It is also trained with all generators and its features in another order: a difference
+as small as the one between these two is chance.
 """
 
 import re
@@ -27,91 +28,105 @@ from jobs.ranking.ranker import TrainingExamples
 from jobs.ranking.snapshot import Snapshot
 from jobs.runtime.parallel import in_blocks
 
-K = 10
+K = 10  # length of a list at which NDCG is computed
 USERS_A_BLOCK = 512
-MOST_USERS = 5_000  # of a window that the rankers learn from
-WHOLE, AGAIN = "nothing", "nothing, learnt again"
-FOLLOWING = ("next_played", "after_last")  # two generators with one source, what follows a play
+MOST_USERS = 5_000  # users of a window that the rankers are trained on
+WHOLE, AGAIN = "nothing", "nothing, learnt again"  # keys of the variants with all generators
+FOLLOWING = ("next_played", "after_last")  # both are made from followers.parquet
 
 
-def variants(pool: Candidates, generators: Iterable[str]) -> dict[str, Candidates]:
-    """The candidates by what is left out."""
+def variants(candidates: Candidates, generators: Iterable[str]) -> dict[str, Candidates]:
+    """Return the candidates of each variant, by the name of what is left out."""
     return {
-        WHOLE: pool,
-        AGAIN: replace(pool, features=dict(reversed(pool.features.items()))),
-        **{name: without(pool, name) for name in generators},
-        " and ".join(FOLLOWING): without(pool, *FOLLOWING, features=r"follows_\w+"),
+        WHOLE: candidates,
+        AGAIN: replace(candidates, features=dict(reversed(candidates.features.items()))),
+        **{name: without(candidates, name) for name in generators},
+        " and ".join(FOLLOWING): without(candidates, *FOLLOWING, features=r"follows_\w+"),
     }
 
 
-def without(pool: Candidates, *generators: str, features: str = "") -> Candidates:
-    """The candidates that there would be without some generators, their own features, and others.
+def without(candidates: Candidates, *generators: str, features: str = "") -> Candidates:
+    """Return the candidates that there would be without some generators, and without features.
 
-    A generator's own features are its score, the ratio to the user's best one, and the place.
+    A generator's features are its score, the ratio to the user's best score, and the place. Further
+    features are left out if their whole name matches the regular expression `features`.
     """
-    own = rf"(?:{'|'.join(generators)})(?:_recent)?_(?:score|to_best|rank)|{features}"
-    places = {name: of for name, of in pool.places.items() if name not in generators}
-    agreeing = np.sum([~np.isnan(of) for of in places.values()], axis=0)
-    kept = agreeing > 0
-    left = {name: of[kept] for name, of in pool.features.items() if not re.fullmatch(own, name)}
+    removed = rf"(?:{'|'.join(generators)})(?:_recent)?_(?:score|to_best|rank)|{features}"
+    places = {name: of for name, of in candidates.places.items() if name not in generators}
+    proposers = np.sum([~np.isnan(of) for of in places.values()], axis=0)
+    kept = proposers > 0
+    left = {
+        name: of[kept]
+        for name, of in candidates.features.items()
+        if not re.fullmatch(removed, name)
+    }
     return replace(
-        pool,
-        row=pool.row[kept],
-        item=pool.item[kept],
-        top_place=pool.top_place[kept],
+        candidates,
+        row=candidates.row[kept],
+        item=candidates.item[kept],
+        top_place=candidates.top_place[kept],
         places={name: of[kept] for name, of in places.items()},
-        features=left | {"generators": agreeing[kept].astype(np.float32)},
+        features=left | {"generators": proposers[kept].astype(np.float32)},
     )
 
 
 def examples(window: Path, generators: Iterable[str]) -> dict[str, list[TrainingExamples]]:
-    """What the ranker would learn from a window, by what is left out."""
-    past = Snapshot.read(window)
-    later = holdout.read(window, past.data, past.chosen.heard).warm().sample(MOST_USERS)
+    """Return the training examples of a window for each variant, by what is left out."""
+    snapshot = Snapshot.read(window)
+    later = (
+        holdout.read(window, snapshot.data, snapshot.hyperparameters.heard)
+        .warm()
+        .sample(MOST_USERS)
+    )
 
-    def visit(pool: Candidates, part: slice) -> dict[str, TrainingExamples]:
+    def visit(candidates: Candidates, part: slice) -> dict[str, TrainingExamples]:
         labels, users = csr_matrix(later.labels[part]), later.row[part]
-        left = variants(pool, generators)
+        left = variants(candidates, generators)
         return {out: ranker.collect_examples(of, labels, users) for out, of in left.items()}
 
     result: dict[str, list[TrainingExamples]] = {}
-    for drawn in ranker.over_users(past, later.row, visit, f"ablation {window.name}"):
-        for out, some in drawn.items():
-            result.setdefault(out, []).append(some)
+    for block in ranker.over_users(snapshot, later.row, visit, f"ablation {window.name}"):
+        for out, of_block in block.items():
+            result.setdefault(out, []).append(of_block)
     return result
 
 
 def leave_one_out(
-    windows: Path, past: Snapshot, later: Holdout, generators: Iterable[str]
+    windows: Path, snapshot: Snapshot, later: Holdout, generators: Iterable[str]
 ) -> dict[str, np.ndarray]:
-    """NDCG@10 of each of the holdout's users, by what the ranker did without.
+    """Return NDCG@10 of each of the holdout's users, (users,), by what is left out of the ranker.
 
-    The users must have a past. Empty where the windows leave nothing to learn from.
+    The users must have a past. The result is empty if a ranker has nothing to learn from.
     """
     learnt = [examples(windows / name, generators) for name in ("train", "validation")]
     rankers = {
         out: ranker.fit_ranker([window.get(out, []) for window in learnt], list(of.features))
-        for out, of in variants(featured_candidates(past, later.row[:1]), generators).items()
+        for out, of in variants(featured_candidates(snapshot, later.row[:1]), generators).items()
     }
     if None in rankers.values():
         return {}
 
-    def visit(pool: Candidates, part: slice) -> list[np.ndarray]:
+    def visit(candidates: Candidates, part: slice) -> list[np.ndarray]:
         labels = csr_matrix(later.labels[part])
         ndcg = []
-        for out, left in variants(pool, generators).items():
+        for out, left in variants(candidates, generators).items():
             scores = ranker.predict(rankers[out], left)
             found, _ = ranker.best_lists(left, scores, labels.shape[0])
             ndcg.append(accuracy.per_user(found, labels, K)["ndcg"])
         return ndcg
 
-    blocks = list(ranker.over_users(past, later.row, visit, "ablation report"))
+    blocks = list(ranker.over_users(snapshot, later.row, visit, "ablation report"))
     return dict(zip(rankers, np.concatenate(blocks, axis=1), strict=True))
 
 
-def als_by_epoch(past: Snapshot, later: Holdout) -> list[float]:
-    """NDCG@10 of personal ALS after each epoch, twice as many as are used; users have a past."""
-    chosen = replace(past.chosen, als_epochs=2 * past.chosen.als_epochs)
+def als_by_epoch(snapshot: Snapshot, later: Holdout) -> list[float]:
+    """Return the mean NDCG@10 of personal ALS after each epoch, up to twice the usual number.
+
+    The users of the holdout must have a past.
+    """
+    hyperparameters = replace(
+        snapshot.hyperparameters, als_epochs=2 * snapshot.hyperparameters.als_epochs
+    )
     result = []
 
     def score(users: np.ndarray, items: np.ndarray) -> None:
@@ -119,16 +134,16 @@ def als_by_epoch(past: Snapshot, later: Holdout) -> list[float]:
 
         def block(first: int, last: int) -> np.ndarray:
             rows = later.row[first:last]
-            own = past.data.of_users(rows)
+            block_listens = snapshot.data.of_users(rows)
             tastes = users[rows]
-            if chosen.folds_in:
-                tastes = als_model.recent_tastes(own, items, gram, chosen)
-            heard = own.pairs() if chosen.heard == "exclude" else None
+            if hyperparameters.folds_in:
+                tastes = als_model.recent_tastes(block_listens, items, gram, hyperparameters)
+            heard = block_listens.pairs() if hyperparameters.heard == "exclude" else None
             found, _ = top_k(tastes, order, K, heard)
             return accuracy.per_user(found, csr_matrix(later.labels[first:last]), K)["ndcg"]
 
         values = list(in_blocks(block, len(later.row), USERS_A_BLOCK, "epochs"))
         result.append(float(np.concatenate(values).mean()))
 
-    factorise(training_weights(past.data, chosen), chosen, score)
+    factorise(training_weights(snapshot.data, hyperparameters), hyperparameters, score)
     return result

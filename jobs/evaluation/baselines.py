@@ -1,8 +1,9 @@
-"""What others would recommend: well-known models on the same past, for the same users.
+"""Well-known models that the final list is compared with, on the same past and the same users.
 
-implicit's ALS at its defaults and tuned, implicit's item kNN, and EASE (Steck 2019) in closed form.
-Where there is a choice of settings, each is fitted in full size to the window "validation",
-and the one with the best NDCG@10 there is fitted to "test".
+They are implicit's ALS with its defaults, implicit's ALS tuned, implicit's item kNN, and EASE
+(Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", 2019) in closed form. If a model has
+several settings to choose from, each is fitted in full to the window "validation", and the one with
+the best NDCG@10 there is fitted to "test".
 """
 
 import warnings
@@ -29,8 +30,8 @@ from jobs.models.ranked_lists import best_of_rows
 from jobs.runtime.parallel import in_blocks
 from jobs.runtime.progress import progress_bar
 
-# The items (b, 100), best first, for users in some rows with their plays (b, items), without those
-# marked in a third matrix, if one is given.
+# Returns the items (b, 100), best first, for users with these rows (b,) and plays (b, items). The
+# last argument (b, items), or None, marks what may not be recommended to them.
 Recommend = Callable[[np.ndarray, csr_matrix, csr_matrix | None], np.ndarray]
 
 
@@ -38,16 +39,19 @@ Setting = dict[str, Any]
 
 
 SEED = 20
-K = 10
-MOST_USERS = 10_000  # of the window "validation", by whom a setting is judged
+K = 10  # length of a list at which NDCG is computed
+MOST_USERS = 10_000  # users of the window "validation" on whom settings are compared
 USERS_A_BLOCK, TRACKS_A_BLOCK = 256, 8192
-EASE_LIMIT = 6_000  # users or tracks, whichever are fewer: a matrix of that size is inverted
+EASE_LIMIT = 6_000  # users or tracks, whichever are fewer: EASE inverts a matrix with these rows
 SIMILARITIES = {"cosine": CosineRecommender, "tfidf": TFIDFRecommender, "bm25": BM25Recommender}
 
 
 def implicit_als(weights: csr_matrix, **setting: Any) -> Recommend:
-    """implicit's own model; its lists and ours of its factors are both exact."""
-    threads = 0 if weights.nnz > WORTH_THREADS else 1  # 0 stands for all
+    """Train implicit's ALS, with the settings of its constructor.
+
+    The lists come from our exact search in its factors, since implicit's own lists are the same.
+    """
+    threads = 0 if weights.nnz > WORTH_THREADS else 1  # for implicit, 0 means all
     model = AlternatingLeastSquares(**setting, random_state=SEED, num_threads=threads)
     model.fit(weights, show_progress=False)
     users, order = model.user_factors, NormOrder.of(model.item_factors)
@@ -55,15 +59,15 @@ def implicit_als(weights: csr_matrix, **setting: Any) -> Recommend:
 
 
 def item_knn(weights: csr_matrix, similarity: str, neighbours: int) -> Recommend:
-    """implicit's similarities; a track's score is their sum over the user's plays."""
+    """Compute implicit's similarities; a track scores their weighted sum over the user's plays."""
     model = SIMILARITIES[similarity](K=neighbours)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ParameterWarning)  # of a matrix that implicit made itself
+        warnings.simplefilter("ignore", ParameterWarning)  # about a matrix that implicit makes
         model.fit(weights, show_progress=False)
-    near = csr_matrix(model.similarity, dtype=np.float32)
+    similarities = csr_matrix(model.similarity, dtype=np.float32)
 
-    def recommend(_: np.ndarray, own: csr_matrix, heard: csr_matrix | None) -> np.ndarray:
-        scores = csr_matrix(own @ near)
+    def recommend(_: np.ndarray, plays: csr_matrix, heard: csr_matrix | None) -> np.ndarray:
+        scores = csr_matrix(plays @ similarities)
         if heard is not None:
             scores = csr_matrix(scores - scores.multiply(heard))
         return best_of_rows(scores, LIST_LENGTH)[0]
@@ -72,12 +76,16 @@ def item_knn(weights: csr_matrix, similarity: str, neighbours: int) -> Recommend
 
 
 def ease(weights: csr_matrix, penalty: float) -> Recommend:
-    """Steck's linear model: scores are x B, B = I - P / diag(P), P = (X'X + penalty I)^-1."""
+    """Fit EASE, the linear model of Steck 2019.
+
+    The scores of a user with the plays x (1 or 0 for each track) are x B, where
+    B = I - P / diag(P), P = (X'X + penalty I)^-1, and X are the plays of all users.
+    """
     x = csr_matrix(weights.sign(), dtype=np.float64)
     times_p, diagonal = (_by_items if x.shape[1] <= x.shape[0] else _by_users)(x, penalty)
 
-    def recommend(_: np.ndarray, own: csr_matrix, heard: csr_matrix | None) -> np.ndarray:
-        rows = csr_matrix(own.sign(), dtype=np.float64)
+    def recommend(_: np.ndarray, plays: csr_matrix, heard: csr_matrix | None) -> np.ndarray:
+        rows = csr_matrix(plays.sign(), dtype=np.float64)
         scores = rows.toarray() - times_p(rows) / diagonal
         if heard is not None:
             scores[heard.nonzero()] = 0
@@ -86,17 +94,20 @@ def ease(weights: csr_matrix, penalty: float) -> Recommend:
     return recommend
 
 
-Product = Callable[[csr_matrix], np.ndarray]  # of rows (b, items) and P
+Product = Callable[[csr_matrix], np.ndarray]  # multiplies rows (b, items) by P
 
 
 def _by_items(x: csr_matrix, penalty: float) -> tuple[Product, np.ndarray]:
-    """P itself, items × items, and its diagonal."""
+    """Return the product with P, which is computed as (items, items), and its diagonal."""
     p = np.linalg.inv((x.T @ x).toarray() + penalty * np.eye(x.shape[1]))
     return lambda rows: rows @ p, np.diag(p).copy()
 
 
 def _by_users(x: csr_matrix, penalty: float) -> tuple[Product, np.ndarray]:
-    """P as (I - X' A X) / penalty, A = (XX' + penalty I)^-1 users × users (Woodbury)."""
+    """Return the product with P and its diagonal, by inverting only a matrix (users, users).
+
+    By the Woodbury identity P = (I - X' A X) / penalty, where A = (XX' + penalty I)^-1.
+    """
     a = np.linalg.inv((x @ x.T).toarray() + penalty * np.eye(x.shape[0]))
     columns = (x[:, i : i + TRACKS_A_BLOCK] for i in range(0, x.shape[1], TRACKS_A_BLOCK))
     inner = [np.asarray(part.multiply(a @ part).sum(axis=0)).ravel() for part in columns]
@@ -106,7 +117,11 @@ def _by_users(x: csr_matrix, penalty: float) -> tuple[Product, np.ndarray]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A model with the settings that it may choose from; "weights" is what it is fitted to."""
+    """A model and the settings that it may choose from.
+
+    fit gets the matrix of plays and the setting without "weights", which says what the matrix has:
+    the number of "plays", or 1 ("played or not").
+    """
 
     name: str
     fit: Callable[..., Recommend]
@@ -114,7 +129,7 @@ class Baseline:
 
 
 def baselines(past: Listens) -> list[Baseline]:
-    """Those for which the data is small enough."""
+    """Return the baselines for this past; EASE only where the data is small enough."""
     repeats = len(past.item) > past.pairs().nnz
     weights = ("plays", "played or not") if repeats else ("played or not",)
     als = grid(
@@ -136,38 +151,44 @@ def baselines(past: Listens) -> list[Baseline]:
 
 
 def grid(**values: tuple[Any, ...]) -> list[Setting]:
-    """Every combination."""
-    return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+    """Return every combination of the values as a setting."""
+    return [
+        dict(zip(values, combination, strict=True)) for combination in product(*values.values())
+    ]
 
 
 def lists_of(
-    peer: Baseline, setting: Setting, past: Listens, rows: np.ndarray, heard: str
+    baseline: Baseline, setting: Setting, past: Listens, rows: np.ndarray, heard: str
 ) -> np.ndarray:
-    """(rows, 100) items for users with a past, by the peer with a setting fitted to that past."""
+    """Return the lists (rows, 100) of a baseline that is fitted to the past with a setting.
+
+    rows are users of the past; heard ("exclude" or "include") says whether tracks that a user has
+    played are left out.
+    """
     setting = dict(setting)
-    plays = setting.pop("weights") == "plays"
-    recommend = peer.fit(past.profiles(None) if plays else past.pairs(), **setting)
+    counted = setting.pop("weights") == "plays"
+    recommend = baseline.fit(past.profiles(None) if counted else past.pairs(), **setting)
 
     def block(first: int, last: int) -> np.ndarray:
-        own = past.of_users(rows[first:last])
-        known = own.pairs()
-        out = known if heard == "exclude" else None
-        return recommend(rows[first:last], own.profiles(None) if plays else known, out)
+        of_block = past.of_users(rows[first:last])
+        played = of_block.pairs()
+        excluded = played if heard == "exclude" else None
+        return recommend(rows[first:last], of_block.profiles(None) if counted else played, excluded)
 
     blocks = in_blocks(block, len(rows), USERS_A_BLOCK, "peers")
     return np.concatenate([np.empty((0, LIST_LENGTH), np.int32), *blocks])
 
 
-def best_setting(peer: Baseline, window: Path, heard: str) -> BaselineSetting:
-    """Return the setting that scores best on a window, and how well it does there."""
-    if len(peer.settings) == 1:
-        return BaselineSetting(peer.settings[0], settings_tried=1)
+def best_setting(baseline: Baseline, window: Path, heard: str) -> BaselineSetting:
+    """Return the setting with the best NDCG@10 on a window, how many were tried, and that NDCG."""
+    if len(baseline.settings) == 1:
+        return BaselineSetting(baseline.settings[0], settings_tried=1)
     past = listens.load(window)
     later = holdout.read(window, past, heard).warm().sample(MOST_USERS)
     scores = []
-    for setting in progress_bar(peer.settings, peer.name):
-        found = lists_of(peer, setting, past, later.row, heard)
+    for setting in progress_bar(baseline.settings, baseline.name):
+        found = lists_of(baseline, setting, past, later.row, heard)
         scores.append(float(accuracy.per_user(found, later.labels, K)["ndcg"].sum()))
     best = int(np.argmax(scores))
     ndcg = scores[best] / max(len(later.row), 1)
-    return BaselineSetting(peer.settings[best], len(scores), ndcg)
+    return BaselineSetting(baseline.settings[best], len(scores), ndcg)

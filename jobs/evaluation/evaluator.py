@@ -1,4 +1,4 @@
-"""The users of a window's holdout, by whom any list is judged in the same way."""
+"""Score any lists by the plays of a window's holdout, all in the same way."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +17,8 @@ from jobs.models.ranked_lists import first_unheard
 from jobs.ranking.snapshot import Snapshot
 from jobs.runtime.parallel import in_blocks
 
-KS = (5, 10, 100)
-K = 10  # where one figure has to do
+KS = (5, 10, 100)  # lengths of lists that are scored
+K = 10  # the length for which intervals, comparisons and segments are computed
 USERS_A_BLOCK = 512
 
 
@@ -27,60 +27,74 @@ Lists = dict[str, np.ndarray]  # by name: (users, 100) items, best first
 
 @dataclass(frozen=True)
 class Evaluator:
-    """A window's past, its holdout, and the top list as each of the holdout's users gets it."""
+    """A window's snapshot, the users of its holdout, and the top list as each of them gets it."""
 
-    past: Snapshot
+    snapshot: Snapshot
     later: Holdout
     top: np.ndarray  # (users, 100) items
 
     @classmethod
     def read(cls, window: Path, most: int) -> "Evaluator":
-        """Read a window with at most so many users of its holdout."""
-        past = Snapshot.read(window)
-        later = holdout.read(window, past.data, past.chosen.heard).sample(most)
+        """Read a window with at most `most` users of its holdout, drawn at random.
+
+        Raises JobError if nobody in the holdout has a label.
+        """
+        snapshot = Snapshot.read(window)
+        later = holdout.read(window, snapshot.data, snapshot.hyperparameters.heard).sample(most)
         if not len(later.user_ids):
-            raise JobError(f"nobody in {window} played anything new: there is nothing to score")
+            raise JobError(
+                f"no user in {window} played a track after the cut that could be recommended, so "
+                "there is nothing to score: run run_all.sh with a larger --share"
+            )
 
         def unheard(first: int, last: int) -> np.ndarray:
-            known = holdout.heard_by(past.data, later.row[first:last])
-            return first_unheard(past.top, known if past.chosen.heard == "exclude" else 0 * known)
+            known = holdout.heard_by(snapshot.data, later.row[first:last])
+            return first_unheard(
+                snapshot.top, known if snapshot.hyperparameters.heard == "exclude" else 0 * known
+            )
 
         blocks = in_blocks(unheard, len(later.row), USERS_A_BLOCK, "evaluate")
-        return cls(past, later, np.concatenate(list(blocks)))
+        return cls(snapshot, later, np.concatenate(list(blocks)))
 
     @property
     def warm(self) -> np.ndarray:
-        """(users,) bool: who has a past."""
+        """Return which users have a past, (users,) bool."""
         warm: np.ndarray = self.later.row != COLD
         return warm
 
     @cached_property
     def listeners(self) -> np.ndarray:
-        """(items,): how many users have heard the track."""
-        return np.asarray(self.past.data.pairs().getnnz(axis=0))
+        """Return how many users have heard each track before the cut, (items,)."""
+        return np.asarray(self.snapshot.data.pairs().getnnz(axis=0))
 
     @cached_property
     def traits(self) -> tuple[str, csr_matrix | np.ndarray]:
-        """What makes tracks alike, and a unit vector of it for each: genres, or else the model."""
-        if self.past.genres.nnz:
-            return "genres", self.past.genres
-        items = self.past.item_factors
+        """Return by what tracks are similar, in words, and the tracks' vectors (items, d) for it.
+
+        The vectors have unit length: those of the genres, or of the ALS model if no track has one.
+        """
+        if self.snapshot.genres.nnz:
+            return "genres", self.snapshot.genres
+        items = self.snapshot.item_factors
         lengths = np.linalg.norm(items, axis=1, keepdims=True)
         return "the vectors of ALS", items / np.maximum(lengths, 1e-9)
 
     def of_warm(self, lists: np.ndarray) -> np.ndarray:
-        """(users, 100): lists of the users with a past, and none for the others."""
+        """Return lists (users, 100): those of the users with a past, and empty ones for others."""
         result = np.full((len(self.warm), lists.shape[1]), NOTHING, np.int32)
         result[self.warm] = lists
         return result
 
     def ndcg(self, lists: Lists) -> dict[str, np.ndarray]:
-        """NDCG@10 of each user (users,) by list."""
+        """Return NDCG@10 of each user, (users,), by list."""
         labels = self.later.labels
-        return {name: accuracy.per_user(own, labels, K)["ndcg"] for name, own in lists.items()}
+        return {name: accuracy.per_user(items, labels, K)["ndcg"] for name, items in lists.items()}
 
     def scores(self, lists: Lists) -> dict[str, Scores]:
-        """Metrics by list, kind of user (all, warm, cold), k and name; no kind without users."""
+        """Return mean metrics by list, kind of user, length ("@10") and metric.
+
+        The kinds are "all", "warm" and "cold"; a kind without users is left out.
+        """
         kinds = {"all": np.ones(len(self.warm), bool), "warm": self.warm, "cold": ~self.warm}
         catalogue = int(np.count_nonzero(self.listeners))
         result: dict[str, Scores] = {}
@@ -95,8 +109,8 @@ class Evaluator:
         return result
 
     def _values(self, found: np.ndarray, k: int) -> dict[str, np.ndarray]:
-        """Every metric of each user, (users,) by name."""
-        labels, users = self.later.labels, self.past.data.shape[0]
+        """Return every metric of each user, (users,), by name."""
+        labels, users = self.later.labels, self.snapshot.data.shape[0]
         return accuracy.per_user(found, labels, k) | {
             "novelty": beyond_accuracy.novelty(found, k, self.listeners, users),
             "popularity": beyond_accuracy.popularity(found, k, self.listeners, users),

@@ -1,4 +1,4 @@
-"""Every generator alone, as if its lists were served, and what it brings to the candidates."""
+"""The lists of each generator alone, and the share of the labels that its candidates contain."""
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -15,24 +15,31 @@ from jobs.runtime.parallel import in_blocks
 USERS_A_BLOCK = 512
 
 
-def own_lists(past: Snapshot, users: np.ndarray, top: np.ndarray) -> dict[str, np.ndarray]:
-    """(users, 100) items of each generator for users in some rows of the past, ascending.
+def own_lists(snapshot: Snapshot, users: np.ndarray, top: np.ndarray) -> dict[str, np.ndarray]:
+    """Return each generator's lists (users, 100) of items, for users in ascending rows.
 
-    top (users, 100) are the first tracks of the top list that each may get.
+    top (users, 100) are the first tracks of the top list that each user may get.
     """
 
     def block(first: int, last: int) -> dict[str, np.ndarray]:
         part = users[first:last]
-        _, lists = candidates.generate(past, part, past.data.of_users(part), LIST_LENGTH)
+        _, lists = candidates.generate(snapshot, part, snapshot.data.of_users(part), LIST_LENGTH)
         return lists | {"popular": top[first:last]}
 
     blocks = list(in_blocks(block, len(users), USERS_A_BLOCK, "generators"))
     none = np.empty((0, LIST_LENGTH), np.int32)
-    return {name: np.concatenate([none, *(own[name] for own in blocks)]) for name in GENERATORS}
+    return {
+        name: np.concatenate([none, *(of_block[name] for of_block in blocks)])
+        for name in GENERATORS
+    }
 
 
 def continued(lists: np.ndarray, top: np.ndarray) -> np.ndarray:
-    """Lists (users, 100) filled up with the users' top lists (users, 100), no item twice."""
+    """Return lists (users, k) that go on with the users' top lists (users, k), no item twice.
+
+    >>> continued(np.array([[7, NOTHING, NOTHING]]), np.array([[3, 7, 5]])).tolist()
+    [[7, 3, 5]]
+    """
     both = np.concatenate([lists, top], axis=1)
     order = np.argsort(both, axis=1, kind="stable")
     sorted_ = np.take_along_axis(both, order, axis=1)
@@ -47,25 +54,27 @@ def continued(lists: np.ndarray, top: np.ndarray) -> np.ndarray:
 
 
 def candidate_recall(lists: dict[str, np.ndarray], labels: csr_matrix) -> CandidateRecall:
-    """Which share of the labels is in each generator's candidates, in its alone, and in any.
+    """Return which share of the labels (users, items) the candidates contain.
 
-    And how many users each has a list for.
+    That is the share for all generators together, and for each of them: the share in its
+    candidates, the share in its candidates and no other's, and for how many users it has a list.
+    lists (users, 100) are by generator.
     """
     n = labels.shape[1]
     keys = {}
     for name, found in lists.items():
-        found = found if name == "popular" else found[:, : candidates.EACH]
+        found = found if name == "popular" else found[:, : candidates.CANDIDATES_A_GENERATOR]
         row, place = np.nonzero(accuracy.hits(found, labels))
         keys[name] = row * n + found[row, place]
-    every, times = np.unique(np.concatenate(list(keys.values())), return_counts=True)
-    once = every[times == 1]
+    found_keys, times = np.unique(np.concatenate(list(keys.values())), return_counts=True)
+    once = found_keys[times == 1]
     total = max(labels.nnz, 1)
     generators = {
         name: GeneratorRecall(
             users=int((lists[name] != NOTHING).any(axis=1).sum()),
-            recall=len(own) / total,
-            alone=int(np.isin(own, once).sum()) / total,
+            recall=len(of_generator) / total,
+            alone=int(np.isin(of_generator, once).sum()) / total,
         )
-        for name, own in keys.items()
+        for name, of_generator in keys.items()
     }
-    return CandidateRecall(labels.nnz, len(every) / total, generators)
+    return CandidateRecall(labels.nnz, len(found_keys) / total, generators)

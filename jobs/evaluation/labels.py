@@ -1,4 +1,4 @@
-"""Labels that were held out before a run, for scoring its lists."""
+"""Read labels from a file: plays that were held out before a run, to score its lists."""
 
 from pathlib import Path
 
@@ -14,17 +14,20 @@ from jobs.data.listens import Listens
 
 
 def read_labels(path: Path, past: Listens, heard: str) -> tuple[np.ndarray, csr_matrix]:
-    """Return the labels' users as rows of the past (COLD for new ones), and labels.
+    """Return the users of a file of labels as rows of the past (COLD for new ones), and the labels.
 
     labels are (users, items + 1). The last column is for tracks that are not in the catalogue: no
-    list can contain them, but they count as played.
+    list can contain them, but they count as played. If heard is "exclude", tracks that the user has
+    played in the past are no labels, and users without a label are left out. Raises JobError if the
+    file can't be read or is empty.
     """
     try:
         table = pq.read_table(path, columns=["user_id", "track_id"])
         user, track = (table[name].cast(pa.int64()).to_numpy() for name in table.column_names)
     except (OSError, KeyError, pa.ArrowException) as error:
         raise JobError(
-            f"{path}: expected a parquet file with whole numbers user_id, track_id; {error}"
+            f"{path} can't be read as labels ({error}): pass a parquet file whose "
+            "columns user_id and track_id have whole numbers"
         ) from None
     if not len(user):
         raise JobError(f"{path} has no rows: there is nothing to score")

@@ -1,4 +1,4 @@
-"""Parts of the users and of the catalogue that a list may serve unequally well."""
+"""Divide users and tracks into segments, for which a list may be unequally good."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,23 +9,24 @@ from scipy.sparse import csr_matrix, diags_array
 from jobs.data.holdout import COLD, Holdout
 from jobs.data.listens import Listens
 
-THIRDS = (1 / 3, 2 / 3)
+THIRDS = (1 / 3, 2 / 3)  # where the second and the last third begin
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Some users of the holdout, by place, with those of their labels that count here."""
+    """Some users of the holdout, with those of their labels that count in this segment."""
 
     name: str
-    what: str
-    users: np.ndarray
-    labels: csr_matrix
+    what: str  # what the segment is, in words
+    users: np.ndarray  # (n,): their places in the holdout
+    labels: csr_matrix  # (n, items)
 
 
 def segments(past: Listens, later: Holdout, heard: str) -> list[Segment]:
-    """Users by how much they have played, or repeat; labels by how often the track was played.
+    """Return segments of users by their plays, and segments of labels by the track's plays.
 
-    Those without a user are left out.
+    If heard is "include", there is also one of the users who repeat tracks most. Segments without a
+    user are left out.
     """
     found = [*_by_plays(past, later), *_by_track(past, later)]
     if heard == "include":
@@ -34,7 +35,7 @@ def segments(past: Listens, later: Holdout, heard: str) -> list[Segment]:
 
 
 def _by_plays(past: Listens, later: Holdout) -> Iterator[Segment]:
-    """Users without a past, and the others in thirds."""
+    """Yield the users without a past, and thirds of the others by their number of plays."""
     warm = later.row != COLD
     plays = np.zeros(len(later.row), np.int64)
     plays[warm] = np.diff(past.starts)[later.row[warm]]
@@ -42,17 +43,17 @@ def _by_plays(past: Listens, later: Holdout) -> Iterator[Segment]:
     yield _of_users("cold", "no play before the cut", later, ~warm)
     for i, name in enumerate(("few plays", "medium plays", "many plays")):
         users = warm & (third == i)
-        own = plays[users]
-        what = f"{own.min():,} to {own.max():,} plays before the cut" if len(own) else ""
+        counts = plays[users]
+        what = f"{counts.min():,} to {counts.max():,} plays before the cut" if len(counts) else ""
         yield _of_users(name, what, later, users)
 
 
 def _repeaters(past: Listens, later: Holdout) -> Segment:
-    """The third of the users with a past whose plays repeat a track most."""
+    """Return the third of the users with a past who have the largest share of repeated plays."""
     warm = np.flatnonzero(later.row != COLD)
-    own = past.of_users(later.row[warm])
-    counts = np.diff(own.starts)
-    share = 1 - own.pairs().getnnz(axis=1) / np.maximum(counts, 1)
+    known = past.of_users(later.row[warm])
+    counts = np.diff(known.starts)
+    share = 1 - known.pairs().getnnz(axis=1) / np.maximum(counts, 1)
     least = np.quantile(share, THIRDS[1]) if len(share) else 0.0
     users = np.zeros(len(later.row), bool)
     users[warm] = (share >= least) & (share > 0)
@@ -66,7 +67,7 @@ def _of_users(name: str, what: str, later: Holdout, users: np.ndarray) -> Segmen
 
 
 def _by_track(past: Listens, later: Holdout) -> Iterator[Segment]:
-    """Labels among the most played tracks that have a third of all plays, the next, the rest."""
+    """Yield labels by the plays of their track: a third of all plays, the next third, the rest."""
     plays = np.bincount(past.item, minlength=past.shape[1])
     third = thirds_of_plays(plays)
     shares = ["a third of all plays", "the next third", "the rest of the catalogue"]
@@ -81,7 +82,14 @@ def _by_track(past: Listens, later: Holdout) -> Iterator[Segment]:
 
 
 def thirds_of_plays(plays: np.ndarray) -> np.ndarray:
-    """(items,) 0, 1, 2: whether the plays of the tracks before it reach a third, or two, of all."""
+    """Return the third of all plays to which each track belongs, (items,): 0, 1 or 2.
+
+    Tracks are taken from the most played one on. A track belongs to the third in which the plays of
+    all tracks before it end. Of 12 plays, the tracks before have 0, 5, 8 and 10:
+
+    >>> thirds_of_plays(np.array([5, 3, 2, 2])).tolist()
+    [0, 1, 2, 2]
+    """
     order = np.argsort(-plays, kind="stable")
     before = np.cumsum(plays[order]) - plays[order]
     result = np.empty(len(plays), np.int64)

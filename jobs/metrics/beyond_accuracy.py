@@ -1,4 +1,7 @@
-"""Metrics of ranked lists beyond accuracy, such as coverage, novelty and diversity."""
+"""Metrics of ranked lists beyond accuracy, such as coverage, novelty and diversity.
+
+The lists `found` are (lists, at least k) items, with NOTHING behind the last one.
+"""
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -8,56 +11,58 @@ from jobs.metrics.accuracy import hits
 
 
 def coverage(found: np.ndarray, k: int, catalogue: int) -> float:
-    """The share of a catalogue's items that stand in somebody's first k."""
-    listed = np.unique(found[:, :k])
-    return float(np.count_nonzero(listed != NOTHING) / catalogue)
+    """Return the share of the catalogue's items that are among the first k of any list, 0 to 1."""
+    items = np.unique(found[:, :k])
+    return float(np.count_nonzero(items != NOTHING) / catalogue)
 
 
 def novelty(found: np.ndarray, k: int, listeners: np.ndarray, users: int) -> np.ndarray:
-    """(lists,) float64: mean self-information of the first k items, in bits.
+    """Return the mean self-information of the first k items, in bits, (lists,) float64.
 
-    -log2 of the share of users who have heard the item (Vargas and Castells 2011), one listener
-    at least; 0 for an empty list.
+    It is -log2 of the share of the users who have heard the item (Vargas and Castells 2011): an
+    item that one of 8 users has heard has 3 bits, and so has one that nobody has heard. An empty
+    list has 0. listeners (items,) are how many of the users have heard each item.
     """
     bits = -np.log2(np.maximum(listeners, 1) / users)
     first = found[:, :k]
-    there = first != NOTHING
-    total = np.where(there, bits[np.where(there, first, 0)], 0).sum(axis=1)
-    means: np.ndarray = total / np.maximum(there.sum(axis=1), 1)
+    listed = first != NOTHING
+    total = np.where(listed, bits[np.where(listed, first, 0)], 0).sum(axis=1)
+    means: np.ndarray = total / np.maximum(listed.sum(axis=1), 1)
     return means
 
 
 def popularity(found: np.ndarray, k: int, listeners: np.ndarray, users: int) -> np.ndarray:
-    """(lists,) float64: mean share of the users, 0 to 1, who have heard one of the first k items.
+    """Return the mean share of the users who have heard one of the first k items, (lists,) float64.
 
-    0 for an empty list.
+    The share is 0 to 1; an empty list has 0. listeners (items,) are as in novelty.
     """
     first = found[:, :k]
-    there = first != NOTHING
-    total = np.where(there, listeners[np.where(there, first, 0)], 0).sum(axis=1)
-    shares: np.ndarray = total / (users * np.maximum(there.sum(axis=1), 1))
+    listed = first != NOTHING
+    total = np.where(listed, listeners[np.where(listed, first, 0)], 0).sum(axis=1)
+    shares: np.ndarray = total / (users * np.maximum(listed.sum(axis=1), 1))
     return shares
 
 
 def serendipity(found: np.ndarray, expected: np.ndarray, labels: csr_matrix, k: int) -> np.ndarray:
-    """(lists,) float64: the share of the k places with a label that a plain list would have missed.
+    """Return the share of the first k places with a hit not in an expected list, (lists,) float64.
 
-    |(list - expected) & labels| / k (Adamopoulos and Tuzhilin 2014, after Ge et al. 2010); what is
-    expected is the first k of a primitive list for the same users, expected (lists, at least k).
+    It is |(list - expected) & labels| / k (Adamopoulos and Tuzhilin 2014, after Ge et al. 2010),
+    where expected (lists, at least k) are the lists of a simple model, such as the top list, for
+    the same users; its first k items count.
     """
-    first, known = found[:, :k], expected[:, :k]
-    right = hits(first, labels)
-    for place in range(known.shape[1]):
-        right &= first != known[:, place : place + 1]
-    shares: np.ndarray = right.sum(axis=1) / k
+    first, first_expected = found[:, :k], expected[:, :k]
+    surprising = hits(first, labels)
+    for place in range(first_expected.shape[1]):
+        surprising &= first != first_expected[:, place : place + 1]
+    shares: np.ndarray = surprising.sum(axis=1) / k
     return shares
 
 
 def diversity(found: np.ndarray, k: int, vectors: csr_matrix | np.ndarray) -> np.ndarray:
-    """(lists,) float64: 1 - mean cosine of all pairs among the first k items.
+    """Return 1 - the mean cosine of all pairs among the first k items, (lists,) float64.
 
-    The intra-list diversity of Zhang and Hurley 2008. vectors (items, d) are of unit length; items
-    with a zero one are left out; a list with fewer than two others has none, 0.
+    It is the intra-list diversity of Zhang and Hurley 2008. vectors (items, d) have unit length, or
+    are zero: such items are left out. A list with fewer than two items left has a diversity of 0.
     """
     row, place = np.nonzero(found[:, :k] != NOTHING)
     item = found[row, place]
@@ -66,7 +71,9 @@ def diversity(found: np.ndarray, k: int, vectors: csr_matrix | np.ndarray) -> np
     shape = (len(found), vectors.shape[0])
     total = csr_matrix((np.ones(len(row), np.float32), (row, item)), shape) @ vectors
     n = np.bincount(row, minlength=len(found))
-    of_pairs = _squared_lengths(total) - n  # |sum|^2 is the sum over all pairs and each with itself
+    of_pairs = (
+        _squared_lengths(total) - n
+    )  # |sum|^2 has every pair twice, and each item with itself
     return np.where(n > 1, 1 - of_pairs / np.maximum(n * (n - 1), 1), 0)
 
 

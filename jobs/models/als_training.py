@@ -16,40 +16,46 @@ from jobs.runtime import parallel
 from jobs.runtime.progress import progress_bar
 
 SEED = 20
-EPOCHS_MORE = 4  # where there are factors to start from
-WORTH_THREADS = 30_000  # listens: with fewer, threads wait for each other longer than they work
+EPOCHS_FROM_START = 4  # epochs, at most, of a training that starts from given item factors
+WORTH_THREADS = 30_000  # pairs: with fewer, threads wait for each other longer than they compute
 
 
-def training_weights(data: Listens, chosen: Hyperparameters) -> csr_matrix:
-    """(users, items) float32: the weight of each pair in training."""
-    return data.weights(chosen.als_repeats, None, chosen.als_recency)
+def training_weights(data: Listens, hyperparameters: Hyperparameters) -> csr_matrix:
+    """Return the weight of each pair of a user and a track in training, (users, items) float32."""
+    return data.weights(hyperparameters.als_repeats, None, hyperparameters.als_recency)
 
 
 def factorise(
     weights: csr_matrix,
-    chosen: Hyperparameters,
+    hyperparameters: Hyperparameters,
     after_epoch: Callable[[np.ndarray, np.ndarray], None] | None = None,
     start: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """User (users, d) and item (items, d) factors, float32, of a matrix of weights of plays.
+    """Return user factors (users, d) and item factors (items, d), float32, of weighted plays.
 
-    Every epoch solves all rows of one side, then of the other; rows of near penalties go together.
-    after_epoch sees the factors as they are by then. start (items, d) are item factors to start
-    from; those that are zero there start at random, as all do without it.
+    Each epoch solves for all users with the items held fixed, then for all items with the users
+    held fixed. Rows whose penalties are nearly equal are solved in one call. after_epoch is called
+    with the factors after each epoch. start (items, d) are item factors to start from; rows that
+    are zero in it start at random, and without it all rows do.
     """
     rng = np.random.default_rng(SEED)
-    deviation = 0.1 / np.sqrt(chosen.als_factors)
+    deviation = 0.1 / np.sqrt(hyperparameters.als_factors)
     users, items = (
-        rng.normal(0, deviation, (n, chosen.als_factors)).astype(np.float32) for n in weights.shape
+        rng.normal(0, deviation, (n, hyperparameters.als_factors)).astype(np.float32)
+        for n in weights.shape
     )
     if start is not None:
         known = start.any(axis=1)
         items[known] = start[known]
     items[weights.getnnz(axis=0) == 0] = 0
-    epochs = chosen.als_epochs if start is None else min(EPOCHS_MORE, chosen.als_epochs)
-    user_groups = _groups(weights, chosen)
-    weights = weights.T.tocsr()  # the largest matrix is let go of, if the caller has done so
-    item_groups = _groups(weights, chosen)
+    epochs = (
+        hyperparameters.als_epochs
+        if start is None
+        else min(EPOCHS_FROM_START, hyperparameters.als_epochs)
+    )
+    user_groups = _groups(weights, hyperparameters)
+    weights = weights.T.tocsr()  # the old matrix is freed if the caller holds no reference
+    item_groups = _groups(weights, hyperparameters)
     del weights
     for _ in progress_bar(range(epochs), "train_als epochs"):
         _solve(user_groups, users, items)
@@ -60,25 +66,28 @@ def factorise(
 
 
 def _groups(
-    weights: csr_matrix, chosen: Hyperparameters
+    weights: csr_matrix, hyperparameters: Hyperparameters
 ) -> list[tuple[np.ndarray, csr_matrix, float]]:
-    """Rows that share a penalty, with implicit's confidences (1 + weight of a play) and it."""
+    """Return groups of rows with one penalty: the rows, their confidences, and the penalty.
+
+    The confidence of a pair is implicit's: 1 + weight / als_unobserved.
+    """
     result = []
-    for rows, value in penalty_groups(penalties(weights, chosen)):
+    for rows, value in penalty_groups(penalties(weights, hyperparameters)):
         confidence = weights[rows]
-        confidence.data = 1 + confidence.data / np.float32(chosen.als_unobserved)
+        confidence.data = 1 + confidence.data / np.float32(hyperparameters.als_unobserved)
         result.append((rows, confidence, value))
     return result
 
 
-def penalties(weights: csr_matrix, chosen: Hyperparameters) -> np.ndarray:
-    """(rows,) each row's penalty, in implicit's units."""
+def penalties(weights: csr_matrix, hyperparameters: Hyperparameters) -> np.ndarray:
+    """Return each row's penalty, (rows,), in implicit's units: see fold_in.row_penalties."""
     return row_penalties(
         np.asarray(weights.sum(axis=1)).ravel(),
         weights.shape[1],
-        chosen.als_regularization,
-        chosen.als_unobserved,
-        chosen.als_exponent,
+        hyperparameters.als_regularization,
+        hyperparameters.als_unobserved,
+        hyperparameters.als_exponent,
     )
 
 
@@ -87,7 +96,7 @@ def _solve(
     factors: np.ndarray,
     others: np.ndarray,
 ) -> None:
-    """Improve the factors of one side in place, those of the other held fixed."""
+    """Solve for the factors of one side in place, with those of the other side held fixed."""
     for rows, confidence, penalty in groups:
         part = factors[rows]
         n = parallel.threads() if confidence.nnz > WORTH_THREADS else 1
@@ -96,7 +105,7 @@ def _solve(
 
 
 def start_of(work: Path, shape: tuple[int, int]) -> np.ndarray | None:
-    """The item factors that the window "test" ended with, if it has any of that shape."""
+    """Return the item factors of the window "test" if they have this shape (items, d), or None."""
     window = work / "windows" / "test"
     if not (window / ALS_MODEL).exists():
         return None

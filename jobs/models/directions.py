@@ -1,15 +1,18 @@
-"""Groups of tracks whose vectors point in one direction, and so have the same neighbours.
+"""Group tracks whose vectors point in one direction and so have the same neighbours.
 
-ALS gives all tracks that only one and the same user plays vectors of one direction: their lengths
-may differ, their cosines to any other track do not. Where a few hundred people have listened to
-100,000 tracks, more than half of the tracks are like that. It is enough to search for the
-neighbours of each direction once, among the directions, and to list their tracks afterwards.
+Two tracks that only one user plays, the same for both, get vectors of one direction from ALS, such
+as (1, 2) and (3, 6). Their lengths differ, but their cosine to any other track is the same, so
+their lists of neighbours are the same too. Where a few hundred people have listened to 100,000
+tracks, more than half of the tracks share a direction with others. So the search compares
+directions with directions, once for each, and `expand` replaces each direction that was found by
+its tracks.
 
-The solver rounds, so such vectors of unit length are not the same bytes: they differ by some 2e-7.
-Tracks are grouped if their unit vectors round to the same point of a grid and differ by at most
-TOLERANCE; so no score changes by more than that. Two equal vectors can lie on both sides of a
-rounding edge: a second grid, moved by half a step, brings them together. The few pairs that an
-edge of each grid parts stay two directions, which costs a little time and is otherwise harmless.
+Because the solver rounds, two such vectors scaled to unit length differ by about 2e-7. Tracks are
+grouped if their unit vectors round to the same point of a grid and differ by at most TOLERANCE, so
+no score changes by more than that. Two nearly equal vectors can lie on both sides of a rounding
+edge, as 0.4999 and 0.5001 round to 0 and 1. A second grid, which is moved by half a step, rounds
+them to the same point. A few pairs are separated by both grids; they stay two directions, which
+costs a little time and has no other effect.
 """
 
 from collections.abc import Iterator
@@ -20,10 +23,10 @@ import numpy as np
 from jobs.contract import ragged
 from jobs.contract.top_k import NOTHING
 
-STEP = 2.0**-12  # of the grid, on each axis
-TOLERANCE = 1e-5  # distance of two unit vectors that count as one direction
+STEP = 2.0**-12  # distance of two neighbouring points of the grid, on each axis
+TOLERANCE = 1e-5  # largest distance of two unit vectors that count as one direction
 SEED = 20
-ROWS_A_BLOCK = 8192
+ROWS_A_BLOCK = 8192  # vectors that are rounded at a time
 
 
 Lists = tuple[np.ndarray, np.ndarray]  # items int32 and scores float32, (b, k) each, best first
@@ -31,22 +34,23 @@ Lists = tuple[np.ndarray, np.ndarray]  # items int32 and scores float32, (b, k) 
 
 @dataclass(frozen=True)
 class Directions:
-    """Tracks 0 … n - 1 by direction; directions are numbered in the order of their first tracks.
+    """Tracks 0 … n - 1, grouped by direction.
 
-    Five tracks, of which 0, 2 and 3 point in one direction and 1 and 4 in two others:
+    Directions are numbered in the order of their first tracks. An example with five tracks: 0, 2
+    and 3 point in one direction, 1 in a second, and 4 in a third:
 
         of_track  0 1 0 0 2       tracks  0 2 3 1 4       offsets  0 3 4 5
     """
 
     vectors: np.ndarray  # (m, d) float32: the unit vector of each direction's first track
     of_track: np.ndarray  # (n,) int32: the direction of each track
-    tracks: np.ndarray  # (n,) int32: the tracks by direction, ascending inside each
-    offsets: np.ndarray  # (m + 1,): direction i has the tracks from offsets[i] to offsets[i + 1]
+    tracks: np.ndarray  # (n,) int32: the tracks of direction 0, then of 1, …; ascending in each
+    offsets: np.ndarray  # (m + 1,): direction i has tracks[offsets[i]:offsets[i + 1]]
 
     @classmethod
     def of(cls, unit: np.ndarray) -> "Directions":
-        """Group tracks by their vectors of unit length, (n, d) float32."""
-        leader = np.arange(len(unit))
+        """Group tracks by their vectors (n, d) float32, which have unit length."""
+        leader = np.arange(len(unit))  # the first track of each track's group
         for offset in (0.0, 0.5):
             leaders = np.flatnonzero(leader == np.arange(len(unit)))
             keys = _grid_keys(unit, leaders, offset)
@@ -68,11 +72,18 @@ class Directions:
         return len(self.vectors)
 
     def expand(self, lists: Lists) -> Lists:
-        """Return lists of tracks for lists of directions (b, k): the first k tracks of each row.
+        """Replace directions by their tracks in lists (b, k), and keep the first k of each row.
 
-        All tracks of a direction have its score; equal scores come in the order of tracks. With
-        the directions of the example above and k = 3, the directions 1, 0, 2 with scores .9, .5,
-        .4 become the tracks 1, 0, 2 with scores .9, .5, .5.
+        Every track gets the score of its direction; equal scores are in the order of tracks. With
+        the directions of the example above and k = 3, the directions 1, 0, 2 with the scores 0.75,
+        0.5, 0.25 become the tracks 1, 0, 2 with the scores 0.75, 0.5, 0.5. Direction 0 has the
+        tracks 0, 2 and 3, so there is no place left for track 3 and for direction 2.
+
+        >>> offsets, tracks = np.array([0, 3, 4, 5]), np.array([0, 2, 3, 1, 4])
+        >>> example = Directions(np.zeros((3, 2)), np.array([0, 1, 0, 0, 2]), tracks, offsets)
+        >>> items, scores = example.expand((np.array([[1, 0, 2]]), np.array([[0.75, 0.5, 0.25]])))
+        >>> items.tolist(), scores.tolist()
+        ([[1, 0, 2]], [[0.75, 0.5, 0.5]])
         """
         directions, scores = lists
         if len(self) == len(self.tracks):
@@ -94,21 +105,22 @@ class Directions:
 
 
 def _tracks_with_better_scores(sizes: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """(b, k): how many tracks of the row have a larger score than the direction at each place.
+    """Return for each place of a list (b, k) how many tracks of the row have a larger score.
 
-    sizes (b, k) are the tracks of each direction, scores (b, k) fall along a row.
+    sizes (b, k) are the numbers of tracks of each direction; scores (b, k) fall along a row. Sizes
+    1, 3, 1 with scores 0.75, 0.5, 0.5 give 0, 1, 1.
     """
     before = np.cumsum(sizes, axis=1) - sizes
-    before[:, 1:][scores[:, 1:] == scores[:, :-1]] = 0  # counted from the first of equal scores on
+    before[:, 1:][scores[:, 1:] == scores[:, :-1]] = 0  # equal scores share the count of the first
     better: np.ndarray = np.maximum.accumulate(before, axis=1)
     return better
 
 
 def sort_ties(items: np.ndarray, scores: np.ndarray) -> Lists:
-    """Sort equal scores by item in lists (b, k) whose scores fall; few rows have any."""
+    """Sort items of equal scores by item, in place, in lists (b, k) whose scores fall."""
     ties = (scores[:, 1:] == scores[:, :-1]) & (items[:, 1:] < items[:, :-1])
     ties &= items[:, 1:] != NOTHING
-    rows = np.flatnonzero(ties.any(axis=1))
+    rows = np.flatnonzero(ties.any(axis=1))  # few rows have equal scores in the wrong order
     if len(rows):
         order = np.lexsort((items[rows], -scores[rows]), axis=1)
         items[rows] = np.take_along_axis(items[rows], order, axis=1)
@@ -116,17 +128,17 @@ def sort_ties(items: np.ndarray, scores: np.ndarray) -> Lists:
 
 
 def _grid_keys(unit: np.ndarray, rows: np.ndarray, offset: float) -> np.ndarray:
-    """(rows,) int64: equal where rows of unit (n, d) round to one point of the grid.
+    """Return a key (rows,) int64 of the grid point to which each row of unit (n, d) rounds.
 
-    offset moves the grid, in steps. A key is the sum of the point's coordinates times random odd
-    numbers, modulo 2^64. Two points have one key by chance once in 2^64 times; the comparison of
-    distances afterwards finds that out.
+    offset moves the grid, in steps. A key is a hash: the sum of the point's coordinates, each times
+    a random odd number, modulo 2^64. Two different points have the same key by chance about once in
+    2^64 pairs; the caller compares distances afterwards and so separates such points.
     """
     rng = np.random.default_rng(SEED)
     factors = rng.integers(-(2**62), 2**62, unit.shape[1]) | 1
     step, moved = np.float32(1 / STEP), np.float32(offset)
     parts = [
-        np.rint(unit[some] * step + moved).astype(np.int64) @ factors for some in _blocks(rows)
+        np.rint(unit[block] * step + moved).astype(np.int64) @ factors for block in _blocks(rows)
     ]
     return np.concatenate([np.empty(0, np.int64), *parts])
 

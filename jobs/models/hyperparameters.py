@@ -1,4 +1,4 @@
-"""The settings of a run: the defaults, and what jobs.tune wrote into WORK/settings.json."""
+"""The settings of a run: their defaults, and reading and writing WORK/settings.json."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -22,50 +22,58 @@ HalfLife = Annotated[float, Meta(gt=0)] | None
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Every choice that depends on the data; a half-life of None means that nothing fades."""
+    """Every choice that depends on the data, as jobs.tune makes it.
 
-    heard: Literal["exclude", "include"] = "exclude"  # may a track already heard be recommended
-    popular_half_life: HalfLife = None  # days after which a listen counts half
-    als_factors: Annotated[int, Meta(ge=1, le=1024)] = 128
-    als_regularization: Positive = 0.01
-    als_unobserved: Positive = 0.05  # weight of a track not played, against 1 for a played one
-    als_exponent: Power = 1.0  # how the penalty grows with a row's number of listens
+    A half-life is the age at which a listen counts half, in days or in later plays of the same
+    user; None means that a listen counts the same at any age.
+    """
+
+    heard: Literal["exclude", "include"] = "exclude"  # may heard tracks be recommended
+    popular_half_life: HalfLife = None  # days, in the top list
+    als_factors: Annotated[int, Meta(ge=1, le=1024)] = 128  # length of a vector
+    als_regularization: Positive = 0.01  # lambda of fold_in.row_penalties
+    als_unobserved: Positive = 0.05  # weight of a track not played; a played one has 1 or more
+    als_exponent: Power = 1.0  # power of a row's listens by which its penalty grows
     als_epochs: Annotated[int, Meta(ge=1, le=1000)] = 10
-    als_repeats: Power = 0.0  # power of a pair's plays that is its weight: 0 counts them as one
-    als_recency: HalfLife = None  # days after which a listen counts half in training
-    als_half_life: HalfLife = None  # plays after which a user's listen counts half, folded in
-    next_window: Annotated[int, Meta(ge=1, le=1000)] = (
-        20  # plays between a track and what still counts as played next
-    )
-    next_decay: Annotated[float, Meta(gt=0, le=1)] = (
-        0.9  # weight lost with each further play inside that window
-    )
-    next_recency: HalfLife = None  # days after which a listen counts half
-    next_source_exponent: Power = 0.5  # division by how often the first track is played
-    next_target_exponent: Power = 0.3  # division by how often the next track is played
-    next_half_life: HalfLife = 8.0  # plays, as als_half_life
-    similar_half_life: HalfLife = 64.0
-    own_half_life: HalfLife = 64.0
+    als_repeats: Power = 0.0  # a pair weighs its number of plays to this power; at 0 it weighs 1
+    als_recency: HalfLife = None  # days, in training
+    als_half_life: HalfLife = None  # plays, when a user is folded in
+    next_window: Annotated[int, Meta(ge=1, le=1000)] = 20  # plays after a track that follow it
+    next_decay: Annotated[float, Meta(gt=0, le=1)] = 0.9  # factor for each further play in between
+    next_recency: HalfLife = None  # days, when followers are counted
+    next_source_exponent: Power = 0.5  # power of the first track's weight that divides a count
+    next_target_exponent: Power = 0.3  # power of the next track's plays that divides a count
+    next_half_life: HalfLife = 8.0  # plays, in the generator "next_played"
+    similar_half_life: HalfLife = 64.0  # plays, in the generators "similar" and "artist"
+    own_half_life: HalfLife = 64.0  # plays, in the generator "replayed"
 
     @property
     def folds_in(self) -> bool:
-        """Whether users are folded in with fading plays, instead of taken as trained."""
+        """Return whether users are folded in from fading plays, or keep their trained vectors."""
         return self.als_half_life is not None or self.als_recency is not None
 
 
 def load(work: Path) -> Hyperparameters:
-    """Read the folder's settings.json; the defaults where there is none."""
+    """Return the folder's settings.json, or the defaults if there is none.
+
+    Raises JobError if the file has an unknown setting or a value that is not allowed.
+    """
     path = work / SETTINGS
     if not path.exists():
         return Hyperparameters()
     content = storage.read_json(path, made_by="jobs.tune")
     known = {field.name for field in dataclasses.fields(Hyperparameters)}
     if unknown := sorted(set(content) - known):
-        raise storage.JobError(f"{path} has the unknown settings {unknown}; known: {sorted(known)}")
+        raise storage.JobError(
+            f"{path} has the unknown settings {unknown}: remove them, or run python -m jobs.tune; "
+            f"the known ones are {sorted(known)}"
+        )
     try:
         return msgspec.convert(content, Hyperparameters)
     except msgspec.ValidationError as error:
-        raise storage.JobError(f"{path} can't be used: {error}") from None
+        raise storage.JobError(
+            f"{path} can't be used ({error}): correct the value, or run python -m jobs.tune"
+        ) from None
 
 
 def save(work: Path, settings: Hyperparameters) -> None:

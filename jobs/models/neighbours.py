@@ -1,9 +1,16 @@
-"""The nearest tracks of each track by the cosine of their vectors: all compared, or by cells.
+"""Find the nearest tracks of each track by the cosine of their vectors, exactly or by cells.
 
-Comparing all with all takes time in proportion to n^2. In a large catalogue an inverted file does
-with less (Jegou, Douze and Schmid, "Product Quantization for Nearest Neighbor Search", 2011; here
-with plain 16-bit numbers): k-means parts the directions into some 4 sqrt(n) cells, and a search
-looks into the nearest of them only.
+Comparing all tracks with all takes time in proportion to n^2. In a large catalogue an inverted file
+takes less (Jegou, Douze and Schmid, "Product Quantization for Nearest Neighbor Search", 2011; here
+the vectors are stored as 16-bit floats instead of product codes). It is approximate:
+
+1. k-means divides the n directions (see directions) into about 4 sqrt(n) cells.
+2. A search compares its vector with the centres of all cells, and then only with the vectors in the
+   nearest `nprobe` cells. A neighbour in any other cell is missed.
+3. nprobe is raised until enough neighbours of a random sample of tracks are found (choose_cells).
+
+With 250,000 directions there are 2,000 cells of 125 directions on average. With nprobe = 20, a
+search compares a vector with 2,000 centres and about 2,500 vectors, instead of 250,000.
 """
 
 from collections.abc import Iterator
@@ -19,24 +26,26 @@ from jobs.models.directions import Directions, Lists, sort_ties
 from jobs.models.sparse import dots
 from jobs.runtime.parallel import in_blocks
 
-TRACKS_A_BLOCK = 1024
-MOST_COMPARED = 50_000  # directions: up to so many, all are compared with all
-SAMPLE = 1_000  # tracks by which recall is measured
-ENOUGH, ENOUGH_OF_SAMPLE = 0.985, 0.85  # recall
-ROUNDING = 1e-6  # of a cosine: two that differ by no more are equal
-CELLS_AT_FIRST = 8
+TRACKS_A_BLOCK = 1024  # tracks or directions that one matrix product compares with all others
+MOST_COMPARED = 50_000  # directions: up to this number, all are compared with all
+SAMPLE = 1_000  # tracks on which recall is measured
+ENOUGH = 0.985  # recall, 0 to 1, that a search by cells must reach
+ENOUGH_OF_SAMPLE = 0.85  # the same in a window that is made of a sample of the users
+ROUNDING = 1e-6  # two cosines that differ by no more count as equal
+CELLS_AT_FIRST = 8  # nprobe from which choose_cells starts
 
-# The share of all vectors that a search may look at. One vector in a cell costs 4 to 5 times as
-# much as one in the blocks of a matrix product: at a share of 0.2 both ways cost the same.
+# The largest share of all vectors that a search by cells may compare. A comparison inside a cell
+# takes 4 to 5 times as long as one in a matrix product, so at a share of 0.2 both ways take the
+# same time.
 MOST_VISITED = 0.2
 SEED = 20
-WITH_ITSELF = LIST_LENGTH + 1  # a track is its own nearest neighbour and left out in the end
+WITH_ITSELF = LIST_LENGTH + 1  # length of a list that still has the track itself, which is removed
 
 
 def exact_lists(unit: np.ndarray) -> Iterator[Lists]:
     """Yield the lists (b, 100) of all tracks, block by block, by comparing all with all.
 
-    unit (n, d) are the tracks' vectors, of unit length.
+    unit (n, d) are the tracks' vectors, which have unit length.
     """
     order = NormOrder.of(unit)
 
@@ -50,26 +59,29 @@ def exact_lists(unit: np.ndarray) -> Iterator[Lists]:
 
 
 def direction_lists(unit: np.ndarray, enough: float) -> tuple[Iterator[Lists], str]:
-    """Yield the lists (b, 100) of all tracks, block by block, by searching for directions.
+    """Return an iterator over the lists (b, 100) of all tracks, and how they are made, in words.
 
-    Directions are compared with all others where they are few, or where cells would have to be so
-    many that they cost more; otherwise in as many cells as it takes for a recall of `enough`.
-    Returns with the lists how they are made.
+    Each direction is searched for once. All directions are compared with all where there are at
+    most MOST_COMPARED, or where so many cells would have to be searched that it takes longer.
+    Otherwise a search looks into as many cells as are needed for a recall of `enough`.
     """
     directions = Directions.of(unit)
     n = f" of {len(directions):,} directions" if len(directions) < len(unit) else ""
     if len(directions) <= MOST_COMPARED:
         return _track_lists(directions, _compared(directions)), f"exact{n}"
     index = make_index(directions.vectors)
-    found = choose_cells(index, directions, enough)
-    if found is None:
+    measured = choose_cells(index, directions, enough)
+    if measured is None:
         return _track_lists(directions, _compared(directions)), f"exact{n}"
-    how = f"recall@100 {found:.4f} by {index.nprobe} of {index.nlist:,} cells{n}"
+    how = f"recall@100 {measured:.4f} by {index.nprobe} of {index.nlist:,} cells{n}"
     return _track_lists(directions, _searched(index, directions)), how
 
 
 def make_index(vectors: np.ndarray) -> faiss.IndexIVFScalarQuantizer:
-    """Cells of near directions, by k-means on a sample; of unit length, or few hold most tracks."""
+    """Return an index of the vectors (n, d) in cells, whose centres are found by k-means.
+
+    The centres have unit length, as the vectors do; otherwise a few cells would hold most vectors.
+    """
     n, d = vectors.shape
     kind, metric = faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     index = faiss.IndexIVFScalarQuantizer(
@@ -85,9 +97,10 @@ def make_index(vectors: np.ndarray) -> faiss.IndexIVFScalarQuantizer:
 def choose_cells(
     index: faiss.IndexIVFScalarQuantizer, directions: Directions, enough: float
 ) -> float | None:
-    """Set index.nprobe to as many cells as give enough recall, measured on a sample of tracks.
+    """Set index.nprobe to the number of cells that gives enough recall on a sample of tracks.
 
-    Returns the recall of as many other tracks, or None where comparing all with all costs less.
+    Returns the recall on another sample of the same size, or None where comparing all with all
+    takes less time.
     """
     order = NormOrder.of(directions.vectors)
 
@@ -101,9 +114,9 @@ def choose_cells(
 
     drawn = np.random.default_rng(SEED).permutation(len(directions.of_track))
     choose_by, others = drawn[:SAMPLE], drawn[SAMPLE : 2 * SAMPLE]
-    wanted = expected(choose_by)
+    exact = expected(choose_by)
     index.nprobe = min(CELLS_AT_FIRST, index.nlist)
-    while recall(found(choose_by), wanted) < enough:
+    while recall(found(choose_by), exact) < enough:
         if index.nprobe == index.nlist:
             return None
         index.nprobe = min(5 * index.nprobe // 4, index.nlist)
@@ -113,9 +126,9 @@ def choose_cells(
 
 
 def visited_share(index: faiss.IndexIVFScalarQuantizer, queries: np.ndarray) -> float:
-    """The share of the index's vectors that stand in the cells searched for queries (b, d).
+    """Return the share of all vectors that lie in the cells searched for queries (b, d), 0 to 1.
 
-    It is more than nprobe / nlist, as large cells are near more queries.
+    It is larger than nprobe / nlist, since a large cell is near to more queries than a small one.
     """
     sizes = np.array([index.get_list_size(cell) for cell in range(index.nlist)])
     _, cells = index.quantizer.search(queries, index.nprobe)
@@ -123,20 +136,25 @@ def visited_share(index: faiss.IndexIVFScalarQuantizer, queries: np.ndarray) -> 
 
 
 def recall(found: np.ndarray, expected: np.ndarray) -> float:
-    """The share of the places of expected scores (b, k) for which as good a score is found (b, k).
+    """Return the share of the expected neighbours (b, k) that are found (b, k), by their scores.
 
-    A found item counts if its score reaches the row's last expected score, whichever of several
-    equal items it is. Missing items have a score of -inf.
+    A found item counts if its score reaches the row's lowest expected score: of several items with
+    equal scores any may be found. Missing items have a score of -inf.
+
+    >>> expected = np.array([[0.9, 0.5]])
+    >>> recall(np.array([[0.9, 0.5]]), expected), recall(np.array([[0.9, 0.4]]), expected)
+    (1.0, 0.5)
     """
-    there = expected > -np.inf
-    last = np.where(there, expected, np.inf).min(axis=1, keepdims=True)
-    return int((found >= last - ROUNDING).sum()) / max(int(there.sum()), 1)
+    exists = expected > -np.inf
+    lowest = np.where(exists, expected, np.inf).min(axis=1, keepdims=True)
+    return int((found >= lowest - ROUNDING).sum()) / max(int(exists.sum()), 1)
 
 
 def search(index: faiss.IndexIVFScalarQuantizer, vectors: np.ndarray, rows: np.ndarray) -> Lists:
-    """The nearest vectors (b, 101) of some rows, themselves too, in the nearest index.nprobe cells.
+    """Return the nearest vectors (b, 101) of some rows, in their nearest index.nprobe cells.
 
-    The index finds them by their 16-bit numbers; scores and order are those of the vectors (n, d).
+    The vector of the row itself is among them. The index compares 16-bit floats; the scores and the
+    order are then computed from the vectors (n, d) float32.
     """
     _, items = index.search(vectors[rows], WITH_ITSELF)
     row = np.repeat(np.arange(len(rows)), WITH_ITSELF)
@@ -161,9 +179,10 @@ def _compared(directions: Directions) -> Iterator[tuple[np.ndarray, Lists]]:
 def _searched(
     index: faiss.IndexIVFScalarQuantizer, directions: Directions
 ) -> Iterator[tuple[np.ndarray, Lists]]:
-    """Yield directions and their nearest tracks (b, 101) by cells; faiss uses all threads for one.
+    """Yield directions and their nearest tracks (b, 101), by cells, one block after the other.
 
-    Directions of one cell are searched for together, as they look into much the same cells.
+    faiss itself uses all threads for a block. Directions of one cell are in the same block, since
+    their nearest cells are mostly the same ones and then stay in the processor's cache.
     """
     _, cell = index.quantizer.search(directions.vectors, 1)
     by_cell = np.argsort(cell[:, 0], kind="stable")
@@ -178,7 +197,7 @@ def _searched(
 def _track_lists(
     directions: Directions, found: Iterator[tuple[np.ndarray, Lists]]
 ) -> Iterator[Lists]:
-    """Yield the lists (b, 100) of all tracks in their order, from those of the directions."""
+    """Yield the lists (b, 100) of all tracks, in their order, from the lists of the directions."""
     items = np.empty((len(directions), WITH_ITSELF), np.int32)
     scores = np.empty((len(directions), WITH_ITSELF), np.float32)
     for rows, lists in found:
@@ -190,7 +209,7 @@ def _track_lists(
 
 
 def _without_itself(lists: Lists, tracks: np.ndarray) -> Lists:
-    """Lists (b, k - 1) without the track that each is of, or without the last if it isn't there."""
+    """Return lists (b, k - 1) from which the track itself is removed, or else the last track."""
     items, scores = lists
     left_out = items == tracks[:, None]
     left_out[~left_out.any(axis=1), -1] = True

@@ -1,4 +1,9 @@
-"""How often one track is played soon after another, in the order of people's own plays."""
+"""Count how often one track is played soon after another in the history of the same user.
+
+A user plays A, B, C, with a window of 2 plays and a decay of 0.9. A is followed by B (counts 1) and
+by C (one play further, counts 0.9); B is followed by C (counts 1). The counts of all users are
+added up, and `normalise` divides them by how often the tracks are played at all.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,48 +23,48 @@ from jobs.models.ranked_lists import best_of_rows, rows_of
 from jobs.models.sparse import look_up
 from jobs.runtime.parallel import in_blocks
 
-MOST_FOLLOWERS = 20_000_000
-PLAYS_A_BLOCK = 1 << 18  # whose followers are counted at a time
+MOST_FOLLOWERS = 20_000_000  # rows of followers.parquet
+PLAYS_A_BLOCK = 1 << 18  # listens whose followers are counted at a time
 
 
 @dataclass(frozen=True)
 class Plays:
-    """The listens track by track: those of track t are from starts[t] to starts[t + 1].
+    """All listens, sorted by track: those of track t are at starts[t] to starts[t + 1].
 
-    at (n,) int32 or int64 is a listen's place in the data, last (n,) that of its user's last one,
-    worth (n,) float32 what it counts.
+    A place is a position in the data, where the listens stand in order of user and time.
     """
 
-    item: np.ndarray  # of each place in the data
-    starts: np.ndarray
-    at: np.ndarray
-    last: np.ndarray
-    worth: np.ndarray
+    item: np.ndarray  # (n,) int32: the track at each place, not sorted by track
+    starts: np.ndarray  # (items + 1,) int64
+    at: np.ndarray  # (n,) int32 or int64: the place of each listen
+    last: np.ndarray  # (n,) like `at`: the place of the last listen of the same user
+    weight: np.ndarray  # (n,) float32: how much each listen counts
 
     @classmethod
     def of(cls, data: Listens, half_life_days: float | None) -> "Plays":
-        """Sort the listens of some data by track; they count half after a half-life, if given."""
+        """Sort listens by track; with a half-life, a listen of that age counts half."""
         n = len(data.item)
         places = np.arange(n, dtype=np.int32 if n < 2**31 else np.int64)
         by_track = csr_matrix((places, data.item, data.starts), data.shape).tocsc()
         last = (data.starts[1:] - 1).astype(places.dtype)[by_track.indices]
         at = by_track.data
-        worth = np.ones(n, np.float32)
+        weight = np.ones(n, np.float32)
         if half_life_days is not None:
             age = (data.at.max() - data.at[at]).astype(np.float32)
-            worth = np.exp2(age / np.float32(-half_life_days * SECONDS_A_DAY))
-        return cls(data.item, by_track.indptr.astype(np.int64), at, last, worth)
+            weight = np.exp2(age / np.float32(-half_life_days * SECONDS_A_DAY))
+        return cls(data.item, by_track.indptr.astype(np.int64), at, last, weight)
 
     def ranges(self) -> list[tuple[int, int]]:
-        """Ranges of tracks with PLAYS_A_BLOCK listens or so; all tracks stand in one."""
+        """Return (first, last) of blocks of tracks with about PLAYS_A_BLOCK listens each."""
         edges = np.flatnonzero(np.diff(self.starts[:-1] // PLAYS_A_BLOCK)) + 1
         return list(pairwise([0, *edges.tolist(), len(self.starts) - 1]))
 
     def followers(self, first: int, last: int, weights: np.ndarray) -> list[csr_matrix]:
-        """(last - first, items) float32: what is played within len(weights) plays after a track.
+        """Return what follows the tracks from first to last: two (last - first, items) float32.
 
-        And what is played directly after it. A play counts weights[0] if it comes right after,
-        weights[1] with one between, and so on; a track doesn't follow itself.
+        The first matrix counts the next len(weights) plays, the second one only the very next play.
+        The next play counts weights[0], the one after it weights[1], and so on, times the weight of
+        the listen that is followed. A track doesn't follow itself.
         """
         start, stop = self.starts[first], self.starts[last]
         parts = []
@@ -67,62 +72,100 @@ class Plays:
             high = min(low + PLAYS_A_BLOCK, stop)
             rows = np.clip(self.starts[first : last + 1], low, high) - low
             parts.append([self._followers(rows, low, high, w) for w in (weights, weights[:1])])
-        return [sum(rest, one) for one, *rest in zip(*parts, strict=True)]  # of one part mostly
+        # Mostly there is one part; there are more if the tracks have over PLAYS_A_BLOCK listens.
+        return [sum(rest, one) for one, *rest in zip(*parts, strict=True)]
 
     def _followers(self, rows: np.ndarray, low: int, high: int, weights: np.ndarray) -> csr_matrix:
-        """(rows, items): sums over the listens from low to high, of which rows has the starts."""
-        after = self.at[low:high, None] + np.arange(1, len(weights) + 1, dtype=self.at.dtype)
-        there = after <= self.last[low:high, None]
-        then = self.item[np.where(there, after, 0)]
-        there &= then != self.item[self.at[low:high]][:, None]
-        starts = offsets_of(np.count_nonzero(there, axis=1))
-        entries = np.broadcast_to(weights, there.shape)[there], then[there], starts
-        played = csr_matrix(entries, (high - low, len(self.starts) - 1))
-        worth = self.worth[low:high], np.arange(high - low), rows
-        return csr_matrix(csr_matrix(worth, (len(rows) - 1, high - low)) @ played)
+        """Return the followers (tracks, items), summed over the listens from low to high.
+
+        rows (tracks + 1,) has the first listen of each track, counted from low.
+        """
+        places = self.at[low:high, None] + np.arange(1, len(weights) + 1, dtype=self.at.dtype)
+        counted = places <= self.last[low:high, None]
+        followers = self.item[np.where(counted, places, 0)]
+        counted &= followers != self.item[self.at[low:high]][:, None]
+        starts = offsets_of(np.count_nonzero(counted, axis=1))
+        entries = np.broadcast_to(weights, counted.shape)[counted], followers[counted], starts
+        by_listen = csr_matrix(entries, (high - low, len(self.starts) - 1))
+        by_track = self.weight[low:high], np.arange(high - low), rows
+        return csr_matrix(csr_matrix(by_track, (len(rows) - 1, high - low)) @ by_listen)
 
 
 def step_weights(window: int, decay: float) -> np.ndarray:
-    """(window,) float32: what a play counts that comes 1, 2, … plays after."""
+    """Return how much the play 1, 2, …, window plays after a listen counts, (window,) float32.
+
+    >>> step_weights(3, 0.5).tolist()
+    [1.0, 0.5, 0.25]
+    """
     return (decay ** np.arange(window)).astype(np.float32)
 
 
-def follow_counts(data: Listens, chosen: Hyperparameters) -> csr_matrix:
-    """(items, items) float32: plays of the column's track within `window` plays after the row's."""
-    plays = Plays.of(data, chosen.next_recency)
-    weights = step_weights(chosen.next_window, chosen.next_decay)
-    return vstack([plays.followers(*some, weights)[0] for some in plays.ranges()], format="csr")
+def follow_counts(data: Listens, hyperparameters: Hyperparameters) -> csr_matrix:
+    """Return how often the column's track follows the row's track, (items, items) float32.
+
+    One user plays the tracks 0, 1, 2, 1. With a window of 2 plays and a decay of 0.5, track 0 is
+    followed by 1 (counts 1) and 2 (counts 0.5). Track 1 is followed by 2, but not by itself.
+
+    >>> history = np.array([0, 1, 2, 1], np.int32)
+    >>> ids = np.array([10, 20, 30])
+    >>> data = Listens(np.array([0, 4]), history, np.empty(0, np.uint32), np.array([7]), ids)
+    >>> follow_counts(data, Hyperparameters(next_window=2, next_decay=0.5)).toarray().tolist()
+    [[0.0, 1.0, 0.5], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
+    """
+    plays = Plays.of(data, hyperparameters.next_recency)
+    weights = step_weights(hyperparameters.next_window, hyperparameters.next_decay)
+    blocks = [plays.followers(first, last, weights)[0] for first, last in plays.ranges()]
+    return vstack(blocks, format="csr")
 
 
-def normalise(counts: csr_matrix, plays: np.ndarray, chosen: Hyperparameters) -> csr_matrix:
-    """Divide by powers of the row's weight and of the column's plays."""
+def normalise(
+    counts: csr_matrix, plays: np.ndarray, hyperparameters: Hyperparameters
+) -> csr_matrix:
+    """Return counts (tracks, items) divided by powers of the row's sum and of the column's plays.
+
+    The result is count / sum of the row ^ next_source_exponent / plays ^ next_target_exponent, so
+    that popular tracks don't follow everything. plays (items,) is how often each track is played.
+
+    Track 1 follows three times as often as track 2, but is played nine times as often as track 2.
+    With exponents of 0.5 both have the same score: 3 / 4^0.5 / 9^0.5 = 1 / 4^0.5 / 1^0.5 = 0.5.
+
+    >>> halves = Hyperparameters(next_source_exponent=0.5, next_target_exponent=0.5)
+    >>> counts = csr_matrix(np.array([[0, 3, 1]], np.float32))
+    >>> normalise(counts, np.array([4, 9, 1]), halves).toarray().round(6).tolist()
+    [[0.0, 0.5, 0.5]]
+    """
     followed = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1e-9)
-    source = (followed**-chosen.next_source_exponent).astype(np.float32)
-    target = (np.maximum(plays, 1.0) ** -chosen.next_target_exponent).astype(np.float32)
+    source = (followed**-hyperparameters.next_source_exponent).astype(np.float32)
+    target = (np.maximum(plays, 1.0) ** -hyperparameters.next_target_exponent).astype(np.float32)
     data = counts.data * np.repeat(source, np.diff(counts.indptr)) * target[counts.indices]
     return csr_matrix((data, counts.indices, counts.indptr), counts.shape)
 
 
-def kept_a_track(tracks: int) -> int:
-    """How many followers of each track the ranker may look at: at most MOST_FOLLOWERS in all."""
+def followers_a_track(tracks: int) -> int:
+    """Return how many followers of each track are kept for the ranker, 100 to 1,000.
+
+    Above 100 they are at most MOST_FOLLOWERS for all tracks together.
+    """
     return max(LIST_LENGTH, min(1000, MOST_FOLLOWERS // max(tracks, 1)))
 
 
-def follower_tables(data: Listens, chosen: Hyperparameters) -> Iterator[pa.Table]:
-    """The rows of followers.parquet, a block of tracks at a time."""
-    plays, ids = Plays.of(data, chosen.next_recency), data.track_ids
-    weights = step_weights(chosen.next_window, chosen.next_decay)
-    times, kept, ranges = np.diff(plays.starts), kept_a_track(len(ids)), plays.ranges()
+def follower_tables(data: Listens, hyperparameters: Hyperparameters) -> Iterator[pa.Table]:
+    """Yield the rows of followers.parquet, a block of tracks at a time."""
+    plays, ids = Plays.of(data, hyperparameters.next_recency), data.track_ids
+    weights = step_weights(hyperparameters.next_window, hyperparameters.next_decay)
+    times_played, ranges = np.diff(plays.starts), plays.ranges()
+    most = followers_a_track(len(ids))
 
     def block(number: int, _: int) -> pa.Table:
         first, last = ranges[number]
         within, directly = (
-            normalise(counts, times, chosen) for counts in plays.followers(first, last, weights)
+            normalise(counts, times_played, hyperparameters)
+            for counts in plays.followers(first, last, weights)
         )
-        found, scores = best_of_rows(within, kept)
+        found, scores = best_of_rows(within, most)
         row, place = np.nonzero(found != NOTHING)
         table = rows_of(tables.NEXT_PLAYED, ids[first:last], ids, found, scores)
-        after = look_up(directly, row, found[row, place])
-        return table.append_column("directly", pa.array(after))
+        directly_scores = look_up(directly, row, found[row, place])
+        return table.append_column("directly", pa.array(directly_scores))
 
     yield from in_blocks(block, len(ranges), 1, "next_played")

@@ -1,4 +1,4 @@
-"""What everyone plays: listeners of each track, or plays that fade with their age."""
+"""Rank tracks by what everyone plays: by listeners, or by plays that count less with age."""
 
 from pathlib import Path
 
@@ -11,7 +11,17 @@ from jobs.data.listens import SECONDS_A_DAY, Listens
 
 
 def decayed_plays(data: Listens, half_life_days: float) -> np.ndarray:
-    """(items,) float64: a track's plays, each halved for every half-life before the last listen."""
+    """Return each track's plays, (items,) float64, where older plays count less.
+
+    A play counts 2 ^ (-age / half-life): 1 at the moment of the last listen in the data, 0.5 one
+    half-life before, 0.25 two half-lives before. Here the half-life is a week; track 0 is played a
+    week before the end, and track 1 then and at the end:
+
+    >>> at = np.array([0, 0, 7 * SECONDS_A_DAY], np.uint32)
+    >>> item, ids = np.array([0, 1, 1], np.int32), np.array([10, 20])
+    >>> decayed_plays(Listens(np.array([0, 3]), item, at, np.array([5]), ids), 7.0).tolist()
+    [0.5, 1.5]
+    """
     result = np.zeros(data.shape[1])
     end = data.at.max()
     for block in data.blocks():
@@ -21,7 +31,11 @@ def decayed_plays(data: Listens, half_life_days: float) -> np.ndarray:
 
 
 def popularity(data: Listens, half_life_days: float | None) -> pa.Table:
-    """The rows of top_popular.parquet; equal scores in the order of listeners, then of id."""
+    """Return the rows of top_popular.parquet: all tracks with a listen, best first.
+
+    The score is the number of listeners, or with a half-life the decayed plays. Equal scores are in
+    the order of listeners, then of ids.
+    """
     plays = data.plays()
     listeners = np.zeros_like(plays)
     for block in data.blocks():
@@ -41,6 +55,9 @@ def popularity(data: Listens, half_life_days: float | None) -> pa.Table:
 
 
 def read_top(work: Path, track_ids: np.ndarray) -> np.ndarray:
-    """Read WORK's top list, (tracks with a listen,) int32 positions in track_ids, best first."""
+    """Return WORK's top list, (tracks with a listen,) int32 positions in track_ids, best first.
+
+    Raises JobError if a track of the list is not among track_ids.
+    """
     ids = tables.read(tables.TOP_POPULAR, work, ["track_id"])["track_id"].to_numpy()
     return encode(ids, track_ids, "track_id", tables.TOP_POPULAR, work)

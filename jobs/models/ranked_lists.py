@@ -1,4 +1,4 @@
-"""Ranked lists: arrays of the best items a row, turned into rows of the contract's files."""
+"""Ranked lists: choose the best items of each row, and write and read them as files."""
 
 from pathlib import Path
 
@@ -14,15 +14,17 @@ from jobs.contract.top_k import NOTHING
 from jobs.data import ids
 from jobs.data.ids import Encoder
 
-FLOAT_BITS = np.uint64(0x7FFFFFFF)  # of a positive float32, whose order is that of its bits
+# All bits of a float32 but the sign. Read as integers, they are in the order of positive floats.
+FLOAT_BITS = np.uint64(0x7FFFFFFF)
 
 
 def rows_of(
     table: Table, keys: np.ndarray, track_ids: np.ndarray, items: np.ndarray, scores: np.ndarray
 ) -> pa.Table:
-    """Rows of a ranked file: for keys (b,) the tracks items (b, k) with scores (b, k), best first.
+    """Return rows of a ranked file: for each of keys (b,) its items (b, k) and scores (b, k).
 
-    NOTHING and scores of -inf are left out; they stand behind all others.
+    items and scores are best first; items are positions in track_ids. Entries without an item
+    (NOTHING) or with a score of -inf come last in each list, and are left out.
     """
     kept = (items != NOTHING) & (scores > -np.inf)
     row, place = np.nonzero(kept)
@@ -38,23 +40,36 @@ def rows_of(
 
 
 def best_of_rows(scores: csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k largest positive entries of each row: items and scores (rows, k), best first.
+    """Return the k largest positive entries of each row: items and scores (rows, k), best first.
 
-    Equal scores come in the order of items; NOTHING and -inf fill rows with fewer. One integer an
-    entry is sorted: row, then the bits of the float upside down, then the item, which is much
-    faster than sorting by three columns.
+    Equal scores are in the order of items. NOTHING and -inf fill the rows with fewer entries.
+
+    >>> scores = csr_matrix(np.array([[0, 0.5, 2, 2], [0, 0, 0, 1]], np.float32))
+    >>> items, best = best_of_rows(scores, k=2)
+    >>> items.tolist(), best.tolist()
+    ([[2, 3], [3, -1]], [[2.0, 2.0], [1.0, -inf]])
+
+    Each entry is packed into one 64-bit integer, since sorting integers is much faster than sorting
+    by three columns. From the highest bits to the lowest, it has the row, 31 bits that fall as the
+    score rises, and the item. In the example the integers are, in ascending order:
+
+        row   FLOAT_BITS - bits of the score   item
+        0     0x3fffffff (2.0)                 2
+        0     0x3fffffff (2.0)                 3
+        0     0x40ffffff (0.5)                 1
+        1     0x407fffff (1.0)                 3
     """
     items = np.full((scores.shape[0], k), NOTHING, np.int32)
     best = np.full((scores.shape[0], k), -np.inf, np.float32)
     item_bits = np.uint64(max(scores.shape[1] - 1, 1).bit_length())
-    rows_a_sort = 1 << min(11, 33 - int(item_bits))
+    rows_a_sort = 1 << min(11, 33 - int(item_bits))  # row, score and item must fit into 64 bits
     for first in range(0, scores.shape[0], rows_a_sort):
         starts = scores.indptr[first : first + rows_a_sort + 1].astype(np.int64)
         data = scores.data[starts[0] : starts[-1]].astype(np.float32, copy=False)
         row = row_of_each(np.diff(starts))
-        likely = np.flatnonzero(data >= _least(data, starts - starts[0], k)[row])
-        row, item = row[likely], scores.indices[starts[0] + likely]
-        falling = FLOAT_BITS - data[likely].view(np.int32).astype(np.uint64)
+        large = np.flatnonzero(data >= _lower_bounds(data, starts - starts[0], k)[row])
+        row, item = row[large], scores.indices[starts[0] + large]
+        falling = FLOAT_BITS - data[large].view(np.int32).astype(np.uint64)
         key = (row.astype(np.uint64) << np.uint64(31)) | falling
         key = (key << item_bits) | item.astype(np.uint64)
         key.sort()
@@ -68,33 +83,39 @@ def best_of_rows(scores: csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
     return items, best
 
 
-def _least(data: np.ndarray, starts: np.ndarray, k: int) -> np.ndarray:
-    """(rows,) what an entry must reach to be among a row's k largest, as its first 8 k tell."""
+def _lower_bounds(data: np.ndarray, starts: np.ndarray, k: int) -> np.ndarray:
+    """Return a lower bound of each row's k-th largest entry, (rows,), so that fewer are sorted.
+
+    In a row of more than 16 k entries it is the k-th largest of the first 8 k, which cannot be
+    larger than the k-th largest of all; in other rows it is the smallest positive float.
+    """
     result = np.full(len(starts) - 1, np.finfo(np.float32).smallest_subnormal)
     many = np.flatnonzero(np.diff(starts) > 16 * k)
     if len(many):
-        some = data[starts[many][:, None] + np.arange(8 * k)]
-        result[many] = np.maximum(np.partition(some, 7 * k, axis=1)[:, 7 * k], result[many])
+        first = data[starts[many][:, None] + np.arange(8 * k)]
+        result[many] = np.maximum(np.partition(first, 7 * k, axis=1)[:, 7 * k], result[many])
     return result
 
 
 def matrix_of_lists(items: np.ndarray, scores: np.ndarray, columns: int) -> csr_matrix:
-    """(rows, columns) float32: lists as best_of_rows returns them, as a sparse matrix."""
+    """Return lists, as best_of_rows returns them, as a sparse matrix (rows, columns) float32."""
     row, place = np.nonzero(items != NOTHING)
     entries = scores[row, place], (row, items[row, place])
     return csr_matrix(entries, (len(items), columns), dtype=np.float32)
 
 
 def first_unheard(order: np.ndarray, heard: csr_matrix) -> np.ndarray:
-    """(users, 100) int32: the first items of one order that each user (row of heard) hasn't heard.
+    """Return the first 100 items of an order that each user hasn't heard, (users, 100) int32.
 
-    Takes users × (100 + the most heard by one of them) bytes: call it on blocks of users.
+    order (n,) are items, best first; heard (users, items) is nonzero where the user has heard the
+    item. Takes memory in proportion to users × (100 + the most that one of them has heard), so it
+    should be called on blocks of users.
     """
     result = np.full((heard.shape[0], LIST_LENGTH), NOTHING, np.int32)
     order = order[: LIST_LENGTH + int(np.diff(heard.indptr).max(initial=0))]
-    open_ = heard[:, order].toarray() == 0
-    place = np.cumsum(open_, axis=1) - 1
-    row, at = np.nonzero(open_ & (place < LIST_LENGTH))
+    unheard = heard[:, order].toarray() == 0
+    place = np.cumsum(unheard, axis=1) - 1
+    row, at = np.nonzero(unheard & (place < LIST_LENGTH))
     result[row, place[row, at]] = order[at]
     return result
 
@@ -102,14 +123,17 @@ def first_unheard(order: np.ndarray, heard: csr_matrix) -> np.ndarray:
 def read_matrices(
     table: Table, work: Path, track_ids: np.ndarray, *values: str
 ) -> list[csr_matrix]:
-    """(items, items) float32 each: columns of a file of track lists (similar, followers)."""
+    """Return columns of a file of track lists (similar, followers), (items, items) float32 each.
+
+    values are the names of the columns. Raises JobError if a track is not among track_ids.
+    """
     key, item = table.schema.names[:2]
     n, tracks = tables.n_rows(table, work), Encoder.of(track_ids)
     counts = np.zeros(len(track_ids), np.int64)
     columns = np.empty(n, np.int32)
     found = {name: np.empty(n, np.float32) for name in values}
     end = 0
-    for batch in tables.batches(table, work, [key, item, *values]):  # by key
+    for batch in tables.batches(table, work, [key, item, *values]):  # sorted by key
         start, end = end, end + len(batch)
         row = ids.encode(batch[key].to_numpy(), tracks, key, table, work)
         counts += np.bincount(row, minlength=len(counts))
@@ -127,7 +151,11 @@ def read_matrices(
 
 
 def read_lists(table: Table, work: Path, keys: np.ndarray, track_ids: np.ndarray) -> np.ndarray:
-    """(keys, 100) int32: the items of a ranked file by rank, for each of the ascending keys."""
+    """Return the items of a ranked file, (keys, 100) int32, by rank, for each of ascending keys.
+
+    Items are positions in track_ids; NOTHING fills short lists. Raises JobError if an id of the
+    file is not among keys or track_ids.
+    """
     key, item, rank, _ = table.schema.names
     result = np.full((len(keys), LIST_LENGTH), NOTHING, np.int32)
     users, tracks = Encoder.of(keys), Encoder.of(track_ids)

@@ -1,4 +1,4 @@
-"""What the ranker sees of each candidate."""
+"""The features of each candidate: the numbers by which the ranker orders candidates."""
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -8,41 +8,55 @@ from jobs.data.listens import SECONDS_A_DAY, Listens
 from jobs.models import als_model
 from jobs.models.ranked_lists import first_unheard
 from jobs.models.sparse import Entries, dots, look_up
-from jobs.ranking.candidates import EACH, GENERATORS, Candidates, _keys, _places, generate
+from jobs.ranking.candidates import (
+    CANDIDATES_A_GENERATOR,
+    GENERATORS,
+    Candidates,
+    candidate_keys,
+    generate,
+    places_of,
+)
 from jobs.ranking.snapshot import Snapshot, scale_rows
 
-LAST_PLAYS = 5  # each of which is looked at alone
+LAST_PLAYS = 5  # last plays of a user, each of which has a feature of its own
 
 
-def featured_candidates(past: Snapshot, users: np.ndarray, each: int = EACH) -> Candidates:
-    """The candidates of some users (ascending), so many of each generator, with their features."""
-    block = past.data.of_users(users)
-    scores, lists = generate(past, users, block, each)
-    heard = block.pairs() if past.chosen.heard == "exclude" else csr_matrix(block.shape)
-    lists["popular"] = first_unheard(past.top, heard)
-    keys = _keys(lists, past.data.shape[1])
-    row, item = np.divmod(keys, past.data.shape[1])
-    result = Candidates(row.astype(np.int32), item.astype(np.int32), past.top_place[item])
+def featured_candidates(
+    snapshot: Snapshot, users: np.ndarray, length: int = CANDIDATES_A_GENERATOR
+) -> Candidates:
+    """Return the candidates of some users (ascending) with their features.
+
+    Every generator proposes up to `length` tracks for each user, but "popular" up to 100.
+    """
+    block = snapshot.data.of_users(users)
+    scores, lists = generate(snapshot, users, block, length)
+    heard = (
+        block.pairs() if snapshot.hyperparameters.heard == "exclude" else csr_matrix(block.shape)
+    )
+    lists["popular"] = first_unheard(snapshot.top, heard)
+    keys = candidate_keys(lists, snapshot.data.shape[1])
+    row, item = np.divmod(keys, snapshot.data.shape[1])
+    result = Candidates(row.astype(np.int32), item.astype(np.int32), snapshot.top_place[item])
     for name in GENERATORS:
-        result.places[name] = _places(lists[name], keys, past.data.shape[1])
-    _add_scores(result, past, scores, users)
-    _add_last_plays(result, past, block)
-    _add_context(result, past, block)
+        result.places[name] = places_of(lists[name], keys, snapshot.data.shape[1])
+    _add_scores(result, snapshot, scores, users)
+    _add_last_plays(result, snapshot, block)
+    _add_context(result, snapshot, block)
     return result
 
 
 def _add_scores(
-    result: Candidates, past: Snapshot, scores: dict[str, Entries], users: np.ndarray
+    result: Candidates, snapshot: Snapshot, scores: dict[str, Entries], users: np.ndarray
 ) -> None:
-    """Each generator's score of each candidate, and its ratio to the user's best one."""
+    """Add each generator's score of each candidate, its ratio to the user's best, and the place."""
     row, item, features = result.row, result.item, result.features
-    tastes = {"als": past.user_factors[users]}
-    if past.chosen.folds_in:
-        block = past.data.of_users(users)
+    tastes = {"als": snapshot.user_factors[users]}
+    if snapshot.hyperparameters.folds_in:
+        block = snapshot.data.of_users(users)
         tastes["als_recent"] = als_model.recent_tastes(
-            block, past.item_factors, past.gram, past.chosen
+            block, snapshot.item_factors, snapshot.gram, snapshot.hyperparameters
         )
-    values = {name: dots(taste, row, past.item_factors, item) for name, taste in tastes.items()}
+    values = {name: dots(taste, row, snapshot.item_factors, item) for name, taste in tastes.items()}
     values |= {name: entries.look_up(row, item) for name, entries in scores.items()}
     for name, value in values.items():
         best = np.zeros(row.max(initial=0) + 1, np.float32)
@@ -51,40 +65,42 @@ def _add_scores(
         features[f"{name}_to_best"] = value / np.maximum(best[row], 1e-9)
     for name, places in result.places.items():
         features[f"{name}_rank"] = places
-    features["generators"] = np.sum([~np.isnan(p) for p in result.places.values()], axis=0)
+    features["generators"] = np.sum(
+        [~np.isnan(places) for places in result.places.values()], axis=0
+    )
 
 
-def _add_last_plays(result: Candidates, past: Snapshot, block: Listens) -> None:
-    """How each of the user's last plays, taken alone, is followed by the candidate."""
+def _add_last_plays(result: Candidates, snapshot: Snapshot, block: Listens) -> None:
+    """Add how often the candidate is played soon after each of the user's last plays."""
     row, item, starts = result.row, result.item, block.starts
     for back in range(1, LAST_PLAYS + 1):
         at = starts[1:] - back
-        there = at >= starts[:-1]
-        played = block.item[np.where(there, at, 0)]
-        named = {f"follows_{back}": past.followers}
+        exists = at >= starts[:-1]
+        played = block.item[np.where(exists, at, 0)]
+        relations = {f"follows_{back}": snapshot.followers}
         if back == 1:
-            named["follows_directly"] = past.directly
-        for name, relation in named.items():
-            after = look_up(relation[played], row, item)
-            result.features[name] = np.where(there[row], after, np.float32(0))
+            relations["follows_directly"] = snapshot.directly
+        for name, relation in relations.items():
+            scores = look_up(relation[played], row, item)
+            result.features[name] = np.where(exists[row], scores, np.float32(0))
 
 
-def _add_context(result: Candidates, past: Snapshot, block: Listens) -> None:
-    """The track, the user, and how the two fit by artist, genre, and popularity."""
+def _add_context(result: Candidates, snapshot: Snapshot, block: Listens) -> None:
+    """Add features of the track, of the user, and of how both fit by artist, genre, popularity."""
     row, item, features = result.row, result.item, result.features
-    for name, values in past.item_features.items():
+    for name, values in snapshot.item_features.items():
         features[name] = values[item]
     counts = np.diff(block.starts)
     last_at = block.at[block.starts[1:] - 1]
     plays = block.profiles(None)
-    popularity = past.item_features["item_plays"]
+    popularity = snapshot.item_features["item_plays"]
     mainstream = (plays @ popularity) / np.maximum(counts, 1)
     features["user_listens"] = np.log1p(counts)[row]
-    features["user_idle_days"] = ((past.data.at.max() - last_at) / SECONDS_A_DAY)[row]
+    features["user_idle_days"] = ((snapshot.data.at.max() - last_at) / SECONDS_A_DAY)[row]
     features["user_mainstream"] = mainstream[row]
     features["popularity_gap"] = popularity[item] - mainstream[row]
-    recent = block.profiles(past.chosen.similar_half_life)
-    for name, kinds in (("artist", past.artists), ("genre", past.genres)):
+    recent = block.profiles(snapshot.hyperparameters.similar_half_life)
+    for name, kinds in (("artist", snapshot.artists), ("genre", snapshot.genres)):
         for span, profile in (("recent", recent), ("all", plays)):
             affinity = csr_matrix(profile @ kinds)
             total = np.maximum(np.asarray(affinity.sum(axis=1)).ravel(), 1e-9)
@@ -97,13 +113,15 @@ def _add_context(result: Candidates, past: Snapshot, block: Listens) -> None:
 def _row_products(
     left: csr_matrix, rows: np.ndarray, right: csr_matrix, others: np.ndarray
 ) -> np.ndarray:
-    """(n,) the products of left's rows with right's rows, pair by pair."""
+    """Return inner products (n,) float32: of row rows[i] of left with row others[i] of right."""
     at, counts = entries_of(right.indptr, others)
     pair = row_of_each(counts)
     values = look_up(left, rows[pair], right.indices[at]) * right.data[at]
     return np.bincount(pair, values, minlength=len(others)).astype(np.float32)
 
 
-def feature_names(past: Snapshot) -> list[str]:
-    """The names of a pool's features, in their order."""
-    return list(featured_candidates(past, np.arange(min(1, len(past.data.user_ids)))).features)
+def feature_names(snapshot: Snapshot) -> list[str]:
+    """Return the names of the features, in the order of Candidates.matrix."""
+    return list(
+        featured_candidates(snapshot, np.arange(min(1, len(snapshot.data.user_ids)))).features
+    )

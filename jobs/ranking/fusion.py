@@ -1,11 +1,17 @@
-"""Weighted reciprocal-rank fusion of the generators: one order of candidates from all their places.
+"""Order candidates by weighted reciprocal-rank fusion of their places in the generators' lists.
 
-A candidate scores the sum over generators of weight / (20 + place), after Cormack, Clarke and
-Büttcher, "Reciprocal Rank Fusion Outperforms Condorcet and Individual Rank Learning Methods"
-(2009).
-The weights are those with the best NDCG@10 on some users of the windows: equal ones are worse than
-the best generator alone. It learns next to nothing, so it holds where a ranker has too little to
-learn from.
+The score of a candidate is the sum of weight / (20 + place) over the generators that list it, after
+Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion Outperforms Condorcet and Individual Rank
+Learning Methods" (2009). With the weights 1 for "als" and 0.5 for "popular",
+
+    place 3 by als, place 1 by popular    1 / 23 + 0.5 / 21 = 0.0673
+    place 1 by als only                   1 / 21            = 0.0476
+
+so a track that both list comes before the first track of one.
+
+The weights are those with the best NDCG@10 on some users of the windows. (With equal weights the
+fusion is worse than the best generator alone.) Only one number for each generator is learned, so
+the fusion also works where there are too few plays to train the ranker.
 """
 
 from dataclasses import dataclass
@@ -19,68 +25,80 @@ from jobs.ranking.candidates import GENERATORS, Candidates
 from jobs.selection import hill_climb
 from jobs.selection.hill_climb import Axis, climb, sweep
 
-CONSTANT = 20
-LADDER = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0)
-MARGIN = 1.002  # a step has to gain that much
-MOST_ROUNDS = 5
-K = 10
+CONSTANT = 20  # added to every place, so that the first few places differ less
+LADDER = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0)  # the weights that are tried
+MARGIN = 1.002  # factor that NDCG@10 has to gain for a weight to change
+MOST_ROUNDS = 5  # over all weights
+K = 10  # length of a list at which NDCG is computed
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Candidates of some users: what each generator adds to them, and which were played.
+    """Candidates of some users, with their parts of the score, and which of them were played.
 
-    The candidates of a user fill a row of a table. So a played candidate is compared with its whole
-    row at once, which takes a quarter of the time that a list of all pairs would.
+    Users of whom no candidate was played are left out. The candidates of a user fill a row of a
+    table. So a played candidate is compared with its whole row at once, which takes a quarter of
+    the time of a list of all pairs.
 
-    parts (n, generators) float32: what a candidate gets from each generator, before the weights
-    table (users, longest) int64: the candidates of each row in order; n where a row has no more
-    row, column (p,) int64: where the played candidates stand in the table
-    worth (p,) float64: what each adds to the sum of the users' NDCG@10 if it comes first
+    parts (n, generators) float32: see the function parts
+    table (users, longest) int64: the candidates of each user, by item; n fills the shorter rows
+    row, column (p,) int64: where the played candidates are in the table
+    gain (p,) float64: what each adds to the sum of the users' NDCG@10 if it comes first
     """
 
     parts: np.ndarray
     table: np.ndarray
     row: np.ndarray
     column: np.ndarray
-    worth: np.ndarray
+    gain: np.ndarray
 
     def ndcg(self, weights: np.ndarray) -> float:
-        """NDCG@10 of the candidates in the order of the weighted sums; equal ones by item."""
+        """Return the sum of the users' NDCG@10 if candidates are ordered by their weighted sums.
+
+        weights (generators,); equal sums are ordered by item.
+        """
         scores = np.append(self.parts @ weights, np.float32(-np.inf))
         others = scores[self.table][self.row]
-        own = others[np.arange(len(others)), self.column][:, None]
+        played = others[np.arange(len(others)), self.column][:, None]
         earlier = np.arange(others.shape[1]) < self.column[:, None]
-        place = np.count_nonzero((others > own) | ((others == own) & earlier), axis=1)
-        return float(np.sum(self.worth / np.log2(place + 2), where=place < K))
+        place = np.count_nonzero((others > played) | ((others == played) & earlier), axis=1)
+        return float(np.sum(self.gain / np.log2(place + 2), where=place < K))
 
 
-def parts(pool: Candidates) -> np.ndarray:
-    """(n, generators) float32: 1 / (20 + place), 0 where a generator doesn't list the candidate."""
+def parts(candidates: Candidates) -> np.ndarray:
+    """Return 1 / (20 + place), (n, generators) float32; 0 for a track not in the list.
+
+    >>> places = {name: np.array([np.nan]) for name in GENERATORS}
+    >>> places |= {"popular": np.array([1.0]), "als": np.array([5.0])}
+    >>> one = Candidates(np.array([0]), np.array([7]), np.array([0]), places)
+    >>> parts(one).round(3).tolist()  # 1 / 21 and 1 / 25
+    [[0.048, 0.04, 0.0, 0.0, 0.0, 0.0, 0.0]]
+    """
     return np.column_stack(
-        [np.nan_to_num(1 / (CONSTANT + pool.places[name])) for name in GENERATORS]
+        [np.nan_to_num(1 / (CONSTANT + candidates.places[name])) for name in GENERATORS]
     )
 
 
-def sample(pool: Candidates, labels: csr_matrix) -> Sample:
-    """The candidates of the first users of a block, for whom there are labels (users, items)."""
-    offsets = offsets_of_sorted(pool.row, labels.shape[0])
+def sample(candidates: Candidates, labels: csr_matrix) -> Sample:
+    """Return the sample of a block's first users: those who have a row in labels (users, items)."""
+    offsets = offsets_of_sorted(candidates.row, labels.shape[0])
     n = offsets[-1]
-    played = np.flatnonzero(accuracy.marked(labels, pool.row[:n], pool.item[:n]))
-    users, row = np.unique(pool.row[played], return_inverse=True)
-    candidates, lengths = entries_of(offsets, users)
+    played = np.flatnonzero(accuracy.marked(labels, candidates.row[:n], candidates.item[:n]))
+    users, row = np.unique(candidates.row[played], return_inverse=True)
+    entries, lengths = entries_of(offsets, users)
     table = np.full((len(users), lengths.max(initial=1)), n)
-    table[row_of_each(lengths), place_in_row(lengths)] = candidates
+    table[row_of_each(lengths), place_in_row(lengths)] = entries
     ideal = np.cumsum(1 / np.log2(np.arange(2, K + 2)))
     relevant = np.minimum(labels.getnnz(axis=1), K)[users[row]]
     return Sample(
-        parts(pool)[:n], table, row, played - offsets[users[row]], 1 / ideal[relevant - 1]
+        parts(candidates)[:n], table, row, played - offsets[users[row]], 1 / ideal[relevant - 1]
     )
 
 
 def fit(samples: list[Sample]) -> np.ndarray:
-    """(generators,) float32: the weights with the best NDCG@10, from the best generator's alone on.
+    """Return the weights (generators,) float32 with the best NDCG@10 on the samples.
 
+    The search starts with a weight of 1 for the generator that is best alone and 0 for all others.
     One weight after another moves to a value that gains more than MARGIN, until none does.
     """
 

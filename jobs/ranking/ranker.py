@@ -1,4 +1,4 @@
-"""The CatBoost ranker: its examples, its training, and the lists in its order."""
+"""The CatBoost ranker: collect its training examples, train it, and write lists in its order."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-from catboost import CatBoost
-from catboost import Pool as Groups
+from catboost import CatBoost, Pool
 from scipy.sparse import csr_matrix
 
 from jobs.contract import tables
@@ -19,8 +18,8 @@ from jobs.data import holdout
 from jobs.data.holdout import Holdout
 from jobs.metrics import accuracy
 from jobs.models.ranked_lists import rows_of
-from jobs.ranking import candidates, fusion
-from jobs.ranking.candidates import GENERATORS, Candidates
+from jobs.ranking import fusion
+from jobs.ranking.candidates import CANDIDATES_A_GENERATOR, GENERATORS, Candidates
 from jobs.ranking.features import featured_candidates
 from jobs.ranking.snapshot import Snapshot
 from jobs.runtime import parallel
@@ -28,11 +27,11 @@ from jobs.runtime.parallel import in_blocks
 
 T = TypeVar("T")
 RANKER, FUSION = "ranker", "fusion"
-USERS_A_BLOCK = 512
-MOST_USERS = 12_000  # of a window that the ranker learns from or is judged on
-HANDICAP = 0.01
-FUSION_USERS = 1_000  # of a window that the fusion's weights are fitted to
-NEGATIVES = 40  # a user, drawn from the candidates that were not played
+USERS_A_BLOCK = 512  # users whose candidates are made at a time
+MOST_USERS = 12_000  # users of a window that the ranker is trained or evaluated on
+HANDICAP = 0.01  # share of the best NDCG@10 by which the ranker may be worse and still be taken
+FUSION_USERS = 1_000  # users of a window that the fusion's weights are fitted to
+NEGATIVES = 40  # examples for each user, drawn from the candidates that were not played
 SEED = 20
 PARAMETERS = {
     "loss_function": "QueryRMSE",
@@ -40,7 +39,7 @@ PARAMETERS = {
     "depth": 6,
     "learning_rate": 0.05,
     "l2_leaf_reg": 20,
-    "rsm": 0.5,  # of the features that a tree may choose from
+    "rsm": 0.5,  # share of the features that each split of a tree may choose from
     "border_count": 64,
     "random_seed": SEED,
     "allow_writing_files": False,
@@ -50,175 +49,210 @@ PARAMETERS = {
 
 @dataclass(frozen=True)
 class TrainingExamples:
-    """Candidates to learn from: features (n, f), played (n,) bool, user (n,) ascending."""
+    """Candidates that the ranker is trained on."""
 
-    features: np.ndarray
-    played: np.ndarray
-    user: np.ndarray
+    features: np.ndarray  # (n, features) float32
+    played: np.ndarray  # (n,) bool: whether the user played the track after the cut
+    user: np.ndarray  # (n,) ascending
 
 
 def over_users(
-    past: Snapshot,
+    snapshot: Snapshot,
     users: np.ndarray,
     visit: Callable[[Candidates, slice], T],
     name: str,
-    each: int = candidates.EACH,
+    length: int = CANDIDATES_A_GENERATOR,
 ) -> Iterator[T]:
-    """Yield visit(candidates of a block of users, where in users they stand), block by block."""
+    """Yield visit(candidates, part) for each block of users, in order.
+
+    candidates are those of users[part], up to `length` of each generator; name is for the progress.
+    """
 
     def block(first: int, last: int) -> T:
-        return visit(featured_candidates(past, users[first:last], each), slice(first, last))
+        return visit(featured_candidates(snapshot, users[first:last], length), slice(first, last))
 
     return in_blocks(block, len(users), USERS_A_BLOCK, f"rank {name}")
 
 
-def listed_users(work: Path, past: Snapshot) -> Holdout:
-    """The users of a window for whom it has final lists: those of its holdout, or a sample."""
-    return holdout.read(work, past.data, past.chosen.heard).sample(holdout.MOST_USERS).warm()
+def listed_users(work: Path, snapshot: Snapshot) -> Holdout:
+    """Return the users for whom a window gets final lists: those of its holdout, or a sample."""
+    return (
+        holdout.read(work, snapshot.data, snapshot.hyperparameters.heard)
+        .sample(holdout.MOST_USERS)
+        .warm()
+    )
 
 
-def collect_examples(pool: Candidates, labels: csr_matrix, users: np.ndarray) -> TrainingExamples:
-    """The played candidates of some users, and NEGATIVES others of each; users without are out."""
-    played = accuracy.marked(labels, pool.row, pool.item)
+def collect_examples(
+    candidates: Candidates, labels: csr_matrix, users: np.ndarray
+) -> TrainingExamples:
+    """Return the played candidates of users, and for each user NEGATIVES others, drawn at random.
+
+    labels (users, items) are nonzero where the user played the track after the cut. Users of whom
+    no candidate was played are left out, since there is nothing to learn from them.
+    """
+    played = accuracy.marked(labels, candidates.row, candidates.item)
     chance = np.random.default_rng((SEED, users[0])).random(len(played))
-    chance[played] = -1  # the row's first
-    order = np.lexsort((chance, pool.row))
-    place = place_in_row(np.bincount(pool.row))
-    hits = np.bincount(pool.row[played], minlength=len(users))[pool.row]
+    chance[played] = -1  # played candidates come first in their row
+    order = np.lexsort((chance, candidates.row))
+    place = place_in_row(np.bincount(candidates.row))
+    hits = np.bincount(candidates.row[played], minlength=len(users))[candidates.row]
     kept = np.sort(order[(place < hits + NEGATIVES) & (hits > 0)])
-    return TrainingExamples(pool.matrix()[kept], played[kept], users[pool.row[kept]])
+    return TrainingExamples(candidates.matrix()[kept], played[kept], users[candidates.row[kept]])
 
 
 def fit_ranker(windows: list[list[TrainingExamples]], names: list[str]) -> CatBoost | None:
-    """Fit the ranker; a group is one user in one window. None where there is nothing to learn."""
+    """Train the ranker; return None if no candidate was played, or if all were.
+
+    A group, inside which the ranker compares candidates, is one user in one window. names are those
+    of the features.
+    """
     parts = [(i, part) for i, window in enumerate(windows) for part in window]
     played = np.concatenate([np.zeros(0, bool)] + [part.played for _, part in parts])
     if played.all() or not played.any():
         return None
     features = np.concatenate([part.features for _, part in parts])
     group = np.concatenate([part.user.astype(np.int64) * len(windows) + i for i, part in parts])
-    data = Groups(features, played.astype(np.float32), group_id=group, feature_names=names)
+    data = Pool(features, played.astype(np.float32), group_id=group, feature_names=names)
     return CatBoost(PARAMETERS | {"thread_count": parallel.threads()}).fit(data)
 
 
-def predict(ranker: CatBoost, pool: Candidates) -> np.ndarray:
-    """(n,) float32: the ranker's score of each candidate."""
-    scores: np.ndarray = ranker.predict(pool.matrix(), thread_count=1)
+def predict(ranker: CatBoost, candidates: Candidates) -> np.ndarray:
+    """Return the ranker's score of each candidate, (n,) float32."""
+    scores: np.ndarray = ranker.predict(candidates.matrix(), thread_count=1)
     return scores.astype(np.float32)
 
 
 @dataclass(frozen=True)
-class TrainingSample:
-    """What a block of users teaches: the ranker from examples, the fusion from a sample."""
+class BlockExamples:
+    """What the ranker and the fusion learn from, for one block of users."""
 
-    examples: TrainingExamples
-    sample: fusion.Sample
+    for_ranker: TrainingExamples
+    for_fusion: fusion.Sample
 
 
-def training_sample(
-    pool: Candidates, labels: csr_matrix, users: np.ndarray, of: int
-) -> TrainingSample:
-    """The lesson of a block of users, with their labels (users, items); there are `of` in all."""
-    share = min(1, FUSION_USERS / of)
-    some = csr_matrix(labels[: int(np.ceil(share * len(users)))])
-    return TrainingSample(collect_examples(pool, labels, users), fusion.sample(pool, some))
+def block_examples(
+    candidates: Candidates, labels: csr_matrix, users: np.ndarray, users_in_all: int
+) -> BlockExamples:
+    """Return the examples of a block of users, with their labels (users, items).
+
+    The fusion learns from the block's first users only, so many that they are about FUSION_USERS of
+    the window's users_in_all.
+    """
+    share = min(1, FUSION_USERS / users_in_all)
+    first_labels = csr_matrix(labels[: int(np.ceil(share * len(users)))])
+    return BlockExamples(
+        collect_examples(candidates, labels, users), fusion.sample(candidates, first_labels)
+    )
 
 
 @dataclass(frozen=True)
 class FittedRankers:
-    """What orders candidates: the ranker, None where it had nothing to learn, and the fusion."""
+    """The rules that order candidates: the ranker, the fusion, and each generator alone."""
 
-    ranker: CatBoost | None
-    weights: np.ndarray  # (generators,) of the fusion
+    ranker: CatBoost | None  # None if there was nothing to learn from
+    weights: np.ndarray  # (generators,) float32: those of the fusion
 
     @classmethod
-    def fit(cls, windows: list[list[TrainingSample]], names: list[str]) -> "FittedRankers":
-        """Learn from the lessons of some windows."""
-        samples = [lesson.sample for window in windows for lesson in window]
-        examples = [[lesson.examples for lesson in window] for window in windows]
+    def fit(cls, windows: list[list[BlockExamples]], names: list[str]) -> "FittedRankers":
+        """Fit ranker and fusion to windows, each a list of blocks; names are those of features."""
+        samples = [block.for_fusion for window in windows for block in window]
+        examples = [[block.for_ranker for block in window] for window in windows]
         return cls(fit_ranker(examples, names), fusion.fit(samples))
 
     @property
     def rules(self) -> list[str]:
-        """What may serve."""
+        """Return the names of the rules: the generators, the fusion, the ranker if there is one."""
         return [*GENERATORS, FUSION, *([RANKER] if self.ranker else [])]
 
-    def scores(self, pool: Candidates, rule: str) -> np.ndarray:
-        """(n,) float32: how a rule values each candidate.
+    def scores(self, candidates: Candidates, rule: str) -> np.ndarray:
+        """Return the score that a rule gives each candidate, (n,) float32.
 
-        The ranker's prediction; the fusion's sum; or one generator's places, and behind them the
-        order of the top list.
+        It is the ranker's prediction; or the fusion's weighted sum; or minus the place in one
+        generator's list, where the candidates that are not in it follow by their place in the top
+        list.
         """
         if rule == RANKER:
             assert self.ranker is not None
-            return predict(self.ranker, pool)
+            return predict(self.ranker, candidates)
         if rule == FUSION:
-            sums: np.ndarray = fusion.parts(pool) @ self.weights
+            sums: np.ndarray = fusion.parts(candidates) @ self.weights
             return sums
-        places = pool.places[rule]
-        behind = LIST_LENGTH + 1 + pool.top_place
+        places = candidates.places[rule]
+        behind = LIST_LENGTH + 1 + candidates.top_place
         return -np.where(np.isnan(places), behind, places).astype(np.float32)
 
 
-def best_lists(pool: Candidates, scores: np.ndarray, users: int) -> tuple[np.ndarray, np.ndarray]:
-    """The 100 best candidates of each row: items and scores (users, 100), best first."""
-    order = np.lexsort((pool.item, -scores, pool.row))
-    place = place_in_row(np.bincount(pool.row))
-    order, row, place = (part[place < LIST_LENGTH] for part in (order, pool.row, place))
+def best_lists(
+    candidates: Candidates, scores: np.ndarray, users: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 100 best candidates of each user: items and scores (users, 100), best first."""
+    order = np.lexsort((candidates.item, -scores, candidates.row))
+    place = place_in_row(np.bincount(candidates.row))
+    order, row, place = (part[place < LIST_LENGTH] for part in (order, candidates.row, place))
     items = np.full((users, LIST_LENGTH), NOTHING, np.int32)
     best = np.full((users, LIST_LENGTH), -np.inf, np.float32)
-    items[row, place], best[row, place] = pool.item[order], scores[order]
+    items[row, place], best[row, place] = candidates.item[order], scores[order]
     items[np.isneginf(best)] = NOTHING
     return items, best
 
 
 def collect_and_evaluate(
-    past: Snapshot, later: Holdout, models: FittedRankers | None, name: str
-) -> tuple[list[TrainingSample], dict[str, float]]:
-    """Lessons of a window's users, and NDCG@10 of every rule on them, if there are models."""
+    snapshot: Snapshot, later: Holdout, models: FittedRankers | None, name: str
+) -> tuple[list[BlockExamples], dict[str, float]]:
+    """Return the training examples of a window's users, and the mean NDCG@10 of each rule.
+
+    Without models no rule is evaluated. Each block of candidates is made once, for both.
+    """
     later = later.sample(MOST_USERS)
     rules = models.rules if models else []
 
-    def visit(pool: Candidates, part: slice) -> tuple[TrainingSample, list[np.ndarray]]:
+    def visit(candidates: Candidates, part: slice) -> tuple[BlockExamples, list[np.ndarray]]:
         labels = csr_matrix(later.labels[part])
-        judged = []
+        ndcg = []
         for rule in rules:
             assert models is not None
-            found, _ = best_lists(pool, models.scores(pool, rule), labels.shape[0])
-            judged.append(accuracy.per_user(found, labels, 10)["ndcg"])
-        return training_sample(pool, labels, later.row[part], len(later.row)), judged
+            found, _ = best_lists(candidates, models.scores(candidates, rule), labels.shape[0])
+            ndcg.append(accuracy.per_user(found, labels, 10)["ndcg"])
+        return block_examples(candidates, labels, later.row[part], len(later.row)), ndcg
 
-    seen = list(over_users(past, later.row, visit, name))
+    blocks = list(over_users(snapshot, later.row, visit, name))
     ndcg = {
-        rule: float(sum(judged[i].sum() for _, judged in seen)) / max(len(later.row), 1)
+        rule: float(sum(by_rule[i].sum() for _, by_rule in blocks)) / max(len(later.row), 1)
         for i, rule in enumerate(rules)
     }
-    return [lesson for lesson, _ in seen], ndcg
+    return [examples for examples, _ in blocks], ndcg
 
 
-def best_rule(judged: dict[str, float]) -> str:
-    """The best of the judged rules; the ranker too if it's within HANDICAP of the best.
+def best_rule(ndcg: dict[str, float]) -> str:
+    """Return the rule with the best NDCG@10, or the ranker if it is less than HANDICAP below it.
 
-    It is judged after learning from one window, and serves after learning from three.
+    The ranker gets this advantage because it is evaluated after training on one window, but orders
+    the final lists after training on three, which makes it better.
+
+    >>> best_rule({"als": 0.2000, "ranker": 0.1990}), best_rule({"als": 0.2000, "ranker": 0.1970})
+    ('ranker', 'als')
     """
-    best = max(judged, key=lambda name: judged[name])
-    return RANKER if judged.get(RANKER, 0) > judged[best] * (1 - HANDICAP) else best
+    best = max(ndcg, key=lambda name: ndcg[name])
+    return RANKER if ndcg.get(RANKER, 0) > ndcg[best] * (1 - HANDICAP) else best
 
 
 def recommend(
-    work: Path, past: Snapshot, users: np.ndarray, rule: str, models: FittedRankers
+    work: Path, snapshot: Snapshot, users: np.ndarray, rule: str, models: FittedRankers
 ) -> int:
-    """Write a folder's recommendations.parquet for users (rows, ascending); returns its rows."""
-    ids = past.data.user_ids[users], past.data.track_ids
+    """Write WORK's recommendations.parquet for users (ascending rows); return how many rows."""
+    ids = snapshot.data.user_ids[users], snapshot.data.track_ids
 
-    def visit(pool: Candidates, part: slice) -> pa.Table:
-        found, scores = best_lists(pool, models.scores(pool, rule), part.stop - part.start)
+    def visit(candidates: Candidates, part: slice) -> pa.Table:
+        found, scores = best_lists(
+            candidates, models.scores(candidates, rule), part.stop - part.start
+        )
         return rows_of(tables.RECOMMENDATIONS, ids[0][part], ids[1], found, scores)
 
     written = 0
-    each = LIST_LENGTH if rule in GENERATORS else candidates.EACH
+    length = LIST_LENGTH if rule in GENERATORS else CANDIDATES_A_GENERATOR
     with tables.writer(tables.RECOMMENDATIONS, work) as append:
-        for table in over_users(past, users, visit, work.name, each):
+        for table in over_users(snapshot, users, visit, work.name, length):
             append(table)
             written += len(table)
     return written

@@ -1,4 +1,4 @@
-"""All that a folder knows of its users and tracks, read once for candidates and features."""
+"""Read what a folder knows of its users and tracks, once, for candidates and features."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,30 +15,30 @@ from jobs.models import als_model, hyperparameters, popularity
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.ranked_lists import best_of_rows, matrix_of_lists, read_lists, read_matrices
 
-TRACKS_AN_ARTIST = 20
-HORIZONS = (0.01, 0.05, 0.25)  # shares of all listens, counted from the end
+TRACKS_AN_ARTIST = 20  # most played tracks of an artist that the generator "artist" proposes
+HORIZONS = (0.01, 0.05, 0.25)  # the latest listens, as shares of all, for features of tracks
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a folder knows of its users and tracks, by row of the model."""
+    """The files of a folder as arrays and matrices; users and items are rows of the model."""
 
     data: Listens
-    chosen: Hyperparameters
-    user_factors: np.ndarray
-    item_factors: np.ndarray
+    hyperparameters: Hyperparameters
+    user_factors: np.ndarray  # (users, d)
+    item_factors: np.ndarray  # (items, d)
     als_lists: np.ndarray  # (users, 100) items
-    top: np.ndarray  # items, best first
-    similar: csr_matrix
-    followers: csr_matrix
-    directly: csr_matrix  # followers that came right after
+    top: np.ndarray  # the items of the top list, best first
+    similar: csr_matrix  # (items, items): cosines
+    followers: csr_matrix  # (items, items): how often the column's track follows the row's
+    directly: csr_matrix  # the same for the very next play only
     artists: csr_matrix  # (items, artists): 1 / number of the track's artists
     genres: csr_matrix  # (items, genres), rows of unit length
-    users_share: float  # of all users, in the sample that the folder is of
+    users_share: float  # 0 to 1: the share of all users that the folder was made from
 
     @classmethod
     def read(cls, work: Path) -> "Snapshot":
-        """Read a folder in which the jobs up to next_played have run."""
+        """Read a folder in which the jobs up to next_played have run, or raise JobError."""
         data = listens.load(work)
         users, items = als_model.load(work, data.shape)
         tracks = tables.read(tables.ITEMS, work, ["artist_ids", "genre_ids"])
@@ -63,20 +63,23 @@ class Snapshot:
 
     @cached_property
     def top_place(self) -> np.ndarray:
-        """(items,): where a track stands in the top list; its length for one that nobody played."""
+        """Return each track's place in the top list, (items,), from 0; its length if not in it."""
         result = np.full(self.data.shape[1], len(self.top))
         result[self.top] = np.arange(len(self.top))
         return result
 
     @cached_property
     def gram(self) -> np.ndarray:
-        """(d, d): the item factors' own product."""
+        """Return the product of the item factors with themselves, (d, d)."""
         gram: np.ndarray = self.item_factors.T @ self.item_factors
         return gram
 
     @cached_property
     def artist_tracks(self) -> csr_matrix:
-        """(artists, items): the most played tracks of each artist, by their share of its plays."""
+        """Return the most played tracks of each artist, (artists, items), with their scores.
+
+        The score is 0.1 + log(1 + plays), divided by the number of the track's artists.
+        """
         plays = np.log1p(self.data.plays()) + 0.1
         by_artist = scale_rows(self.artists, plays).T.tocsr()
         items, scores = best_of_rows(by_artist, TRACKS_AN_ARTIST)
@@ -84,9 +87,9 @@ class Snapshot:
 
     @cached_property
     def item_features(self) -> dict[str, np.ndarray]:
-        """What is known of each track as a whole: (items,) float32 each.
+        """Return the features of tracks that don't depend on the user, (items,) float32, by name.
 
-        Plays are those that all users would have: a sample's are multiplied.
+        Where the folder was made from a sample of the users, plays are scaled up to all users.
         """
         data, n = self.data, self.data.shape[1]
         end = data.at.max()
@@ -109,12 +112,12 @@ class Snapshot:
 
 
 def scale_rows(matrix: csr_matrix, factors: np.ndarray) -> csr_matrix:
-    """The matrix with each row multiplied by its factor, (rows,)."""
+    """Return the matrix with each row multiplied by its factor; factors are (rows,)."""
     return csr_matrix(diags_array(factors.astype(np.float32)) @ matrix)
 
 
 def incidence(lists: pa.ChunkedArray) -> csr_matrix:
-    """(rows, distinct values) float32: 1 where the row's list holds the value."""
+    """Return (rows, distinct values) float32: 1 where the row's list contains the value."""
     lists = lists.combine_chunks()
     rows = np.repeat(np.arange(len(lists)), np.diff(lists.offsets.to_numpy()))
     values, columns = np.unique(lists.flatten().to_numpy(), return_inverse=True)

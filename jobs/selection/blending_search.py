@@ -1,9 +1,9 @@
-"""Search for the blending that would have foreseen most plays of some sessions.
+"""Search for the blending rule that predicts the most plays of some sessions.
 
-The rules that take turns are compared as they are. Of the weighted rule, every number is varied by
-hill climbing. A search over so many rules finds some that fit these sessions by chance only. So the
-best rule has to prove itself on the plays of users who took no part in the search: if it is not
-surely better for them than the offline list, the offline list is served as it is.
+Rules that take tracks from both lists in turn are compared as they are. The numbers of the weighted
+rule are varied by hill climbing. A search over so many rules also finds some that fit these
+sessions only by chance. So the best rule is tested on users who took no part in the search: unless
+it is significantly better for them than the offline list, the offline list is served as it is.
 """
 
 from collections.abc import Callable
@@ -21,11 +21,11 @@ from jobs.selection.hill_climb import Axis, Point, climb, step_by_step
 from jobs.selection.replay_sessions import K, Sessions
 from jobs.selection.rule_scorer import RuleScorer
 
-EVENTS_SEEN = ("0", "1", "2", "3+")  # numbers of events before a play
-MOST_PAIRS = 500  # of an event and a neighbour, whose scores a request may have to add up
-SIZES = ((5, 50), (10, 20), (10, 50), (5, 100))  # events, neighbours of each
-HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, None)
-WEIGHTS = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0)  # of a source's typical best score
+EVENTS_SEEN = ("0", "1", "2", "3+")  # groups of plays, by the number of events before the play
+MOST_PAIRS = 500  # pairs of an event and a neighbour whose scores one request may have to add up
+SIZES = ((5, 50), (10, 20), (10, 50), (5, 100))  # (events, neighbours of each event)
+HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, None)  # events
+WEIGHTS = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0)  # what a source's typical best score counts
 LADDERS: dict[str, tuple[float | None, ...]] = {
     "next_played_weight": WEIGHTS,
     "similar_weight": WEIGHTS,
@@ -49,26 +49,26 @@ START: Point = {
 
 
 def hit_rates(hits: np.ndarray, events: np.ndarray) -> dict[str, float]:
-    """Return hit@10 by the number of events seen, without numbers that no play has.
+    """Return hit@10 by the number of events seen; numbers that no play has are left out.
 
     hits (plays,) bool; events (plays,) are the numbers of events before the plays.
     """
     seen = np.minimum(events, len(EVENTS_SEEN) - 1)
     by_seen = {name: hits[seen == i] for i, name in enumerate(EVENTS_SEEN)}
-    return {name: float(some.mean()) for name, some in by_seen.items() if len(some)}
+    return {name: float(group.mean()) for name, group in by_seen.items() if len(group)}
 
 
 def mean_hit_rate(hits: np.ndarray, events: np.ndarray) -> float:
-    """Return what is maximised: the mean of hit@10 after 1, after 2 and after 3 or more events.
+    """Return what the search maximises: the mean of hit@10 after 1, 2, and 3 or more events.
 
-    In a mean over all plays the long sessions would decide.
+    A mean over all plays would depend mostly on long sessions, which have the most plays.
     """
     rates = hit_rates(hits, events)
     return float(np.mean([rates[name] for name in EVENTS_SEEN[1:] if name in rates]))
 
 
 def typical_scores(sessions: Sessions) -> dict[str, float]:
-    """Return the mean score of the best track that each source brings; 1 where it brings none."""
+    """Return the mean score of each source's best track; 1 for a source without any track."""
     best = {
         source: lists.scores[lists.offsets[:-1][np.diff(lists.offsets) > 0]]
         for source, lists in sessions.lists.items()
@@ -87,11 +87,12 @@ def used_sources(numbers: Point) -> tuple[Source, ...]:
 
 
 def weighted_rule(numbers: Point, size: tuple[int, int], typical: dict[str, float]) -> Blending:
-    """Return the weighted rule with some numbers, for (events, neighbours).
+    """Return the weighted rule with these numbers, for a size of (events, neighbours).
 
     The weights among the numbers are relative: with a weight of 0.25 a source's typical best score
-    counts 0.25. A source of weight 0 is left out; it gets the largest of the other weights, which
-    counts only where a setting of the service asks for that source.
+    counts 0.25, so if that score is 0.5, the rule has the weight 0.25 / 0.5 = 0.5. A source with a
+    weight of 0 is left out. Its weight in the rule is then computed from the largest of the other
+    weights; it has an effect only if a setting of the service adds that source again.
     """
     relative = {source: numbers[f"{source}_weight"] for source in SOURCES}
     best = {source: score ** numbers["score_exponent"] for source, score in typical.items()}
@@ -111,9 +112,10 @@ def weighted_rule(numbers: Point, size: tuple[int, int], typical: dict[str, floa
 def score_of_numbers(
     sessions: Sessions, size: tuple[int, int], sources: tuple[Source, ...], progress: Any
 ) -> Callable[[Point], float]:
-    """Return the function that scores the weighted rule of a size by its numbers.
+    """Return the function that scores the weighted rule of a size, given its numbers.
 
-    It returns -1 for numbers that use no list of neighbours, or a source that is not in `sources`.
+    It returns -1 for numbers that use no source with lists of neighbours (LISTED), or a source that
+    is not in `sources`.
     """
     typical = typical_scores(sessions)
     scorer = RuleScorer.of(sessions, Blending(sources=sources, events=size[0], neighbours=size[1]))
@@ -133,8 +135,9 @@ def score_of_numbers(
 def best_weighted(sessions: Sessions, progress: Any) -> tuple[float, Blending]:
     """Return the best weighted rule and its score.
 
-    All numbers are varied for the first size; from the best on, for each other size. Where a size
-    would make a request add up too many scores, the list with the lesser weight is left out.
+    All numbers are varied for each size, starting from the best numbers so far. If a size would
+    make a request add up more than MOST_PAIRS scores, one of the two sources with lists of
+    neighbours is left out: the one with the smaller weight.
     """
     axes = {name: Axis(ladder, step_by_step) for name, ladder in LADDERS.items()}
     best, best_numbers, best_size = -1.0, START, SIZES[0]
@@ -151,10 +154,11 @@ def best_weighted(sessions: Sessions, progress: Any) -> tuple[float, Blending]:
 
 
 def is_surely_better(hits: np.ndarray, baseline: np.ndarray, sessions: Sessions) -> bool:
-    """Return whether hits (plays,) have a higher mean_hit_rate than a baseline's (plays,).
+    """Return whether hits (plays,) have a significantly higher mean_hit_rate than a baseline's.
 
-    By the paired bootstrap: in 97.5 % of draws of users (see metrics.bootstrap). A rate is a ratio
-    of two sums over users, hits and plays, so both sums are drawn and divided afterwards.
+    That is so if it is higher in 97.5 % of the draws of users, by the paired bootstrap (see
+    metrics.bootstrap). A hit rate is the sum of the users' hits divided by the sum of their plays,
+    so both sums are computed for each draw, and then divided.
     """
     seen = np.minimum(sessions.at, len(EVENTS_SEEN) - 1)
     bins = [seen == i for i in range(1, len(EVENTS_SEEN)) if (seen == i).any()]
@@ -169,9 +173,10 @@ def is_surely_better(hits: np.ndarray, baseline: np.ndarray, sessions: Sessions)
 
 
 def choose_blending(sessions: Sessions) -> tuple[Blending, pd.DataFrame]:
-    """Return the rule to serve, and all that were compared, with their scores, the best first.
+    """Return the rule to serve, and a table of all rules compared, with hit@10, the best first.
 
-    The default rule and an empty table where too few sessions have an event before a play.
+    Returns the default rule and an empty table if among the users of the search, or among the
+    others, no play has an event before it.
     """
     searched, others = sessions.split()
     if not ((searched.at > 0).any() and (others.at > 0).any()):

@@ -1,14 +1,14 @@
-"""Hill climbing on ladders of values: one number after another is moved while a score rises.
+"""Hill climbing on ladders of values: move one number after another while a score rises.
 
 This is coordinate ascent, which Metzler and Croft use for scores that have no gradient, such as
-NDCG ("Linear Feature-Based Models for Information Retrieval", 2007). Each number stands on a ladder
-of values to try. An Axis says what the ladder is and how it is searched while all other numbers
-stay. Rounds over all axes go on until one changes nothing.
+NDCG ("Linear Feature-Based Models for Information Retrieval", 2007). Each number has a ladder: the
+values that it may take, in order. An Axis says what the ladder is, and how it is searched while all
+other numbers keep their values. The rounds over all axes end with one that changes nothing.
 
-There are three searches. On the ladder 1, 2, 4, 8 with the scores 5, 4, 7, 6, from 1 on:
+There are four searches. On the ladder 1, 2, 4, 8 with the scores 5, 4, 7, 6, starting at 1:
 
-    best_neighbour  stays at 1: the next value, 2, scores less
-    step_by_step    stays at 1 too: it goes on in one direction only while the score rises
+    best_neighbour  stays at 1: the next value, 2, has a lower score
+    step_by_step    stays at 1: it goes on in a direction only while the score rises
     best_of_all     goes to 4, the best of the ladder
     sweep           goes to 4: it tries each value in turn and keeps those that are better
 """
@@ -20,8 +20,8 @@ from typing import Any
 
 Point = dict[str, Any]  # a value for each name; values are hashable
 
-# From the score at each place of a ladder, the length of the ladder and the place where the number
-# stands: the place to which it moves.
+# Returns the place on a ladder to which a number moves, given a function from a place to its score,
+# the length of the ladder, and the number's place now.
 Search = Callable[[Callable[[int], float], int, int], int]
 
 
@@ -39,10 +39,10 @@ def climb(
     axes: Mapping[str, Axis],
     most_rounds: int | None = None,
 ) -> tuple[float, Point]:
-    """Return the best score that is reached from a start, and its point.
+    """Return the best score that is reached from a start, and the point that has it.
 
-    Numbers are moved in the order of the axes; the values of the start must be on their ladders.
-    Names without an axis keep their values. No point is scored twice.
+    Numbers are moved in the order of the axes; the start's values must be on their ladders. Numbers
+    without an axis keep their values. No point is scored twice. most_rounds limits the rounds.
     """
     known: dict[tuple[Any, ...], float] = {}
 
@@ -67,14 +67,17 @@ def climb(
 
 
 def best_neighbour(margin: float = 1.0) -> Search:
-    """Move to the better of the two next values, again and again while the score gains a factor."""
+    """Move to the better of the two neighbouring values, as long as it gains more than the margin.
+
+    The margin is a factor: a score has to be larger than margin × the score so far.
+    """
     return partial(_move_to_best, margin, 1)
 
 
 def best_of_all(margin: float = 1.0) -> Search:
-    """Move to the best value of the ladder if the score gains a factor.
+    """Move to the best value of the whole ladder if it gains more than the margin, a factor.
 
-    It looks beyond values that change nothing, at the price of trying all.
+    It tries all values, so it also finds a better one behind values that change nothing.
     """
     return partial(_move_to_best, margin, None)
 
@@ -99,7 +102,7 @@ def step_by_step(score: Callable[[int], float], n: int, place: int) -> int:
 
 
 def sweep(margin: float = 1.0) -> Search:
-    """Try every value from the ladder's first to its last; move where the score gains a factor."""
+    """Try every value in order; move to each that gains more than the margin, a factor."""
 
     def search(score: Callable[[int], float], n: int, place: int) -> int:
         for tried in range(n):

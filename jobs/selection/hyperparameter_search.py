@@ -1,8 +1,9 @@
-"""Search for the hyperparameters with which each generator would have foreseen most plays.
+"""Search for the hyperparameters with which each generator predicts the held-out plays best.
 
-Each generator is tried on windows of the past by itself, by hill climbing on ladders of values. A
-step has to gain a margin, since a smaller gain on so few users is noise. Half-lives are tried along
-their whole ladders, as short histories cannot tell the long ones apart.
+Each generator is tried alone on windows of the past, by hill climbing on ladders of values. A step
+has to gain a margin, since a smaller gain on so few users is noise. Half-lives are tried along
+their whole ladders: long ones differ little in short histories, so that a step from one to the next
+would gain nothing, although a value further on is better.
 """
 
 from collections.abc import Callable
@@ -29,16 +30,18 @@ from jobs.selection.tuning_window import (
     score_replayed,
 )
 
-LARGE_LISTENS = 20_000_000  # with more, ALS gets fewer factors
+LARGE_LISTENS = 20_000_000  # listens: with more, ALS gets FACTORS_OF_LARGE
 FACTORS_OF_LARGE = 64
-USUAL_TRACKS = 20_000  # with more, the penalty starts lower, since it grows with their number
-MARGIN = 1.003  # factor that a step to the next value has to gain
-LADDER_MARGIN = 1.01  # factor that the best of a whole ladder has to gain
-TRIAL_FACTORS, TRIAL_EPOCHS = 64, 6  # of ALS while searching: enough to tell values apart
-MOST_TRIAL_NUMBERS = 10_000_000  # tracks x factors: with more, half of the factors have to do
-KEPT_FACTORS = 16  # item factors of trials that are kept in memory
+USUAL_TRACKS = (
+    20_000  # tracks: with more, the penalty would grow, so als_regularization starts lower
+)
+MARGIN = 1.003  # factor that NDCG@10 has to gain for a step to the next value
+LADDER_MARGIN = 1.01  # factor that NDCG@10 has to gain for a step to the best of a whole ladder
+TRIAL_FACTORS, TRIAL_EPOCHS = 64, 6  # of ALS in the search: enough to compare values
+MOST_TRIAL_NUMBERS = 10_000_000  # tracks x factors: with more, ALS gets half of TRIAL_FACTORS
+KEPT_FACTORS = 16  # matrices of item factors from trials that are kept in memory
 HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, None)  # plays
-DAYS = (1 / 144, 1 / 48, 1 / 24, 0.25, 1.0, 7.0, 30.0, 90.0, 365.0, None)
+DAYS = (1 / 144, 1 / 48, 1 / 24, 0.25, 1.0, 7.0, 30.0, 90.0, 365.0, None)  # 10 minutes to a year
 RECENCY = (0.25, 1.0, 7.0, 30.0, 120.0, None)  # days
 LADDERS: dict[str, tuple[Any, ...]] = {
     "popular_half_life": DAYS,
@@ -67,8 +70,8 @@ Score = Callable[[Hyperparameters], float]
 def tune(windows: list[TuningWindow], start: Hyperparameters, log: list[str]) -> Hyperparameters:
     """Return the hyperparameters with the best NDCG@10 of each generator, the mean over windows.
 
-    Appends a line for each search to the log. Fading by days is tried for the other generators only
-    where it helps the top list.
+    Appends one line for each search to the log. Half-lives in days are tried for the other
+    generators only if one makes the top list better.
     """
     repeats = any(window.listens.pairs().nnz < len(window.listens.item) for window in windows)
     popular, next_played = mean_score(windows, score_popular), next_played_score(windows)
@@ -90,7 +93,7 @@ def tune(windows: list[TuningWindow], start: Hyperparameters, log: list[str]) ->
 def climb(
     start: Hyperparameters, names: tuple[str, ...], score: Score, log: list[str]
 ) -> Hyperparameters:
-    """Move some hyperparameters along their ladders while the score rises; log where they end."""
+    """Move some hyperparameters along their ladders while the score rises; log the best values."""
     axes = {}
     for name in names:
         fades = None in LADDERS[name]
@@ -122,7 +125,7 @@ def mean_over(windows: list[TuningWindow], score: Callable[[int, TuningWindow], 
 
 
 def next_played_score(windows: list[TuningWindow]) -> Score:
-    """Return the function that scores what is played next; it keeps the counts, which take long."""
+    """Return the function that scores "next_played"; it keeps the counts, which take long."""
 
     @cache
     def counts(index: int, counted: Hyperparameters) -> csr_matrix:
@@ -139,9 +142,9 @@ def next_played_score(windows: list[TuningWindow]) -> Score:
 
 
 def als_score(windows: list[TuningWindow]) -> Score:
-    """Return the function that scores the factorisation; it keeps the last item factors.
+    """Return the function that scores ALS; it keeps the last KEPT_FACTORS item factors.
 
-    They are of fewer dimensions and epochs than the model that serves.
+    They have fewer dimensions and epochs than those of the final model.
     """
     large = windows[0].listens.shape[1] * TRIAL_FACTORS > MOST_TRIAL_NUMBERS
     factors = TRIAL_FACTORS // 2 if large else TRIAL_FACTORS
@@ -161,7 +164,7 @@ def als_score(windows: list[TuningWindow]) -> Score:
 
 
 def by_size(work: Path, start: Hyperparameters) -> Hyperparameters:
-    """Return where the search starts, as far as that depends on the size of WORK's data."""
+    """Return the hyperparameters to start the search from, adapted to the size of WORK's data."""
     if tables.n_rows(tables.LISTENS, work) > LARGE_LISTENS:
         start = replace(start, als_factors=FACTORS_OF_LARGE)
     n_tracks = max(tables.n_rows(tables.ITEMS, work), USUAL_TRACKS)

@@ -1,4 +1,4 @@
-"""A window on which hyperparameters are tried, and the NDCG@10 of each generator on it."""
+"""Windows on which hyperparameters are tried, and the NDCG@10 of each generator on them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from jobs.data.listens import load as load_listens
 from jobs.metrics import accuracy
 from jobs.models import als_model
 from jobs.models.hyperparameters import Hyperparameters
-from jobs.models.next_played import kept_a_track, normalise
+from jobs.models.next_played import followers_a_track, normalise
 from jobs.models.popularity import popularity
 from jobs.models.ranked_lists import best_of_rows, first_unheard, matrix_of_lists
 from jobs.runtime.parallel import in_blocks
 
-MOST_LISTENS = {"quick": 200_000, "full": 2_000_000}
-LISTENS_A_TRACK = {"quick": 2, "full": 20}  # with fewer, only popularity can be learnt
-MOST_USERS = {"quick": 1_000, "full": 20_000}  # of the holdout, who are scored
+MOST_LISTENS = {"quick": 200_000, "full": 2_000_000}  # listens that are kept, by effort
+LISTENS_A_TRACK = {"quick": 2, "full": 20}  # kept for each track if that is more than MOST_LISTENS
+MOST_USERS = {"quick": 1_000, "full": 20_000}  # users of the holdout who are scored
 USERS_A_BLOCK = 512
 SAMPLE_SEED = 20
 K = 10  # the length at which NDCG is computed
@@ -31,7 +31,7 @@ K = 10  # the length at which NDCG is computed
 
 @dataclass(frozen=True)
 class TuningWindow:
-    """A window's listens, and some of its users with what they played next."""
+    """A window's listens, and users of its holdout with what they played after the cut."""
 
     listens: Listens
     holdout: Holdout  # its rows are those of `listens`
@@ -55,7 +55,10 @@ class TuningWindow:
 
     @cached_property
     def source_tracks(self) -> np.ndarray:
-        """The tracks (n,) among the last plays of the scored users: rows that relations need."""
+        """Return the tracks (n,) among the last plays of the scored users, ascending.
+
+        Relations between tracks need no other rows.
+        """
         return np.unique(self.listens.of_users(self.holdout.row).latest(RECENT).item)
 
     def ndcg(self, recommend: Callable[[np.ndarray, csr_matrix], np.ndarray], heard: str) -> float:
@@ -89,12 +92,12 @@ def score_popular(window: TuningWindow, hyperparameters: Hyperparameters) -> flo
 def score_next_played(
     window: TuningWindow, counts: csr_matrix, hyperparameters: Hyperparameters
 ) -> float:
-    """Return the NDCG@10 of what is played next.
+    """Return the NDCG@10 of the generator "next_played".
 
-    counts (window.source_tracks, items) are those of models.next_played, before they are divided.
+    counts (window.source_tracks, items) are rows of models.next_played.follow_counts.
     """
     plays = np.bincount(window.listens.item, minlength=window.listens.shape[1])
-    lists = best_of_rows(normalise(counts, plays, hyperparameters), kept_a_track(len(plays)))
+    lists = best_of_rows(normalise(counts, plays, hyperparameters), followers_a_track(len(plays)))
     relation = matrix_of_lists(*lists, len(plays))
 
     def recommend(users: np.ndarray, heard: csr_matrix) -> np.ndarray:
@@ -107,7 +110,7 @@ def score_next_played(
 
 
 def score_als(window: TuningWindow, items: np.ndarray, hyperparameters: Hyperparameters) -> float:
-    """Return the NDCG@10 of a factorisation with item factors (items, d), users folded in."""
+    """Return the NDCG@10 of ALS with item factors (items, d), with users folded in."""
     order, gram = NormOrder.of(items), items.T @ items
 
     def recommend(users: np.ndarray, heard: csr_matrix) -> np.ndarray:
@@ -119,7 +122,7 @@ def score_als(window: TuningWindow, items: np.ndarray, hyperparameters: Hyperpar
 
 
 def score_replayed(window: TuningWindow, hyperparameters: Hyperparameters) -> float:
-    """Return the NDCG@10 of the user's own plays."""
+    """Return the NDCG@10 of the generator "replayed": each user's own plays."""
 
     def recommend(users: np.ndarray, _: csr_matrix) -> np.ndarray:
         profiles = window.listens.of_users(users).profiles(hyperparameters.own_half_life)

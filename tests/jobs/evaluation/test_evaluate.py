@@ -140,16 +140,19 @@ def report(finished: Path) -> Evaluator:
 
 def test_a_generator_alone_is_what_the_ranker_judged_it_by(report):
     users, top = report.later.row[report.warm], report.top[report.warm]
-    models, lists = ranker.FittedRankers(None, np.zeros(0)), own_lists(report.past, users, top)
-    for each in (candidates.EACH, LIST_LENGTH):  # as it is judged and as it is served
-        pool = features.featured_candidates(report.past, users, each)
+    models, lists = ranker.FittedRankers(None, np.zeros(0)), own_lists(report.snapshot, users, top)
+    for each in (
+        candidates.CANDIDATES_A_GENERATOR,
+        LIST_LENGTH,
+    ):  # as it is judged and as it is served
+        pool = features.featured_candidates(report.snapshot, users, each)
         for name, own in lists.items():
             judged, _ = ranker.best_lists(pool, models.scores(pool, name), len(users))
             assert np.array_equal(continued(own, top)[:, :each], judged[:, :each]), name
 
 
 def test_without_a_generator_neither_its_candidates_nor_its_features_are_left(report):
-    pool = features.featured_candidates(report.past, report.later.row[report.warm])
+    pool = features.featured_candidates(report.snapshot, report.later.row[report.warm])
     names = set(pool.features)
     for name in GENERATORS:
         left = ablation.without(pool, name)

@@ -47,5 +47,5 @@ def test_a_user_whom_nobody_knows_is_scored_as_cold(finished, tmp_path):
 @pytest.mark.parametrize("columns", [{"user": [1]}, {"user_id": ["x"], "track_id": [1]}])
 def test_labels_that_are_none_are_refused_by_name(finished, tmp_path, columns):
     path = save_labels(tmp_path / "labels.parquet", **columns)
-    with pytest.raises(JobError, match="user_id, track_id"):
+    with pytest.raises(JobError, match="columns user_id and track_id"):
         read(finished, path)

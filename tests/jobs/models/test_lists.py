@@ -169,8 +169,8 @@ def test_with_a_half_life_the_latest_plays_weigh_most(tmp_path):
     ("content", "says"),
     [
         (None, "als_model.npz is missing"),
-        (b"PK not an archive", "is no whole ALS model"),
-        ([[1.0]] * 3, "is of 3 users × 2 tracks, the data of 2 × 2"),
+        (b"PK not an archive", "is not a complete ALS model"),
+        ([[1.0]] * 3, "has 3 users and 2 tracks, but the data has 2 users and 2"),
     ],
 )
 def test_a_model_that_is_not_of_this_data_is_an_error(content, says, tmp_path):
