@@ -89,6 +89,11 @@ install() {
 install requirements.txt
 [[ ! " ${command[*]-} " =~ \ (pytest|ruff|mypy|loadtest\.schema)\  ]] || install requirements-dev.txt
 source .venv/bin/activate
+# Without compiled modules every start of Python takes a second longer. Where the caller wants none
+# beside the sources, they stand in .venv.
+if [[ -n ${PYTHONDONTWRITEBYTECODE-} ]]; then
+  export PYTHONDONTWRITEBYTECODE="" PYTHONPYCACHEPREFIX=$PWD/.venv/pycache
+fi
 if [[ ${#command[@]} -gt 0 ]]; then exec "${command[@]}"; fi
 
 # Only one run at a time may work in a folder. The lock is gone when the processes of a run end.
