@@ -20,7 +20,7 @@ from tests.support.kernels import check_kernels
 from tests.support.workspace import run_line
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
-settings.register_profile("quick", deadline=None, max_examples=15)
+settings.register_profile("quick", deadline=None, max_examples=8)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,12 +32,21 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(str(error), returncode=4)
 
 
-# A test that reaches one of these is not quick, nor are those of some files that compute much.
+# A test that reaches one of these is not quick, nor are those of some files that compute or wait
+# much, or import much.
 SLOW_NAMES = {"subprocess", "launch", "litestar_run", "run_line", "spoilt_service"}
 SLOW_FILES = {
     "test_getting_started.py", "test_tune.py", "test_states.py", "test_explore.py",
-    "test_benchmark.py", "test_lists.py",
+    "test_benchmark.py", "test_lists.py", "test_neighbours.py", "test_forgotten.py",
+    "test_journal.py", "test_replay.py", "test_releases.py", "test_evaluate.py",
+    "test_evaluation_page.py", "test_prepare.py", "test_explanations.py", "test_windows.py",
 }  # fmt: skip
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the slow files unread where only quick tests are asked for."""
+    only_quick = config.getoption("markexpr") == "quick"
+    return True if only_quick and collection_path.name in SLOW_FILES else None
 
 
 @pytest.hookimpl(tryfirst=True)
