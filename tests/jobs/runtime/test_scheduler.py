@@ -139,7 +139,7 @@ def test_a_job_that_is_killed_ends_the_run_and_leaves_no_record(tmp_path):
 def running(tmp_path) -> Iterator[subprocess.Popen]:
     """A run in the middle of a job that takes long."""
     save_listens(tmp_path, [(u, u * t % 400, float(t)) for u in range(90) for t in range(100)])
-    hyperparameters.save(tmp_path, Hyperparameters(als_epochs=100_000))
+    hyperparameters.save(tmp_path, Hyperparameters(als_epochs=1000, als_factors=512))
     record = tmp_path / DONE / "train_als.json"
     record.parent.mkdir()
     record.write_text("no record")  # it goes when the job begins
@@ -162,6 +162,13 @@ def group_has_ended(process: subprocess.Popen) -> bool:
     return False
 
 
+@pytest.fixture
+def ctrl_c_is_obeyed() -> None:
+    """Where the tests run in the background of a script, ctrl-C is ignored, and is by children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.mark.usefixtures("ctrl_c_is_obeyed")
 def test_an_interrupted_run_ends_its_jobs_without_a_traceback(running):
     os.killpg(running.pid, signal.SIGINT)  # as ctrl-C does it, to all of the group
     assert running.wait(PATIENCE) == 130
