@@ -70,6 +70,8 @@ python=${PYTHON:-python3}
   fail "$python is not Python 3.11 or later: install it, or set PYTHON, as in PYTHON=python3.12 bash run_all.sh"
 if [[ -d .venv && ! -L .venv ]] &&
   ! { grep -qsF "$PWD/.venv" .venv/bin/activate && [[ -x .venv/bin/python ]]; }; then rm -rf .venv; fi
+# Without compiled modules every start of Python takes a second longer, so they are always written.
+export PYTHONDONTWRITEBYTECODE=""
 # uv installs the packages if it is on the PATH, and pip otherwise. Once all packages of a file are
 # installed, the file is copied into .venv; so a set-up that was interrupted is done again.
 install() {
@@ -89,11 +91,6 @@ install() {
 install requirements.txt
 [[ ! " ${command[*]-} " =~ \ (pytest|ruff|mypy|loadtest\.schema)\  ]] || install requirements-dev.txt
 source .venv/bin/activate
-# Without compiled modules every start of Python takes a second longer. Where the caller wants none
-# beside the sources, they stand in .venv.
-if [[ -n ${PYTHONDONTWRITEBYTECODE-} ]]; then
-  export PYTHONDONTWRITEBYTECODE="" PYTHONPYCACHEPREFIX=$PWD/.venv/pycache
-fi
 if [[ ${#command[@]} -gt 0 ]]; then exec "${command[@]}"; fi
 
 # Only one run at a time may work in a folder. The lock is gone when the processes of a run end.
