@@ -134,21 +134,17 @@ def near(lists: Mapping[str, Neighbours], events: Tracks, rule: Blending, allowe
     newest = events[: rule.events]
     known = newest >= 0
     rows, fading = newest[known].tolist(), fadings(rule.half_life, rule.events)[: len(newest)]
-    fading = fading[known]
-    found = [
-        _listed(lists[source], rows, rule, allowed, weight * fading)
-        for source, weight in rule.weights().items()
-        if source in lists and rows
-    ]
-    return together(found)
-
-
-def _listed(
-    lists: Neighbours, rows: list[int], rule: Blending, allowed: Allowed, worth: Scores
-) -> Near:
-    """Return what the lists of some rows bring; `worth` (rows,) multiplies their scores."""
-    tracks, scores, counts = first_neighbours(lists, rows, rule.neighbours, allowed)
-    return Near(tracks, raised(scores, rule.score_exponent) * worth.repeat(counts))
+    tracks, scores, worth = [], [], []
+    for source, weight in rule.weights().items():
+        if source in lists and rows:
+            found = first_neighbours(lists[source], rows, rule.neighbours, allowed)
+            tracks.append(found[0])
+            scores.append(found[1])
+            worth.append((weight * fading[known]).repeat(found[2]))
+    if not tracks:
+        return NOTHING_NEAR
+    gains = raised(np.concatenate(scores), rule.score_exponent) * np.concatenate(worth)
+    return Near(np.concatenate(tracks), gains)
 
 
 def first_neighbours(
@@ -174,13 +170,12 @@ def first_neighbours(
         may = allowed(lists.items.take(places, mode="clip"))
         if min(lengths) < width:
             may &= places < ends[:, None]
-        so_far = may.cumsum(axis=1)
-        counts = so_far[:, -1].tolist()
-        if width == longest or min(counts) >= n:
+        so_far = np.add.accumulate(may, axis=1, dtype=np.int64)
+        if width == longest or min(so_far[:, -1].tolist()) >= n:
             break
         width = longest
     kept = places[may & (so_far <= n)]
-    return lists.items.take(kept), lists.scores.take(kept), np.minimum(counts, n)
+    return lists.items.take(kept), lists.scores.take(kept), np.minimum(so_far[:, -1], n)
 
 
 def fitting(scores: Scores, rule: Blending) -> Scores:
