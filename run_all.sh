@@ -21,6 +21,9 @@
 #   --memory-limit SIZE the most memory that a job may use, as in 8G (default: what is available)
 #   --force             activate the release even if it is much worse than the current one
 #   --max-bad-share X   stop if more than this share of the interactions is bad (default: 0.1)
+#   --now MOMENT        what counts as now; listens that are later are left out (default: the clock)
+#   --equal-rows RULE   auto | plays | copies: what equal interactions are
+#   --far FACTOR        how far from all others the time of a listen is wrong (default: 4)
 set -euo pipefail
 
 data="" work=data
@@ -40,7 +43,7 @@ while [[ $# -gt 0 ]]; do
     --peers | --ablation) evaluate+=("$1"); shift; continue ;;
     --force) publish+=("$1"); shift; continue ;;
     --data | --work | --heard | --tune | --split | --share | --gap | --events | --forgotten | --memory-limit | \
-    --max-bad-share)
+    --max-bad-share | --now | --far | --equal-rows)
       [[ -n ${2-} ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
     *) help >&2; fail "unknown option $1; the known ones are listed above" ;;
   esac
@@ -49,10 +52,11 @@ while [[ $# -gt 0 ]]; do
     --work) work=$2 ;;
     --heard) one_of "$1" "$2" exclude include; tune+=("$1" "$2") ;;
     --tune) one_of "$1" "$2" off quick full; tune+=("$1" "$2") ;;
+    --equal-rows) one_of "$1" "$2" auto plays copies; prepare+=("$1" "$2") ;;
     --split) one_of "$1" "$2" auto time user; windows+=("$1" "$2") ;;
     --share | --gap) windows+=("$1" "$2") ;;
     --events | --forgotten) prepare+=("$1" "$(realpath -m "$2")") ;;
-    --max-bad-share) prepare+=("$1" "$2") ;;
+    --max-bad-share | --now | --far) prepare+=("$1" "$2") ;;
     --memory-limit) every+=("$1" "$2") ;;
   esac
   shift 2

@@ -6,6 +6,12 @@ IN has tracks.parquet, catalog_names.parquet and interactions.parquet. A row tha
 goes to WORK/quarantine.parquet with the reason. When a file can't be read, or more than
 --max-bad-share of the interactions are bad, WORK stays as it was.
 
+A listen that is over a day later than now has a wrong time, and so has one that is far from all
+others: more than --far times the distance in which the middle 99 % of the listens lie, or 30 days
+where these are nearer to each other. Both kinds go to the quarantine, and a warning counts them. If
+more than --max-bad-share of the interactions are later than now, the clock of this machine is
+probably wrong; the job stops then. --now sets the moment, and WORK/clock.json records it.
+
 --events names a file with more interactions, as jobs.export_events writes them. Its rows do
 not count for --max-bad-share: a listen of a track that tracks.parquet does not have yet, and one
 that is also in interactions.parquet, only go to the quarantine.
@@ -19,18 +25,24 @@ user's history, and 1 if it is the first.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.contract import tables
-from jobs.contract.names import FORGOTTEN, STATE
+from jobs.contract import storage, tables
+from jobs.contract.names import CLOCK, FORGOTTEN, STATE
+from jobs.contract.results import Clock
 from jobs.contract.storage import JobError
-from jobs.data import raw_files, tombstones
+from jobs.data import clock, equal_rows, raw_files, tombstones
 from jobs.data.cleaning import (
+    FAR_TIME,
+    LATER_THAN_NOW,
+    LOST_LINK,
     NOT_YET,
     REASONS,
     SAME_ROW,
@@ -62,32 +74,85 @@ def main(argv: Sequence[str]) -> str:
     of_events[of_events == REASONS.index(UNKNOWN_TRACK)] = REASONS.index(NOT_YET)
     codes = {catalogue: bad_names, tracks: bad_tracks}
     codes |= dict(zip(played, (of_file, of_events), strict=False))
+    clock.mark_later_than_now(listens, bad, options.now)
+    stop_if_clock_is_wrong(of_file, options)
+    bounds = clock.mark_far(listens, bad, options.far)
     stop_if_bad(of_file, options)
+    plays = equal_rows.are_plays(listens, len(of_file), options.equal_rows)
+    if plays and options.equal_rows == "auto":
+        equal_rows.stop_if_doubled(listens, len(of_file), played[0])
     if not (listens.user >= 0).any():
         raise JobError(f"{played[0]} holds listens of users to be forgotten only: add others")
     try:
-        users, heard = write(options, items, listens, bad, codes)
+        n_plays = len(of_file) if plays else 0
+        users, heard = write(options, items, listens, bad, codes, n_plays)
         tombstones.note(options.work, to_forget)
+        storage.write_json(options.work / CLOCK, record_of_times(bad, bounds, options))
     except OSError as error:
         raise JobError(
             f"{options.work} can't be written ({error}): check disk space and permissions, "
             "or pass another --work"
         ) from None
-    kept_events = of_events[~forgotten[len(of_file) :]]
+    warn_of_times(bad, bounds, options)
     return (
         f"{options.data}: {pc.sum(users['listens']).as_py():,} listens of {len(users):,} users and "
         f"{heard:,} tracks; {sum(map(np.count_nonzero, codes.values())):,} rows quarantined"
+        + lost_links(bad_tracks)
         + (f"; {forgotten.sum():,} listens of forgotten users left out" if forgotten.any() else "")
-        + (f"; {summary_of_events(kept_events)}" if options.events else "")
+        + (f"; {summary_of_events(of_events, forgotten[len(of_file) :])}" if options.events else "")
     )
 
 
-def summary_of_events(bad: np.ndarray) -> str:
-    """Return how many events were taken in or left out, by their codes (n,)."""
-    kept, aside, known = (np.sum(bad == REASONS.index(r)) for r in ("", NOT_YET, SAME_ROW))
+def lost_links(bad_tracks: np.ndarray) -> str:
+    """Return how many tracks lack artists or genres that can't be read, by the rows' codes (n,)."""
+    n = np.count_nonzero(bad_tracks == REASONS.index(LOST_LINK))
+    return f" ({n:,} of them tracks that lack an artist or a genre that is not an id)" if n else ""
+
+
+def stop_if_clock_is_wrong(bad: np.ndarray, options: argparse.Namespace) -> None:
+    """Raise JobError if more listens than --max-bad-share are later than now."""
+    later = np.count_nonzero(bad == REASONS.index(LATER_THAN_NOW))
+    if later > options.max_bad_share * len(bad):
+        raise JobError(
+            f"{options.data / raw_files.INTERACTIONS}: {later:,} of {len(bad):,} listens are over "
+            f"a day later than now, which is {options.now.isoformat(timespec='seconds')}: correct "
+            "the clock of this machine, or pass the right moment as --now"
+        )
+
+
+def record_of_times(bad: np.ndarray, bounds: clock.Bounds, options: argparse.Namespace) -> Clock:
+    """Return what clock.json records: the moment of the run, and which times could be right."""
+    later, far = (np.count_nonzero(bad == REASONS.index(r)) for r in (LATER_THAN_NOW, FAR_TIME))
+    return Clock(options.now.replace(microsecond=0), str(bounds), int(later), int(far))
+
+
+def warn_of_times(bad: np.ndarray, bounds: clock.Bounds, options: argparse.Namespace) -> None:
+    """Print a line on stderr for each kind of wrong times that were left out."""
+    for reason, expected in (
+        (LATER_THAN_NOW, f"now is {options.now.isoformat(timespec='seconds')}"),
+        (FAR_TIME, f"listens from {bounds} are near enough"),
+    ):
+        if n := np.count_nonzero(bad == REASONS.index(reason)):
+            print(
+                f"prepare: warning: {n:,} rows left out, where {reason} ({expected}): see "
+                f"{options.work / tables.QUARANTINE.file}",
+                file=sys.stderr,
+            )
+
+
+def summary_of_events(bad: np.ndarray, forgotten: np.ndarray) -> str:
+    """Return what became of the events, by their codes (n,) and whether each is to be forgotten.
+
+    The five numbers add up to all events.
+    """
+    codes = bad[~forgotten]
+    kept, aside, known = (np.sum(codes == REASONS.index(r)) for r in ("", NOT_YET, SAME_ROW))
+    flawed = len(codes) - kept - aside - known
+    left = int(forgotten.sum())
     return (
-        f"of {len(bad):,} events {kept:,} were taken in, {known:,} were there already and "
-        f"{aside:,} wait for tracks that {raw_files.TRACKS} doesn't know"
+        f"of {len(bad):,} events {kept:,} were taken in, {known:,} were there already, "
+        f"{aside:,} wait for tracks that {raw_files.TRACKS} doesn't know, {flawed:,} are bad"
+        + (f" and {left:,} are of forgotten users" if left else "")
     )
 
 
@@ -97,17 +162,19 @@ def write(
     listens: Listens,
     bad: np.ndarray,
     codes: dict[Path, np.ndarray],
+    n_plays: int,
 ) -> tuple[pa.Table, int]:
     """Write the four files; return the users and the number of tracks with a listen.
 
     `codes` has the codes of each file's rows, `bad` those of the listens. A listen that equals an
-    earlier one gets its code here; where that makes too many interactions bad, nothing is written.
+    earlier one gets its code here, but for the first n_plays rows, where equal rows are plays.
+    Where that makes too many interactions bad, nothing is written.
     """
     track_ids = items["track_id"].to_numpy()
     heard = np.zeros(len(track_ids), bool)
     users = []
     with tables.writer(tables.LISTENS, options.work) as append:
-        for part, repeated in histories(listens):
+        for part, repeated in histories(listens, n_plays):
             bad[repeated] = REASONS.index(SAME_ROW)
             heard[part.track] = True
             append(listens_table(part, track_ids))
@@ -138,7 +205,27 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         default=0.1,
         help="stop when more of the interactions than this are bad, 0 to 1 (default: 0.1)",
     )
+    parser.add_argument(
+        "--equal-rows",
+        choices=equal_rows.RULES,
+        default="auto",
+        help="what equal interactions are (default: plays where all times are whole minutes and "
+        "there is no track_seq, else copies of one play)",
+    )
+    parser.add_argument(
+        "--now", type=moment, help="what counts as now, as 2026-05-01T12:00 in UTC (default: now)"
+    )
+    parser.add_argument(
+        "--far",
+        type=float,
+        default=clock.FAR,
+        help="how far from all others a time is wrong, in distances of the middle 99 %% "
+        f"(default: {clock.FAR:g}; inf: no time is)",
+    )
     options = parser.parse_args(argv)
+    options.now = options.now or datetime.now(UTC)
+    if not options.far >= 1:
+        parser.error(f"--far is {options.far}, expected at least 1")
     if not 0 <= options.max_bad_share <= 1:
         parser.error(f"--max-bad-share is {options.max_bad_share}, expected 0 to 1")
     if options.events and not options.events.is_file():
@@ -148,6 +235,12 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
             f"{options.forgotten} is no file: name forgotten.db in the service's RECO_STATE"
         )
     return options
+
+
+def moment(text: str) -> datetime:
+    """Return the moment of an ISO text, in UTC where it has no time zone."""
+    found = datetime.fromisoformat(text)
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def listens_table(listens: Listens, track_ids: np.ndarray) -> pa.Table:

@@ -5,7 +5,8 @@
 
 Makes releases/<id>/ with every file of the contract, the arrays that the service maps into memory,
 and manifest.json. The files are hard links to those in WORK, which are never changed in place; a
-file that equals the one in the current release is a hard link to that one. Then `current` points to
+file that equals the one in the current release is a hard link to that one. Where the file system
+has no hard links, the files are copied. Then `current` points to
 the new release, and `previous` to the one before.
 
 comparison.json and report/release.html compare the new release with the current one. If it is too

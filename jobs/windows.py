@@ -15,7 +15,6 @@ tracks have short lifetimes, the holdout covers only half the lifetime of a trac
 most of its tracks would be unknown to the model.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,7 +81,7 @@ def _write_users(folder: Path, data: Listens, past: np.ndarray) -> None:
 
 def _link(source: Path, target: Path) -> None:
     with storage.atomic(target) as temporary:
-        os.link(source, temporary)
+        storage.link(source, temporary)
 
 
 def main(argv: Sequence[str]) -> str:

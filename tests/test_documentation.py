@@ -268,7 +268,7 @@ def keys_of(work: Path, name: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["settings.json", "split.json", "ranking.json", "metrics.json", "replay.json",
+    ["settings.json", "split.json", "clock.json", "ranking.json", "metrics.json", "replay.json",
      "comparison.json", MANIFEST],
 )  # fmt: skip
 def test_every_key_of_a_json_file_is_described(name, finished):
@@ -281,6 +281,7 @@ def test_every_key_of_a_json_file_is_described(name, finished):
     [
         ("split.json", results.Split),
         ("forgotten.json", results.ForgottenUntil),
+        ("clock.json", results.Clock),
         ("ranking.json", results.Ranking),
         ("replay.json", results.Replay),
         ("Blending", Blending),

@@ -26,6 +26,15 @@ class Split(Struct):
     cut: str  # the moment of the cut, or its place in each user's history
 
 
+class Clock(Struct):
+    """clock.json: how prepare judged the times of the listens."""
+
+    now: datetime  # the moment of the run, or --now
+    bounds: str  # the days from which and up to which a time counts as right
+    later_than_now: int  # listens that were left out because they are over a day later than now
+    far: int  # listens that were left out because they are outside the bounds
+
+
 class ForgottenUntil(Struct):
     """forgotten.json: the newest request to be forgotten that the listens beside it obey."""
 

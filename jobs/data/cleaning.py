@@ -21,11 +21,15 @@ SAME_TRACK = "track_id stands in an earlier row"
 OTHER_NAME = "type and id have another name in an earlier row"
 SAME_ROW = "the row equals an earlier one"
 NOT_YET = "track_id of an event is not in tracks.parquet yet"
+LOST_LINK = "a value in artists or genres is not an id, and was left out"
+LATER_THAN_NOW = "started_at is over a day later than now"
+FAR_TIME = "started_at is far from all other times"
 REASONS = (  # why a row is bad, by its code; 0 means that it is good
     "",
     *(f"{name} {flaw}" for name in ("user_id", "track_id", "id") for flaw in raw_files.ID_FLAWS),
     *(f"started_at {flaw}" for flaw in raw_files.TIME_FLAWS),
     UNKNOWN_TRACK, UNKNOWN_TYPE, SAME_TRACK, OTHER_NAME, SAME_ROW, NOT_YET,
+    LATER_THAN_NOW, FAR_TIME, LOST_LINK,
 )  # fmt: skip
 
 
@@ -55,7 +59,10 @@ def read_names(path: Path) -> tuple[Names, np.ndarray]:
 
 
 def read_tracks(path: Path, names: Names) -> tuple[pa.Table, np.ndarray]:
-    """Return the items, by track_id, and the codes (n,) of the rows of tracks.parquet."""
+    """Return the items, by track_id, and the codes (n,) of the rows of tracks.parquet.
+
+    A row whose artists or genres have values that are no ids has a code too, but is kept.
+    """
     columns = raw_files.table(path)
     ids, flaws = raw_files.ids(columns["track_id"])
     bad = coded("track_id", flaws)
@@ -63,10 +70,12 @@ def read_tracks(path: Path, names: Names) -> tuple[pa.Table, np.ndarray]:
     track_ids, first = np.unique(ids[rows], return_index=True)
     bad[np.delete(rows, first)] = REASONS.index(SAME_TRACK)
     if track_ids.size == 0:
-        raise JobError(f"{path} holds no usable track in {len(ids):,} rows: add the tracks")
+        reason = f", {REASONS[bad[0]]} (first in row 0)" if len(bad) else ": add the tracks"
+        raise JobError(f"{path} holds no usable track in {len(ids):,} rows{reason}")
     kept = pa.array(rows[first])
-    artists, artist_names = named(columns["artists"].take(kept), names["artist"])
-    genres, genre_names = named(columns["genres"].take(kept), names["genre"])
+    artists, artist_names, lost_artists = named(columns["artists"].take(kept), names["artist"])
+    genres, genre_names, lost_genres = named(columns["genres"].take(kept), names["genre"])
+    bad[rows[first[np.union1d(lost_artists, lost_genres)]]] = REASONS.index(LOST_LINK)
     items = {
         "track_id": track_ids,
         "track_id_enc": np.arange(len(track_ids), dtype=np.int32),
@@ -85,14 +94,20 @@ def coded(column: str, flaws: np.ndarray) -> np.ndarray:
     return np.where(flaws > 0, first - 1 + flaws, 0).astype(np.uint8)
 
 
-def named(column: pa.Array, names: tuple[np.ndarray, pa.Array]) -> tuple[pa.Array, pa.Array]:
-    """Return a column's lists of ids (n,), and the lists of the names that exist for them."""
-    ids, rows = raw_files.id_lists(column)
+def named(
+    column: pa.Array, names: tuple[np.ndarray, pa.Array]
+) -> tuple[pa.Array, pa.Array, np.ndarray]:
+    """Return a column's lists of ids (n,), and the lists of the names that exist for them.
+
+    The third result is the rows in which values were left out because they are no ids.
+    """
+    ids, rows, lost = raw_files.id_lists(column)
     found = name_of(ids, names)
     exists = found.is_valid().to_numpy(zero_copy_only=False)
     return (
         lists(pa.array(ids), rows, len(column)),
         lists(found.drop_null(), rows[exists], len(column)),
+        lost,
     )
 
 

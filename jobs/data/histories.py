@@ -26,10 +26,11 @@ class Listens(NamedTuple):
         return Listens(*(column[index] for column in self))
 
 
-def histories(listens: Listens) -> Iterator[tuple[Listens, np.ndarray]]:
+def histories(listens: Listens, plays: int = 0) -> Iterator[tuple[Listens, np.ndarray]]:
     """Yield the good listens by user_id, time, track_seq and row, in parts of whole users.
 
-    With each part come the rows (m,) that were left out because they equal an earlier one.
+    With each part come the rows (m,) that were left out because they equal an earlier one. The
+    first `plays` rows are never left out: there equal rows are several plays.
     """
     with progress_bar(total=len(listens.user), desc="sort", unit=" rows", unit_scale=True) as bar:
         for low, high in pairwise(cuts(listens.user)):
@@ -39,7 +40,7 @@ def histories(listens: Listens) -> Iterator[tuple[Listens, np.ndarray]]:
             part = listens.take(rows)
             order = np.lexsort((part.seq, part.time, part.user))  # stable: ties keep file order
             part = part.take(order)
-            repeated = repeats(part)
+            repeated = repeats(part) & (rows[order] >= plays)
             yield numbered(part.take(~repeated)), rows[order[repeated]]
             bar.update(len(rows))
 

@@ -29,10 +29,17 @@ COLUMNS = {
 OPTIONAL = {"track_seq"}
 BATCH = 1 << 20  # rows read at a time
 NAME_TYPES = ("track", "album", "artist", "genre")
-ID_FLAWS = ("is missing", "is not a whole number", "is negative", "is over 2^53 - 1")
-TIME_FLAWS = ("is missing", "is not a date", "is not between 1970 and 2099")
-MISSING, UNREADABLE, NEGATIVE, TOO_LARGE = 1, 2, 3, 4
-OUT_OF_RANGE = 3  # of a time; MISSING and UNREADABLE are the same for times
+ID_FLAWS = (
+    "is missing", "is not a whole number", "is negative", "is over 2^53 - 1",
+    "is a text other than the plain digits of a whole number, as 7",
+)  # fmt: skip
+TIME_FLAWS = (
+    "is missing", "is not a date", "is not between 1970 and 2099",
+    "is a number as text: convert it, as in pd.to_datetime(numbers, unit='s')",
+)  # fmt: skip
+MISSING, UNREADABLE, NEGATIVE, TOO_LARGE, OTHER_TEXT = 1, 2, 3, 4, 5
+OUT_OF_RANGE, NUMBER_TEXT = 3, 4  # of a time; MISSING and UNREADABLE are the same for times
+PLAIN_NUMBER = r"^-?(0|[1-9]\d{0,39})$"  # so that 7, 007 and 7.0 can't be one id and three
 EXPECTED = {
     "id": "whole numbers",
     "ids": "lists of whole numbers",
@@ -42,6 +49,7 @@ EXPECTED = {
 
 
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a timestamp's unit, in a second
+NUMBER = r"^-?\d+(\.\d+)?$"
 LAST_SECOND = 4_102_444_800  # 2100-01-01
 EXACT = {pa.float16(): 2**11, pa.float32(): 2**24}  # whole numbers of a float are exact up to here
 
@@ -73,7 +81,8 @@ def batches(path: Path) -> Iterator[pa.RecordBatch]:
     """Read the wanted columns of an input file, at most BATCH rows at a time, in file order."""
     columns = check(path)
     try:
-        with pq.ParquetFile(path, memory_map=True) as file:
+        # as nanoseconds, times of the type INT96 after 2262 would wrap around to other dates
+        with pq.ParquetFile(path, memory_map=True, coerce_int96_timestamp_unit="us") as file:
             for batch in file.iter_batches(BATCH, columns=columns):
                 yield _checked(batch)
     except (pa.ArrowException, OSError) as error:
@@ -132,8 +141,9 @@ def _broken(path: Path, error: Exception) -> JobError:
 
 def _likely(missing: list[str], names: list[str]) -> str:
     """Return a hint at columns whose names look like the missing ones."""
-    close = {name: difflib.get_close_matches(name, names, 1, 0.5) for name in missing}
-    hints = [f"rename {match[0]} to {name}" for name, match in close.items() if match]
+    lower = {name.lower(): name for name in names}
+    close = {name: difflib.get_close_matches(name, lower, 1, 0.5) for name in missing}
+    hints = [f"rename {lower[match[0]]} to {name}" for name, match in close.items() if match]
     return f"; perhaps {', '.join(hints)}" if hints else ""
 
 
@@ -168,22 +178,28 @@ def _is_list(dtype: pa.DataType) -> bool:
 
 
 def ids(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Return whole numbers 0 … 2^53 - 1 of any number or text type: int64 and ID_FLAWS, (n,)."""
+    """Return whole numbers 0 … 2^53 - 1 of any number or text type: int64 and ID_FLAWS, (n,).
+
+    A text is an id only in its plain form: 7, but not 007, +7 or 7.0, which may be other ids.
+    """
     column = _plain(column)
     limit = EXACT.get(column.type, MAX_ID)
     if not _is_text(column.type) and not pa.types.is_integer(column.type):
         column = column.cast(pa.float64())
         column = pc.if_else(pc.is_nan(column), None, column)
     present = column.is_valid().to_numpy(zero_copy_only=False)
+    other_text = np.zeros(len(column), bool)
     if _is_text(column.type):
-        number = r"^-?\d{1,40}(\.\d{1,40})?([eE]-?\d{1,2})?$"
-        column = _matching(column, number).cast(pa.float64()).fill_null(float("nan"))
+        column = _matching(column, PLAIN_NUMBER)
+        other_text = present & column.is_null().to_numpy(zero_copy_only=False)
+        column = column.cast(pa.float64())
     values = column.fill_null(0).to_numpy(zero_copy_only=False)
     flaws = np.zeros(len(values), np.uint8)
     flaws[values > limit] = TOO_LARGE
     flaws[values < 0] = NEGATIVE
     if values.dtype == np.float64:
         flaws[~np.isfinite(values) | (values != np.trunc(values))] = UNREADABLE
+    flaws[other_text] = OTHER_TEXT
     flaws[~present] = MISSING
     return np.where(flaws == 0, values, 0).astype(np.int64), flaws
 
@@ -195,7 +211,9 @@ def times(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """
     column = _plain(column)
     present = column.is_valid().to_numpy(zero_copy_only=False)
+    number_text = np.zeros(len(column), bool)
     if _is_text(column.type):
+        number_text = _matching(column, NUMBER).is_valid().to_numpy(zero_copy_only=False)
         column = _parsed(column)
     if pa.types.is_date(column.type) or pa.types.is_null(column.type):
         column = column.cast(pa.timestamp("ms"))
@@ -205,18 +223,23 @@ def times(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     flaws = np.zeros(len(values), np.uint8)
     flaws[(values < 0) | (values >= LAST_SECOND * ticks)] = OUT_OF_RANGE
     flaws[~readable] = UNREADABLE
+    flaws[~readable & number_text] = NUMBER_TEXT
     flaws[~present] = MISSING
     values = np.where(flaws == 0, values, 0)
     return (values // 1000 if ticks == 10**9 else values * (10**6 // ticks)), flaws
 
 
-def id_lists(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Return lists of ids, flat, and the row of each: two int64 (m,); bad ids are left out."""
+def id_lists(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return lists of ids, flat, and the row of each: two int64 (m,). Bad ids are left out.
+
+    The third array has the rows of those that were left out, but for missing values.
+    """
     if pa.types.is_null(column.type):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64)
     lengths = pc.list_value_length(column).fill_null(0).to_numpy()
     values, flaws = ids(pc.list_flatten(column))
-    return values[flaws == 0], row_of_each(lengths)[flaws == 0]
+    row = row_of_each(lengths)
+    return values[flaws == 0], row[flaws == 0], row[flaws > MISSING]
 
 
 def text(column: pa.Array) -> pa.Array:

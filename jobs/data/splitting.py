@@ -63,15 +63,17 @@ def share_with_a_past(data: Listens, window: Window) -> float:
     return float(np.isin(held, past).mean()) if len(held) else 0.0
 
 
-def median_life(key: np.ndarray, at: np.ndarray) -> float:
+def median_life(key: np.ndarray, at: np.ndarray, span: tuple[int, int]) -> float:
     """Return the median over listens of the lifetime of the listen's user or track (`key`).
 
-    A lifetime goes from the first to the last listen, as a share of the time span of the data.
+    A lifetime goes from the first to the last listen within the span of the data, as a share of it.
     """
-    first, last = np.full(key.max() + 1, at.max()), np.full(key.max() + 1, at.min())
+    begin, end = span
+    first, last = (np.full(key.max() + 1, moment, np.uint32) for moment in (end, begin))
     np.minimum.at(first, key, at)
     np.maximum.at(last, key, at)
-    return float(np.median((last - first)[key]) / max(at.max() - at.min(), 1))
+    life = np.clip(last, begin, end) - np.clip(first, begin, end)
+    return float(np.median(life[key]) / max(end - begin, 1))
 
 
 def choose_split(data: Listens, asked: str, share: float, gap_days: float) -> tuple[str, str]:
@@ -81,7 +83,7 @@ def choose_split(data: Listens, asked: str, share: float, gap_days: float) -> tu
     windows = by_time(data, share, gap_days)
     if not all_filled(windows):
         return "user", "the listens have too few distinct times to cut between them"
-    users, tracks = median_life(data.user, data.at), median_life(data.item, data.at)
+    users, tracks = (median_life(key, data.at, data.span) for key in (data.user, data.item))
     known = share_with_a_past(data, windows[0])
     reason = (
         f"the median listen is by a user who is active for {users:.1%} of the time span, and of a "
@@ -98,7 +100,7 @@ def choose_share(data: Listens, split: str, gap_days: float) -> float:
     It is smaller where tracks have short lifetimes, but large enough that all windows have a past
     and a holdout.
     """
-    life = median_life(data.item, data.at)
+    life = median_life(data.item, data.at, data.span)
     if split == "user" or life > BRIEF_TRACKS:
         return SHARE
     share = float(np.clip(life / 2, SMALLEST_SHARE, SHARE))

@@ -50,7 +50,8 @@ class Plays:
         at = by_track.data
         weight = np.ones(n, np.float32)
         if half_life_days is not None:
-            age = (data.at.max() - data.at[at]).astype(np.float32)
+            _, end = data.span
+            age = (end - np.minimum(data.at[at], end)).astype(np.float32)
             weight = np.exp2(age / np.float32(-half_life_days * SECONDS_A_DAY))
         return cls(data.item, by_track.indptr.astype(np.int64), at, last, weight)
 

@@ -13,8 +13,8 @@ from jobs.data.listens import SECONDS_A_DAY, Listens
 def decayed_plays(data: Listens, half_life_days: float) -> np.ndarray:
     """Return each track's plays, (items,) float64, where older plays count less.
 
-    A play counts 2 ^ (-age / half-life): 1 at the moment of the last listen in the data, 0.5 one
-    half-life before, 0.25 two half-lives before. Here the half-life is a week; track 0 is played a
+    A play counts 2 ^ (-age / half-life): 1 at the end of the data's span, 0.5 one half-life before,
+    0.25 two half-lives before. Here the half-life is a week; track 0 is played a
     week before the end, and track 1 then and at the end:
 
     >>> at = np.array([0, 0, 7 * SECONDS_A_DAY], np.uint32)
@@ -23,9 +23,9 @@ def decayed_plays(data: Listens, half_life_days: float) -> np.ndarray:
     [0.5, 1.5]
     """
     result = np.zeros(data.shape[1])
-    end = data.at.max()
+    _, end = data.span
     for block in data.blocks():
-        days = (end - block.at) / SECONDS_A_DAY
+        days = (end - np.minimum(block.at, end)) / SECONDS_A_DAY
         result += np.bincount(block.item, np.exp2(-days / half_life_days), len(result))
     return result
 

@@ -96,7 +96,8 @@ def _add_context(result: Candidates, snapshot: Snapshot, block: Listens) -> None
     popularity = snapshot.item_features["item_plays"]
     mainstream = (plays @ popularity) / np.maximum(counts, 1)
     features["user_listens"] = np.log1p(counts)[row]
-    features["user_idle_days"] = ((snapshot.data.at.max() - last_at) / SECONDS_A_DAY)[row]
+    _, end = snapshot.data.span
+    features["user_idle_days"] = ((end - np.minimum(last_at, end)) / SECONDS_A_DAY)[row]
     features["user_mainstream"] = mainstream[row]
     features["popularity_gap"] = popularity[item] - mainstream[row]
     recent = block.profiles(snapshot.hyperparameters.similar_half_life)

@@ -92,11 +92,12 @@ class Snapshot:
         Where the folder was made from a sample of the users, plays are scaled up to all users.
         """
         data, n = self.data, self.data.shape[1]
-        end = data.at.max()
+        begin, end = data.span
         plays = data.plays() / self.users_share
-        first, last = np.full(n, end), np.full(n, data.at.min())
+        first, last = np.full(n, end, np.uint32), np.full(n, begin, np.uint32)
         np.minimum.at(first, data.item, data.at)
         np.maximum.at(last, data.item, data.at)
+        first, last = (np.clip(at, begin, end) for at in (first, last))
         result = {
             "item_plays": np.log1p(plays),
             "item_age_days": (end - first) / SECONDS_A_DAY,

@@ -1,7 +1,6 @@
 """Make a release: a folder with the contract's files, the service's arrays and a manifest."""
 
 import hashlib
-import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -137,10 +136,10 @@ def make(work: Path) -> NewRelease:
     release = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     with store.new_folder(work / RELEASES, release) as folder:
         for name in [table.file for table in tables.RELEASED] + list(REQUIRED_FILES):
-            os.link(work / name, folder / name)
+            storage.link(work / name, folder / name)
         for name in OPTIONAL_FILES:
             if (work / name).exists():
-                os.link(work / name, folder / name)
+                storage.link(work / name, folder / name)
         serving_arrays.pack(folder, hyperparameters.load(folder))
         check_users(folder)
         store.link_unchanged(folder, work / CURRENT)

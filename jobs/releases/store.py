@@ -4,7 +4,7 @@ import filecmp
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jobs.contract import storage
@@ -116,8 +116,9 @@ def link_unchanged(folder: Path, earlier: Path) -> None:
         same = earlier / path.relative_to(folder)
         if same.is_file() and not same.samefile(path) and filecmp.cmp(same, path, shallow=False):
             temporary = path.with_name(f".{path.name}.tmp")
-            os.link(same, temporary)
-            temporary.replace(path)
+            with suppress(OSError):  # a file system without hard links
+                os.link(same, temporary)
+                temporary.replace(path)
 
 
 def prune(work: Path, keep: int, made: str) -> list[str]:

@@ -57,7 +57,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "sample_data": ((), INPUT),
     "prepare": (
         (*(DATA + file for file in INPUT), "state/forgotten.db"),
-        (*LISTENS, "quarantine.parquet", "forgotten.json"),
+        (*LISTENS, "quarantine.parquet", "forgotten.json", "clock.json"),
     ),
     "explore": ((*LISTENS, "quarantine.parquet"), ("report/explore.html",)),
     "windows": (LISTENS, _in(WINDOWS, *LISTENS, "holdout.parquet", "split.json")),

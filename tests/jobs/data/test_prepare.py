@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +19,8 @@ from jobs.contract.storage import JobError
 from jobs.contract.tables import ITEMS, LISTENS, QUARANTINE, USERS, Table, read
 from jobs.data import histories, raw_files
 
-FILES = [t.file for t in (LISTENS, USERS, ITEMS, QUARANTINE)]
+FILES = [*(t.file for t in (LISTENS, USERS, ITEMS, QUARANTINE)), "clock.json"]
+OTHER_TEXT = "is a text other than the plain digits of a whole number, as 7"
 JAN = [datetime(2022, 1, day) for day in range(1, 10)]
 
 
@@ -64,7 +65,8 @@ def save(folder: Path, **tables) -> Path:
 
 def run(data: Path, work: Path, *options: str) -> str:
     """The job's main with this command line; its summary."""
-    return prepare.main(["--data", str(data), "--work", str(work), *options])
+    now = ["--now", "2026-01-01"]  # so that clock.json is the same in every run
+    return prepare.main(["--data", str(data), "--work", str(work), *now, *options])
 
 
 def rows(table: Table, work: Path) -> list[tuple]:
@@ -136,7 +138,7 @@ def test_bad_rows_of_tracks_and_catalogue_go_to_quarantine(tmp_path):
     )
     run(data, tmp_path)
     assert rows(QUARANTINE, tmp_path) == [
-        ("catalog_names.parquet", 1, "id is not a whole number",
+        ("catalog_names.parquet", 1, f"id {OTHER_TEXT}",
          '{"id":"x","type":"track","name":"X"}'),
         ("catalog_names.parquet", 2, "type is none of track, album, artist, genre",
          '{"id":"1","type":"label","name":"L"}'),
@@ -153,18 +155,24 @@ def test_every_kind_of_bad_interaction_goes_to_quarantine_with_its_reason(tmp_pa
     bad = [
         ((None, "10", "2022-01-01", 1), "user_id is missing"),
         (("-1", "10", "2022-01-01", 1), "user_id is negative"),
-        (("1.5", "10", "2022-01-01", 1), "user_id is not a whole number"),
-        (("", "10", "2022-01-01", 1), "user_id is not a whole number"),
+        *(
+            ((text, "10", "2022-01-01", 1), f"user_id {OTHER_TEXT}")
+            for text in ("1.5", "", "01", "1.0", "1e0", "+1", "-0.0", "u1", "0x1", "1_0")
+        ),
         (("9007199254740992", "10", "2022-01-01", 1), "user_id is over 2^53 - 1"),
         (("1", None, "2022-01-01", 1), "track_id is missing"),
         (("1", "-10", "2022-01-01", 1), "track_id is negative"),
-        (("1", "ten", "2022-01-01", 1), "track_id is not a whole number"),
-        (("1", "1e30", "2022-01-01", 1), "track_id is over 2^53 - 1"),
+        (("1", "ten", "2022-01-01", 1), f"track_id {OTHER_TEXT}"),
+        (("1", "1" + "0" * 30, "2022-01-01", 1), "track_id is over 2^53 - 1"),
         (("1", "11", "2022-01-01", 1), "track_id is not in tracks.parquet"),
         (("1", "10", None, 1), "started_at is missing"),
         (("1", "10", "soon", 1), "started_at is not a date"),
         (("1", "10", "now", 1), "started_at is not a date"),
         (("1", "10", "2022-02-30", 1), "started_at is not a date"),
+        *(
+            (("1", "10", text, 1), f"started_at {raw_files.TIME_FLAWS[raw_files.NUMBER_TEXT - 1]}")
+            for text in ("1641038400", "1641038400000", "1641038400.5")
+        ),
         (("1", "10", "1969-12-31", 1), "started_at is not between 1970 and 2099"),
         (("1", "10", "2100-01-01", 1), "started_at is not between 1970 and 2099"),
         (("1", "10", "2022-01-01T00:00:00Z", 1), "the row equals an earlier one"),
@@ -204,10 +212,73 @@ def test_repeats_of_a_pair_are_kept_unless_the_whole_row_repeats(tmp_path):
     assert [row[1] for row in rows(LISTENS, tmp_path)] == [10, 20, 10]
     assert reasons(tmp_path) == [("interactions.parquet", 3, "the row equals an earlier one")]
 
-    data = save(tmp_path / "in", interactions=pa.table(same))  # no track_seq: a day's repeats go
-    run(data, tmp_path, "--max-bad-share", "0.5")
+    data = save(tmp_path / "in", interactions=pa.table(same))  # no track_seq: a day's repeats stay
+    run(data, tmp_path)
+    assert [row[1] for row in rows(LISTENS, tmp_path)] == [10, 20, 10, 10]
+    run(data, tmp_path, "--max-bad-share", "0.5", "--equal-rows", "copies")
     assert [row[1] for row in rows(LISTENS, tmp_path)] == [10, 20]
     assert [row[1] for row in reasons(tmp_path)] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("shift", "plays"), [(0, True), (60, True), (3600, True), (1, False), (0.001, False)]
+)
+def test_equal_rows_are_plays_where_times_are_whole_minutes(tmp_path, shift, plays):
+    times = [day + timedelta(seconds=shift) for day in [JAN[0], JAN[0], JAN[1], JAN[2]]]
+    same = {"user_id": [1] * 4, "track_id": [10] * 4, "started_at": times}
+    data = save(tmp_path / "in", interactions=pa.table(same))
+    run(data, tmp_path, "--max-bad-share", "0.5")
+    assert len(rows(LISTENS, tmp_path)) == (4 if plays else 3)
+
+
+def test_a_file_that_has_all_its_rows_twice_is_refused_and_the_option_named(tmp_path):
+    once = [(user, track, JAN[day]) for user in (1, 2) for track in (10, 20) for day in range(8)]
+    user, track, day = zip(*once, *once, strict=True)
+    twice = pa.table({"user_id": user, "track_id": track, "started_at": day})
+    data = save(tmp_path / "in", interactions=twice)
+    with pytest.raises(JobError, match=r"64 of 64 rows are there twice.* --equal-rows copies"):
+        run(data, tmp_path)
+    run(data, tmp_path, "--equal-rows", "copies", "--max-bad-share", "0.5")
+    assert len(rows(LISTENS, tmp_path)) == 32
+    run(data, tmp_path, "--equal-rows", "plays")
+    assert len(rows(LISTENS, tmp_path)) == 64
+
+
+def test_a_value_in_a_list_that_is_no_id_is_counted_and_the_track_is_kept(tmp_path):
+    lists = [["1", "Queen"], ["1"], []]
+    summary = run(save(tmp_path / "in", tracks=tracks(artists=lists)), tmp_path)
+    assert [row[3] for row in rows(ITEMS, tmp_path)] == [[1], [1], []]
+    assert reasons(tmp_path) == [
+        ("tracks.parquet", 0, "a value in artists or genres is not an id, and was left out")
+    ]
+    assert "1 rows quarantined (1 of them tracks that lack an artist or a genre" in summary
+
+
+def test_tracks_without_a_usable_id_say_why(tmp_path):
+    data = save(tmp_path / "in", tracks=tracks(track_id=["USRC17607839", "USRC17607840", "x"]))
+    with pytest.raises(JobError, match=f"no usable track in 3 rows, track_id {OTHER_TEXT}"):
+        run(data, tmp_path)
+
+
+def test_a_far_time_of_the_type_int96_does_not_become_another_date(tmp_path):
+    moments = pa.array([*JAN[:3], datetime(2600, 6, 1)], pa.timestamp("us"))
+    data = save(tmp_path / "in")
+    table = interactions(started_at=moments)
+    path = data / "interactions.parquet"
+    pq.write_table(table, path, use_deprecated_int96_timestamps=True)
+    run(data, tmp_path, "--max-bad-share", "0.25")
+    assert reasons(tmp_path) == [
+        ("interactions.parquet", 3, "started_at is not between 1970 and 2099")
+    ]
+    assert {row[2] for row in rows(LISTENS, tmp_path)} == {*JAN[:3]}
+
+
+@pytest.mark.parametrize("change", [str.upper, str.title, lambda name: name.replace("_", "")])
+def test_columns_in_other_letters_get_a_hint(tmp_path, change):
+    table = interactions()
+    named = table.rename_columns([change(name) for name in table.column_names])
+    with pytest.raises(JobError, match=f"perhaps rename {change('user_id')} to user_id"):
+        run(save(tmp_path / "in", interactions=named), tmp_path)
 
 
 def test_a_listen_without_track_seq_follows_the_one_before_it(tmp_path):
@@ -378,7 +449,8 @@ def test_histories_equal_a_plain_model_in_parts_of_any_size(tmp_path_factory, li
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(histories, "PART", part)
         patch.setattr(raw_files, "BATCH", part)
-        run(save(folder / "in", interactions=table), folder, "--max-bad-share", "1")
+        options = ["--max-bad-share", "1", "--equal-rows", "copies"]
+        run(save(folder / "in", interactions=table), folder, *options)
     expected = plain_histories(listens)
     assert rows(LISTENS, folder) == expected
     assert len(expected) + len(reasons(folder)) == len(listens)

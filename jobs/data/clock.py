@@ -1,0 +1,93 @@
+"""Find listens whose time can't be right: later than now, or far from all other times.
+
+A device with a wrong clock reports a listen of 1970 or of 2098. One such listen would make all
+others a century old, so these rows go to the quarantine before anything is computed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from jobs.data.cleaning import FAR_TIME, LATER_THAN_NOW, REASONS
+from jobs.data.histories import Listens
+
+DAY = 86_400_000_000  # microseconds
+TOLERANCE = (
+    DAY  # a listen may be so much later than now: clocks differ, and time zones are mixed up
+)
+TAIL = 0.005  # share of the listens before the first quantile, and after the second one
+FEWEST_DAYS = 30  # the least distance of the two quantiles that is counted with
+FAR = 4.0  # distances of the quantiles beyond them, from which on a time is far from the others
+BLOCK = 1 << 24  # listens
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The microseconds since 1970 from which and up to which a time can be right."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        first, last = (
+            datetime.fromtimestamp(at / 1e6, UTC).date() for at in (self.first, self.last)
+        )
+        return f"{first} to {last}"
+
+
+def mark_later_than_now(listens: Listens, bad: np.ndarray, now: datetime) -> None:
+    """Give listens that are over a day later than now their code in `bad` and the user -1."""
+    latest = int(now.timestamp() * 1e6) + TOLERANCE
+    for rows in blocks(len(bad)):
+        later = (listens.user[rows] >= 0) & (listens.time[rows] > latest)
+        mark(listens, bad, rows, later, LATER_THAN_NOW)
+
+
+def mark_far(listens: Listens, bad: np.ndarray, far: float) -> Bounds:
+    """Give listens that are far from the others their code in `bad` and the user -1.
+
+    The bounds are those of `time_bounds`. Returns them.
+    """
+    bounds = time_bounds(listens, far)
+    for rows in blocks(len(bad)):
+        time = listens.time[rows]
+        outside = (listens.user[rows] >= 0) & ((time < bounds.first) | (time > bounds.last))
+        mark(listens, bad, rows, outside, FAR_TIME)
+    return bounds
+
+
+def mark(listens: Listens, bad: np.ndarray, rows: slice, wrong: np.ndarray, reason: str) -> None:
+    """Give the wrong ones of some rows the code of the reason and the user -1."""
+    bad[rows][wrong] = REASONS.index(reason)
+    listens.user[rows][wrong] = -1
+
+
+def time_bounds(listens: Listens, far: float) -> Bounds:
+    """Return between which times a listen can be right, judged by the other listens.
+
+    The middle 99 % of the listens are between two days. A time is far if it is more than `far`
+    times the distance of these days, or of 30 days if they are nearer, before the first or after
+    the last. So a few wrong times cannot move the bounds, however wrong they are. In a service that
+    has grown by a constant factor every year, even the very first listen is near: where listens
+    double every year, the middle 99 % span 7.6 years, and the bound is 30 years before them.
+    """
+    days = np.zeros(1, np.int64)  # listens by day since 1970
+    for rows in blocks(len(listens.time)):
+        counted = np.bincount(listens.time[rows][listens.user[rows] >= 0] // DAY)
+        if len(counted) > len(days):
+            counted, days = days, counted
+        days[: len(counted)] += counted
+    if np.isinf(far):
+        return Bounds(0, len(days) * DAY)
+    so_far = np.cumsum(days)
+    first, last = np.searchsorted(so_far, np.array([TAIL, 1 - TAIL]) * so_far[-1])
+    distance = far * max(last - first, FEWEST_DAYS)
+    return Bounds(int((first - distance) * DAY), int((last + 1 + distance) * DAY))
+
+
+def blocks(n: int) -> Iterator[slice]:
+    """Yield n rows in blocks."""
+    for start in range(0, n, BLOCK):
+        yield slice(start, start + BLOCK)
