@@ -23,7 +23,7 @@
 #   --max-bad-share X   stop if more than this share of the interactions is bad (default: 0.1)
 #   --now MOMENT        what counts as now; listens that are later are left out (default: the clock)
 #   --equal-rows RULE   auto | plays | copies: what equal interactions are
-#   --far FACTOR        how far from all others the time of a listen is wrong (default: 4)
+#   --far FACTOR        how far from all others the time of a listen is wrong (default: 5)
 set -euo pipefail
 
 data="" work=data

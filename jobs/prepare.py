@@ -7,7 +7,7 @@ goes to WORK/quarantine.parquet with the reason. When a file can't be read, or m
 --max-bad-share of the interactions are bad, WORK stays as it was.
 
 A listen that is over a day later than now has a wrong time, and so has one that is far from all
-others: more than --far times the distance in which the middle 99 % of the listens lie, or 30 days
+others: more than --far times the distance in which the middle 96 % of the listens lie, or 30 days
 where these are nearer to each other. Both kinds go to the quarantine, and a warning counts them. If
 more than --max-bad-share of the interactions are later than now, the clock of this machine is
 probably wrong; the job stops then. --now sets the moment, and WORK/clock.json records it.
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> str:
     codes |= dict(zip(played, (of_file, of_events), strict=False))
     clock.mark_later_than_now(listens, bad, options.now)
     stop_if_clock_is_wrong(of_file, options)
-    bounds = clock.mark_far(listens, bad, options.far)
+    bounds = clock.mark_far(listens, bad, len(of_file), options.far)
     stop_if_bad(of_file, options)
     plays = equal_rows.are_plays(listens, len(of_file), options.equal_rows)
     if plays and options.equal_rows == "auto":
@@ -219,7 +219,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--far",
         type=float,
         default=clock.FAR,
-        help="how far from all others a time is wrong, in distances of the middle 99 %% "
+        help="how far from all others a time is wrong, in distances of the middle 96 %% "
         f"(default: {clock.FAR:g}; inf: no time is)",
     )
     options = parser.parse_args(argv)

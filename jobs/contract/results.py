@@ -82,11 +82,26 @@ Scores = dict[str, dict[str, dict[str, float]]]
 """Means of a list's metrics: by kind of user ("all", "warm", "cold"), length ("@10") and metric."""
 
 
+class ReportSize(Struct):
+    """The part of metrics.json's window that the gate needs: what the lists were scored on."""
+
+    users: int | None = None
+    labels: int | None = None
+    split: str | None = None
+    heard: str | None = None
+
+
 class ListMetrics(Struct):
     """The part of metrics.json that the gate needs; a release made before may lack some of it."""
 
     lists: dict[str, Scores] = {}  # by name: "top popular", "personal ALS", "final list"
     intervals: dict[str, tuple[float, float]] = {}  # of NDCG@10 by list, its 95 % interval
+
+
+class GateMetrics(ListMetrics):
+    """The same, and what the lists were scored on."""
+
+    window: ReportSize = field(default_factory=ReportSize)
 
 
 class Ratio(Struct):
@@ -226,6 +241,8 @@ class ReleaseComparison(Struct):
     new: str
     metrics: dict[str, MetricChange]  # at 10, of the final list
     rows: dict[str, Change]  # by file
+    report: dict[str, Change]  # users and labels of the report, and days that the listens span
+    notes: list[str]  # what else differs in how the reports were made, in words
     overlap: Overlap
     tracks: Turnover
     users: Turnover

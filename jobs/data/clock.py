@@ -17,9 +17,9 @@ DAY = 86_400_000_000  # microseconds
 TOLERANCE = (
     DAY  # a listen may be so much later than now: clocks differ, and time zones are mixed up
 )
-TAIL = 0.005  # share of the listens before the first quantile, and after the second one
+TAIL = 0.02  # share of the listens before the first quantile, and after the second one
 FEWEST_DAYS = 30  # the least distance of the two quantiles that is counted with
-FAR = 4.0  # distances of the quantiles beyond them, from which on a time is far from the others
+FAR = 5.0  # distances of the quantiles beyond them, from which on a time is far from the others
 BLOCK = 1 << 24  # listens
 
 
@@ -45,16 +45,17 @@ def mark_later_than_now(listens: Listens, bad: np.ndarray, now: datetime) -> Non
         mark(listens, bad, rows, later, LATER_THAN_NOW)
 
 
-def mark_far(listens: Listens, bad: np.ndarray, far: float) -> Bounds:
+def mark_far(listens: Listens, bad: np.ndarray, n: int, far: float) -> Bounds:
     """Give listens that are far from the others their code in `bad` and the user -1.
 
-    The bounds are those of `time_bounds`. Returns them.
+    The bounds are those of `time_bounds` for the first n listens. Returns them. The rows from n on
+    are events of the service: they may be much later than the others, if those are an old data set.
     """
-    bounds = time_bounds(listens, far)
+    bounds = time_bounds(listens, n, far)
     for rows in blocks(len(bad)):
-        time = listens.time[rows]
-        outside = (listens.user[rows] >= 0) & ((time < bounds.first) | (time > bounds.last))
-        mark(listens, bad, rows, outside, FAR_TIME)
+        time, of_file = listens.time[rows], np.arange(rows.start, rows.stop) < n
+        outside = (time < bounds.first) | (of_file & (time > bounds.last))
+        mark(listens, bad, rows, (listens.user[rows] >= 0) & outside, FAR_TIME)
     return bounds
 
 
@@ -64,17 +65,17 @@ def mark(listens: Listens, bad: np.ndarray, rows: slice, wrong: np.ndarray, reas
     listens.user[rows][wrong] = -1
 
 
-def time_bounds(listens: Listens, far: float) -> Bounds:
-    """Return between which times a listen can be right, judged by the other listens.
+def time_bounds(listens: Listens, n: int, far: float) -> Bounds:
+    """Return between which times a listen can be right, judged by the first n listens.
 
-    The middle 99 % of the listens are between two days. A time is far if it is more than `far`
+    The middle 96 % of the listens are between two days. A time is far if it is more than `far`
     times the distance of these days, or of 30 days if they are nearer, before the first or after
-    the last. So a few wrong times cannot move the bounds, however wrong they are. In a service that
-    has grown by a constant factor every year, even the very first listen is near: where listens
-    double every year, the middle 99 % span 7.6 years, and the bound is 30 years before them.
+    the last. So up to 2 % of wrong times cannot move the bounds, however wrong they are. In a
+    service that grows by a constant factor every year, even the very first listen is near: where
+    listens double every year, the middle 96 % span 5.6 years, and the bound is 28 years before.
     """
     days = np.zeros(1, np.int64)  # listens by day since 1970
-    for rows in blocks(len(listens.time)):
+    for rows in blocks(n):
         counted = np.bincount(listens.time[rows][listens.user[rows] >= 0] // DAY)
         if len(counted) > len(days):
             counted, days = days, counted
@@ -90,4 +91,4 @@ def time_bounds(listens: Listens, far: float) -> Bounds:
 def blocks(n: int) -> Iterator[slice]:
     """Yield n rows in blocks."""
     for start in range(0, n, BLOCK):
-        yield slice(start, start + BLOCK)
+        yield slice(start, min(start + BLOCK, n))

@@ -23,9 +23,8 @@ def are_plays(listens: Listens, n: int, rule: str) -> bool:
     if rule != "auto":
         return rule == "plays"
     for rows in blocks(n):
-        end = slice(rows.start, min(rows.stop, n))
-        good = listens.user[end] >= 0
-        if (listens.time[end][good] % MINUTE).any() or (listens.seq[end][good] != NO_SEQ).any():
+        good = listens.user[rows] >= 0
+        if (listens.time[rows][good] % MINUTE).any() or (listens.seq[rows][good] != NO_SEQ).any():
             return False
     return True
 
@@ -37,8 +36,7 @@ def stop_if_doubled(listens: Listens, n: int, path: object) -> None:
     """
     equal = np.zeros(n, np.uint64)  # a number that equal rows share, and other rows very rarely
     for rows in blocks(n):
-        end = slice(rows.start, min(rows.stop, n))
-        equal[end] = mixed(listens.user[end], listens.track[end], listens.time[end])
+        equal[rows] = mixed(listens.user[rows], listens.track[rows], listens.time[rows])
     equal = np.sort(equal[listens.user[:n] >= 0])
     if not len(equal):
         return

@@ -44,26 +44,9 @@ class Listens:
 
     @cached_property
     def span(self) -> tuple[int, int]:
-        """Return the first and the last moment that ages and lifetimes are measured between.
-
-        A few users with wrong clocks must not make all other listens old. So the last moment is not
-        the last listen, but the third last among the users' last listens, or the one that a
-        thousandth of the users come after, and the first moment likewise. With fewer than 15 users
-        it is nearer to the end: among 10 users one clock may be wrong, among 9 none. Of the users
-        here each plays on two days, and one has a wrong clock at the end:
-
-        >>> at = np.array([0, 5] * 9 + [2, 99], np.uint32)
-        >>> item, ids = np.zeros(20, np.int32), np.arange(10)
-        >>> Listens(np.arange(0, 21, 2), item, at, ids, ids[:1]).span
-        (0, 5)
-        """
+        """Return the moments between which ages and lifetimes are measured; see robust_span."""
         some = np.flatnonzero(np.diff(self.starts))
-        n = len(some)
-        if not n:
-            return 0, 0
-        k = max(min(2, n // 5 - 1), n // 1000, 0)
-        first, last = self.at[self.starts[some]], self.at[self.starts[some + 1] - 1]
-        return int(np.partition(first, k)[k]), int(np.partition(last, n - 1 - k)[n - 1 - k])
+        return robust_span(self.at[self.starts[some]], self.at[self.starts[some + 1] - 1])
 
     def of_users(self, users: np.ndarray) -> "Listens":
         """Return the listens of some users (ascending), renumbered from 0."""
@@ -151,6 +134,24 @@ class Listens:
         result = csr_matrix((weights, self.item.copy(), self.starts), self.shape)
         result.sum_duplicates()
         return result
+
+
+def robust_span(first: np.ndarray, last: np.ndarray) -> tuple[int, int]:
+    """Return the begin and end of the listens of some users, given each user's first and last one.
+
+    A few users with wrong clocks must not make all other listens old. So the end is not the last
+    listen of all, but the third last among the users' last listens, or the one that a thousandth of
+    the users come after if that is further back; the begin likewise. Of fewer than 15 users, one
+    clock may be wrong; of fewer than 10, none. Here it is one of ten:
+
+    >>> robust_span(np.arange(10), np.array([20, 21, 22, 23, 24, 25, 26, 27, 28, 999]))
+    (1, 28)
+    """
+    n = len(first)
+    if not n:
+        return 0, 0
+    k = max(min(2, n // 5 - 1), n // 1000, 0)
+    return int(np.partition(first, k)[k]), int(np.partition(last, n - 1 - k)[n - 1 - k])
 
 
 def load(work: Path, timed: bool = True) -> Listens:

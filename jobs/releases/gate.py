@@ -1,27 +1,31 @@
 """Compare a new release with the current one, and decide whether it is good enough to be served."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from jobs.contract import serving, storage
 from jobs.contract.names import CONTRACT_VERSION, METRICS, SERVING
 from jobs.contract.results import (
     Change,
-    ListMetrics,
+    GateMetrics,
     MetricChange,
     Overlap,
     ReleaseComparison,
     Turnover,
     read_manifest,
 )
-from jobs.contract.tables import RELEASED, n_rows
+from jobs.contract.tables import LISTENS, RELEASED, n_rows
 
 FINAL = "final list"  # its name in metrics.json
 
 # How far each value may fall, as a share of the current value, before a release is not activated.
 MAX_DROP = {"ndcg": 0.1, "coverage": 0.25, "rows": 0.2}
+# The same for what the metrics were measured on. Where it collapses, they prove nothing.
+MAX_COLLAPSE = {"users of the report": 0.5, "labels of the report": 0.5, "days of listens": 0.8}
 MAX_USERS = 10_000  # users whose lists are compared: of more, a random sample
 SEED = 20
 
@@ -43,19 +47,29 @@ def compare(old: Path, new: Path, release: str) -> ReleaseComparison:
 
     `release` is the id of the new one: its folder `new` can still have a temporary name.
     """
-    changes = compare_metrics(_metrics_of(old), _metrics_of(new))
+    before, after = _metrics_of(old), _metrics_of(new)
+    changes = compare_metrics(before, after)
     rows = {
         table.file: change(*(n_rows(table, folder) for folder in (old, new))) for table in RELEASED
+    }
+    sizes = [
+        _size(metrics) | {"days of listens": span_days(folder)}
+        for metrics, folder in ((before, old), (after, new))
+    ]
+    report = {
+        name: change(*(size[name] for size in sizes)) for name in sizes[0] if name in sizes[1]
     }
     return ReleaseComparison(
         old=old.resolve().name,
         new=release,
         metrics=changes,
         rows=rows,
+        report=report,
+        notes=notes(before, after),
         overlap=overlap(old, new),
         tracks=turnover(*(_array(folder, "track_ids") for folder in (old, new))),
         users=turnover(*(_array(folder, "user_ids") for folder in (old, new))),
-        falls=falls(changes, rows),
+        falls=falls(changes, rows, report),
     )
 
 
@@ -69,7 +83,42 @@ def change(old: float, new: float) -> Change:
     return Change(old, new, share_of_change(old, new))
 
 
-def compare_metrics(old: ListMetrics, new: ListMetrics) -> dict[str, MetricChange]:
+def _size(metrics: GateMetrics) -> dict[str, float]:
+    """Return how many users and labels a report is about, if it says so."""
+    window = metrics.window
+    sizes = {"users of the report": window.users, "labels of the report": window.labels}
+    return {name: size for name, size in sizes.items() if size is not None}
+
+
+def span_days(folder: Path) -> float:
+    """Return the days from the first to the last listen, from the footer of listens.parquet."""
+    metadata = pq.read_metadata(folder / LISTENS.file)
+    column = metadata.schema.names.index("started_at")
+    groups = [
+        metadata.row_group(i).column(column).statistics for i in range(metadata.num_row_groups)
+    ]
+    times = [at for group in groups if group for at in (group.min, group.max)]
+    return (max(times) - min(times)) / timedelta(days=1) if times else 0.0
+
+
+def notes(old: GateMetrics, new: GateMetrics) -> list[str]:
+    """Return a sentence for each rule by which the reports of two releases were made differently.
+
+    A rule that one of the reports does not name is not compared.
+    """
+    windows = [metrics.window for metrics in (old, new)]
+    rules = {
+        "split": [w.split for w in windows],
+        "rule for heard tracks": [w.heard for w in windows],
+    }
+    return [
+        f"the {name} was {before!r} and is {after!r}, so the metrics are not of the same kind"
+        for name, (before, after) in rules.items()
+        if None not in (before, after) and before != after
+    ]
+
+
+def compare_metrics(old: GateMetrics, new: GateMetrics) -> dict[str, MetricChange]:
     """Compare NDCG and coverage at 10 of the final list; each release has its own test window.
 
     A metric that the old release does not have is left out. One that only the new release does not
@@ -86,14 +135,14 @@ def compare_metrics(old: ListMetrics, new: ListMetrics) -> dict[str, MetricChang
     return result
 
 
-def _value(metrics: ListMetrics, name: str) -> float:
+def _value(metrics: GateMetrics, name: str) -> float:
     value = metrics.lists.get(FINAL, {}).get("all", {}).get("@10", {}).get(name, 0.0)
     return 0.0 if np.isnan(value) else value
 
 
-def _metrics_of(folder: Path) -> ListMetrics:
+def _metrics_of(folder: Path) -> GateMetrics:
     path = folder / METRICS
-    return storage.read_json(path, "jobs.evaluate", ListMetrics) if path.exists() else ListMetrics()
+    return storage.read_json(path, "jobs.evaluate", GateMetrics) if path.exists() else GateMetrics()
 
 
 def overlap(old: Path, new: Path) -> Overlap:
@@ -145,10 +194,13 @@ def _array(folder: Path, name: str) -> np.ndarray:
     return values
 
 
-def falls(metrics: Mapping[str, Change], rows: Mapping[str, Change]) -> list[str]:
-    """Return a sentence for each value that fell further than MAX_DROP allows."""
+def falls(
+    metrics: Mapping[str, Change], rows: Mapping[str, Change], report: Mapping[str, Change]
+) -> list[str]:
+    """Return a sentence for each value that fell further than MAX_DROP or MAX_COLLAPSE allows."""
     limits = {f"{name}@10": (MAX_DROP[name], pair) for name, pair in metrics.items()}
     limits |= {f"rows of {name}": (MAX_DROP["rows"], pair) for name, pair in rows.items()}
+    limits |= {f"number of {name}": (MAX_COLLAPSE[name], pair) for name, pair in report.items()}
     return [
         f"{name} fell by {-pair.change:.1%}, from {pair.old:,.5g} to {pair.new:,.5g} "
         f"(at most {limit:.0%})"

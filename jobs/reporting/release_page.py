@@ -30,6 +30,10 @@ def page(content: ReleaseComparison) -> Page:
         "releases: the share of the tracks that both lists have."
     )
     quality(result, content.metrics)
+    result.heading("What the metrics were measured on")
+    for note in content.notes:
+        result.text(f"{note[0].upper()}{note[1:]}.")
+    result.table(_table(content.report, "size"))
     result.heading("Rows of each file")
     result.table(_table(content.rows, "file"))
     return result

@@ -93,7 +93,7 @@ def test_fifteen_years_of_exponential_growth_or_decline_lose_no_row(rate, direct
     years = np.log1p(share * np.expm1(rate * 15)) / rate  # by the inverse of the distribution
     days = 10_000 + 365 * (years if direction > 0 else 15 - years)
     time = (days * clock.DAY).astype(np.int64)
-    bounds = clock.time_bounds(Read(np.zeros(n, np.int32), time, time, time), clock.FAR)
+    bounds = clock.time_bounds(Read(np.zeros(n, np.int32), time, time, time), n, clock.FAR)
     assert bounds.first <= time.min() and time.max() <= bounds.last
 
 

@@ -87,7 +87,7 @@ def test_prepare_takes_events_in_and_puts_aside_those_of_tracks_to_come(tmp_path
     summary = run("prepare", tmp_path, "--data", data, "--max-bad-share", 0, "--events", events)
     assert "5 listens of 2 users and 3 tracks; 1 rows quarantined; of 4 events 3 were" in summary
     assert summary.endswith("0 were there already, 1 wait for tracks that tracks.parquet "
-                            "doesn't know")  # fmt: skip
+                            "doesn't know, 0 are bad")  # fmt: skip
     found = [(user, track, seq) for user, track, _, seq in rows(tables.LISTENS, tmp_path)]
     assert found == [(1, 10, 0), (1, 11, 1), (1, 12, 2), (2, 10, 1), (2, 11, 2)]
     assert [row[:3] for row in rows(tables.QUARANTINE, tmp_path)] == [

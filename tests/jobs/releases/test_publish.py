@@ -127,6 +127,65 @@ def test_a_release_that_is_much_worse_is_kept_but_activated_only_by_force(
     assert "NDCG@10 with its 95 % interval" in page
 
 
+@pytest.mark.parametrize(
+    ("name", "share", "falls"),
+    [("users", 0.6, False), ("users", 0.4, True), ("labels", 0.6, False), ("labels", 0.4, True)],
+)
+def test_a_report_on_far_fewer_users_or_labels_stops_a_release(
+    publishable, tmp_path, name, share, falls
+):
+    work = copied(publishable, tmp_path / "work")
+    run("publish", work)
+    metrics = storage.read_json(work / METRICS, "jobs.evaluate")
+    metrics["window"][name] = int(metrics["window"][name] * share)
+    metrics["lists"]["final list"]["all"]["@10"]["ndcg"] *= 2  # it proves nothing
+    storage.write_json(work / METRICS, metrics)
+    if falls:
+        with pytest.raises(JobError, match=f"number of {name} of the report fell by 60"):
+            run("publish", work)
+    else:
+        assert "is current" in run("publish", work)
+
+
+def test_listens_that_span_far_fewer_days_stop_a_release(publishable, tmp_path):
+    work = copied(publishable, tmp_path / "work")
+    run("publish", work)
+    listens = tables.read(tables.LISTENS, work)
+    days = listens["started_at"].combine_chunks()
+    near = pc.add(pc.min(days), pc.divide(pc.subtract(days, pc.min(days)), 6))
+    table = listens.set_column(2, "started_at", near.cast(listens.schema.field(2).type))
+    tables.write(tables.LISTENS, work, table)
+    with pytest.raises(JobError, match=r"number of days of listens fell by 83\.3%"):
+        run("publish", work)
+
+
+def test_another_split_is_reported_and_what_an_old_release_lacks_is_not_compared(
+    publishable, tmp_path
+):
+    work = copied(publishable, tmp_path / "work")
+    run("publish", work)
+    metrics = storage.read_json(work / METRICS, "jobs.evaluate")
+    before = metrics["window"]["split"]
+    metrics["window"]["split"] = "another"
+    storage.write_json(work / METRICS, metrics)
+    run("publish", work)
+    told = f"split was {before!r} and is 'another'"
+    compared = storage.read_json(work / "current" / COMPARISON, "jobs.publish")
+    assert told in compared["notes"][0]
+    assert (
+        "Split was" in (work / "report/release.html").read_text()
+        or told[6:] in compared["notes"][0]
+    )
+    old = work / CURRENT / METRICS
+    content = storage.read_json(old, "jobs.evaluate")
+    del content["window"]
+    old.unlink()
+    storage.write_json(old, content)
+    comparison = gate.compare(work / CURRENT, work / PREVIOUS, "new")
+    assert [*comparison.report] == ["days of listens"]
+    assert comparison.notes == comparison.falls == []
+
+
 def test_a_release_of_another_contract_is_nothing_to_compare_with(publishable, tmp_path):
     work = copied(publishable, tmp_path / "work")
     old = releases.make(work, "old", tracks=range(1, 2000))
