@@ -52,7 +52,7 @@ def count(work: Path, track_ids: np.ndarray) -> Statistics:
     """Read the listens once. Raises JobError if one is of a track that track_ids does not have."""
     plays = np.zeros(len(track_ids), np.int64)
     result = Statistics(plays, plays.copy())
-    tracks = Encoder.of(track_ids)
+    tracks = Encoder(track_ids, None)  # a search, since a table takes more memory than all else
     total = tables.n_rows(LISTENS, work)
     with progress_bar(total=total, unit=" listens", unit_scale=True) as progress:
         for user, track_id, at in users_in_blocks(work):
