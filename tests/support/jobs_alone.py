@@ -15,7 +15,7 @@ from pathlib import Path
 
 from jobs.runtime import up_to_date
 from jobs.runtime.up_to_date import Task
-from tests.support.workspace import LISTS, run
+from tests.support.workspace import LISTS, NOW, run
 
 OTHERS = [name for name in up_to_date.FILES if name not in (*LISTS, "sample_data")]
 JOBS = [  # with the folder that each works in; the windows are like one another
@@ -52,7 +52,7 @@ def run_alone(job: str, place: str, finished: Path, sample: Path, out: Path) -> 
         contextlib.redirect_stderr(text),
     ):
         try:
-            run(job, folder, *(["--data", sample] if job == "prepare" else []))
+            run(job, folder, *(["--data", sample, "--now", NOW] if job == "prepare" else []))
         except Exception:
             traceback.print_exc()
 
