@@ -240,7 +240,10 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 def moment(text: str) -> datetime:
     """Return the moment of an ISO text, in UTC where it has no time zone."""
     found = datetime.fromisoformat(text)
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    try:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except OverflowError as error:  # in UTC it is after the year 9999 or before the year 1
+        raise ValueError(text) from error
 
 
 def listens_table(listens: Listens, track_ids: np.ndarray) -> pa.Table:

@@ -12,11 +12,11 @@ import numpy as np
 
 from jobs.data.cleaning import FAR_TIME, LATER_THAN_NOW, REASONS
 from jobs.data.histories import Listens
+from jobs.data.raw_files import LAST_SECOND
 
 DAY = 86_400_000_000  # microseconds
-TOLERANCE = (
-    DAY  # a listen may be so much later than now: clocks differ, and time zones are mixed up
-)
+TOLERANCE = DAY  # a listen may be so much later than now: clocks and time zones differ
+ALL_DAYS = LAST_SECOND // 86_400  # from 1970 to 2099, the days that prepare takes
 TAIL = 0.02  # share of the listens before the first quantile, and after the second one
 FEWEST_DAYS = 30  # the least distance of the two quantiles that is counted with
 FAR = 5.0  # distances of the quantiles beyond them, from which on a time is far from the others
@@ -80,12 +80,11 @@ def time_bounds(listens: Listens, n: int, far: float) -> Bounds:
         if len(counted) > len(days):
             counted, days = days, counted
         days[: len(counted)] += counted
-    if np.isinf(far):
-        return Bounds(0, len(days) * DAY)
     so_far = np.cumsum(days)
     first, last = np.searchsorted(so_far, np.array([TAIL, 1 - TAIL]) * so_far[-1])
-    distance = far * max(last - first, FEWEST_DAYS)
-    return Bounds(int((first - distance) * DAY), int((last + 1 + distance) * DAY))
+    distance = int(min(far * max(last - first, FEWEST_DAYS), ALL_DAYS))
+    begin, end = max(first - distance, 0), min(last + 1 + distance, ALL_DAYS)
+    return Bounds(int(begin) * DAY, int(end) * DAY)
 
 
 def blocks(n: int) -> Iterator[slice]:

@@ -75,10 +75,18 @@ def test_where_much_is_later_than_now_the_clock_of_the_machine_is_named(tmp_path
     assert "0 rows quarantined" in summary
 
 
-def test_an_option_keeps_far_times(tmp_path):
+@pytest.mark.parametrize("far", ["inf", "1e9"])
+def test_an_option_keeps_far_times(tmp_path, far):
     early = [(1, 100, days_to(datetime(1999, 1, 1)))]
-    _, summary = prepared(tmp_path, GOOD + early, "--far", "inf")
+    _, summary = prepared(tmp_path, GOOD + early, "--far", far)
     assert "0 rows quarantined" in summary
+
+
+@pytest.mark.parametrize("now", ["soon", "9999-12-31T23:59-05:00", "1700000000"])
+def test_what_is_no_moment_is_refused(tmp_path, now, capsys):
+    with pytest.raises(SystemExit):
+        prepared(tmp_path, GOOD, "--now", now)
+    assert "argument --now: invalid moment value" in capsys.readouterr().err
 
 
 @given(
