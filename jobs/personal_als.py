@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> str:
     work, data = args.work, listens.load(args.work, timed=False)
     users, items = als_model.load(work, data.shape)
     settings = hyperparameters.load(work)
-    order, gram = NormOrder.of(items), items.T @ items
+    order, gram = NormOrder.of(items), als_model.gram(items, als_model.certainty(work))
 
     def lists(first: int, last: int) -> pa.Table:
         block, tastes = data.of_users(np.arange(first, last)), users[first:last]

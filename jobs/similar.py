@@ -38,6 +38,7 @@ def main(argv: Sequence[str]) -> str:
     _, items = als_model.load(work, (n_users, len(track_ids)))
     known = np.flatnonzero(items.any(axis=1)).astype(np.int32)
     unit = items[known] / np.linalg.norm(items[known], axis=1, keepdims=True)
+    unit *= als_model.certainty(work)[known, None]
     ids, how = track_ids[known], "exact"
     del items  # frees as much memory as the unit vectors take
     if len(known) <= neighbours.MOST_COMPARED:

@@ -7,19 +7,25 @@ Makes als_model.npz, by implicit's solver and in implicit's own format:
 with its weights (Rendle et al. 2021, see contract/fold_in.row_penalties). implicit has one penalty
 for all rows, so the file has the mean penalty of the users. The weight of a user and a track is the
 number of plays to the power als_repeats; with als_recency it is halved for every so many days since
-the last of these plays. Tracks without a listen have a zero vector. The training on all data starts
+the last of these plays. The training on all data starts
 from the tracks' vectors of the window "test", if it has been trained, and then needs fewer epochs.
+
+A track without a listen gets a vector that is predicted from its artists and genres, or a zero
+vector if it has none that played tracks have (see models/content). The array item_certainty says
+which vectors are predictions: it is 1 for played tracks, and less for others.
 """
 
 from collections.abc import Sequence
 
+import numpy as np
 from implicit.cpu.als import AlternatingLeastSquares
 
-from jobs.contract import storage
+from jobs.contract import storage, tables
 from jobs.contract.names import ALS_MODEL
 from jobs.data import listens
-from jobs.models import hyperparameters
+from jobs.models import als_model, content, hyperparameters
 from jobs.models.als_training import SEED, factorise, penalties, start_of, training_weights
+from jobs.models.sparse import incidence
 from jobs.runtime import cli, memory, parallel
 
 
@@ -36,6 +42,12 @@ def main(argv: Sequence[str]) -> str:
     only_reference = [weights]
     del data, weights
     users, items = factorise(only_reference.pop(), settings, start=start)
+    known: np.ndarray = items.any(axis=1)
+    certainty = known.astype(np.float32)
+    tracks = tables.read(tables.ITEMS, work, ["artist_ids", "genre_ids"])
+    artists, genres = (incidence(tracks[name]) for name in ("artist_ids", "genre_ids"))
+    new = content.predict(items, known, artists, genres)
+    items[new.items], certainty[new.items] = new.vectors, new.certainty
     model = AlternatingLeastSquares(
         factors=settings.als_factors,
         regularization=penalty,
@@ -44,9 +56,15 @@ def main(argv: Sequence[str]) -> str:
         random_state=SEED,
     )
     model.user_factors, model.item_factors = users, items
-    with storage.atomic(work / ALS_MODEL) as temporary, temporary.open("wb") as file:
+    with storage.atomic(work / ALS_MODEL) as temporary, temporary.open("w+b") as file:
         model.save(file)
-    return f"{len(users):,} users and {len(items):,} tracks in {settings.als_factors} dimensions"
+        als_model.append_certainty(file, certainty)
+    n = len(new.items)
+    predicted = f"; {n:,} vectors are predicted from content" if n else ""
+    return (
+        f"{len(users):,} users and {len(items):,} tracks in {settings.als_factors} dimensions"
+        + predicted
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Read als_model.npz, and fold users in so that their latest plays weigh most."""
 
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import BinaryIO
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from jobs.contract.storage import JobError
 from jobs.contract.top_k import NormOrder
 from jobs.data.listens import Listens
 from jobs.models.hyperparameters import Hyperparameters
+
+CERTAINTY = "item_certainty"  # the array of the model file
 
 
 def load(work: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -43,6 +46,39 @@ def _read(work: Path, name: str) -> np.ndarray:
     return factors
 
 
+def certainty(work: Path) -> np.ndarray:
+    """Return how much each track's vector says, (items,) float32, of WORK's model.
+
+    It is 1 for a played track, less for a track whose vector was predicted from its content, and 0
+    where the vector is zero (see models/content). Models that were made before there were
+    predictions have vectors of played tracks only.
+    """
+    with np.load(work / ALS_MODEL) as model:
+        if CERTAINTY not in model:
+            played: np.ndarray = item_factors(work).any(axis=1)
+            return played.astype(np.float32)
+    return _read(work, CERTAINTY)
+
+
+def append_certainty(file: BinaryIO, known: np.ndarray) -> None:
+    """Add the certainty (items,) to a model that implicit has written into an open file."""
+    with ZipFile(file, "a") as archive, archive.open(f"{CERTAINTY}.npy", "w") as entry:
+        np.lib.format.write_array(entry, known)
+
+
+def gram(items: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return the product (d, d) of the vectors of played tracks with themselves.
+
+    items (items, d) are the item factors, and known (items,) is their certainty. A user's vector is
+    trained against played tracks only, so predicted vectors are left out.
+    """
+    played = known == 1
+    if not played.all() and items[~played].any():
+        items = items[played]
+    result: np.ndarray = items.T @ items
+    return result
+
+
 def item_factors(work: Path) -> np.ndarray:
     """Return the item factors (items, d) of WORK's model; see load for errors."""
     return _read(work, "item_factors")
@@ -54,14 +90,20 @@ def _how_to_train(work: Path) -> str:
 
 def load_model(work: Path, hyperparameters: Hyperparameters) -> FoldInModel:
     """Read WORK's model in the form in which the service folds users in."""
-    return fold_in_model(item_factors(work), hyperparameters)
+    items = item_factors(work)
+    return fold_in_model(items, gram(items, certainty(work)), hyperparameters)
 
 
-def fold_in_model(items: np.ndarray, hyperparameters: Hyperparameters) -> FoldInModel:
-    """Return item factors (items, d) in the form in which the service folds users in."""
+def fold_in_model(
+    items: np.ndarray, of_played: np.ndarray, hyperparameters: Hyperparameters
+) -> FoldInModel:
+    """Return item factors (items, d) in the form in which the service folds users in.
+
+    of_played (d, d) is their gram matrix.
+    """
     return FoldInModel(
         NormOrder.of(items),
-        items.T @ items,
+        of_played,
         hyperparameters.als_regularization,
         hyperparameters.als_unobserved,
         hyperparameters.als_exponent,
@@ -75,7 +117,7 @@ def recent_tastes(
 ) -> np.ndarray:
     """Return the vectors (users, d) of a block of users, from plays that fade by als_half_life.
 
-    items (items, d) are the item factors, and gram (d, d) is items.T @ items. Without
+    items (items, d) are the item factors, and gram (d, d) is that of the function gram. Without
     als_half_life and als_recency these are the vectors that training ends with, so that callers
     can take those instead (see Hyperparameters.folds_in).
     """

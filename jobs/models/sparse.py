@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_matrix
+import pyarrow as pa
+from scipy.sparse import csr_matrix, diags_array
 
 from jobs.contract.ids import MISSING, find
 
@@ -65,4 +66,20 @@ def dots(left: np.ndarray, rows: np.ndarray, right: np.ndarray, others: np.ndarr
     for first in range(0, len(rows), PAIRS_A_BLOCK):
         block = slice(first, first + PAIRS_A_BLOCK)
         np.einsum("nd,nd->n", left[rows[block]], right[others[block]], out=result[block])
+    return result
+
+
+def scale_rows(matrix: csr_matrix, factors: np.ndarray) -> csr_matrix:
+    """Return the matrix with each row multiplied by its factor; factors are (rows,)."""
+    return csr_matrix(diags_array(factors.astype(np.float32)) @ matrix)
+
+
+def incidence(lists: pa.ChunkedArray) -> csr_matrix:
+    """Return (rows, distinct values) float32: 1 where the row's list contains the value."""
+    lists = lists.combine_chunks()
+    rows = np.repeat(np.arange(len(lists)), np.diff(lists.offsets.to_numpy()))
+    values, columns = np.unique(lists.flatten().to_numpy(), return_inverse=True)
+    shape = (len(lists), max(len(values), 1))
+    result = csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape)
+    result.data[:] = 1
     return result

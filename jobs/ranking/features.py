@@ -7,7 +7,7 @@ from jobs.contract.ragged import entries_of, row_of_each
 from jobs.data.listens import SECONDS_A_DAY, Listens
 from jobs.models import als_model
 from jobs.models.ranked_lists import first_unheard
-from jobs.models.sparse import Entries, dots, look_up
+from jobs.models.sparse import Entries, dots, look_up, scale_rows
 from jobs.ranking.candidates import (
     CANDIDATES_A_GENERATOR,
     GENERATORS,
@@ -16,7 +16,7 @@ from jobs.ranking.candidates import (
     generate,
     places_of,
 )
-from jobs.ranking.snapshot import Snapshot, scale_rows
+from jobs.ranking.snapshot import Snapshot
 
 LAST_PLAYS = 5  # last plays of a user, each of which has a feature of its own
 

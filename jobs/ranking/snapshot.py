@@ -5,8 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-from scipy.sparse import csr_matrix, diags_array
+from scipy.sparse import csr_matrix
 
 from jobs.contract import tables
 from jobs.data import listens, splitting
@@ -14,6 +13,7 @@ from jobs.data.listens import SECONDS_A_DAY, Listens
 from jobs.models import als_model, hyperparameters, popularity
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.ranked_lists import best_of_rows, matrix_of_lists, read_lists, read_matrices
+from jobs.models.sparse import incidence, scale_rows
 
 TRACKS_AN_ARTIST = 20  # most played tracks of an artist that the generator "artist" proposes
 HORIZONS = (0.01, 0.05, 0.25)  # the latest listens, as shares of all, for features of tracks
@@ -27,6 +27,7 @@ class Snapshot:
     hyperparameters: Hyperparameters
     user_factors: np.ndarray  # (users, d)
     item_factors: np.ndarray  # (items, d)
+    certainty: np.ndarray  # (items,): 1 if played, less if the factors are predicted
     als_lists: np.ndarray  # (users, 100) items
     top: np.ndarray  # the items of the top list, best first
     similar: csr_matrix  # (items, items): cosines
@@ -51,6 +52,7 @@ class Snapshot:
             hyperparameters.load(work),
             users,
             items,
+            als_model.certainty(work),
             read_lists(tables.PERSONAL_ALS, work, data.user_ids, ids),
             popularity.read_top(work, ids),
             similar,
@@ -70,9 +72,8 @@ class Snapshot:
 
     @cached_property
     def gram(self) -> np.ndarray:
-        """Return the product of the item factors with themselves, (d, d)."""
-        gram: np.ndarray = self.item_factors.T @ self.item_factors
-        return gram
+        """Return the product of the played tracks' factors with themselves, (d, d)."""
+        return als_model.gram(self.item_factors, self.certainty)
 
     @cached_property
     def artist_tracks(self) -> csr_matrix:
@@ -110,19 +111,3 @@ class Snapshot:
             result[f"item_plays_last_{share:.0%}"] = np.log1p(late)
             result[f"item_trend_{share:.0%}"] = np.log((late + 1) / (plays * share + 1))
         return {name: values.astype(np.float32) for name, values in result.items()}
-
-
-def scale_rows(matrix: csr_matrix, factors: np.ndarray) -> csr_matrix:
-    """Return the matrix with each row multiplied by its factor; factors are (rows,)."""
-    return csr_matrix(diags_array(factors.astype(np.float32)) @ matrix)
-
-
-def incidence(lists: pa.ChunkedArray) -> csr_matrix:
-    """Return (rows, distinct values) float32: 1 where the row's list contains the value."""
-    lists = lists.combine_chunks()
-    rows = np.repeat(np.arange(len(lists)), np.diff(lists.offsets.to_numpy()))
-    values, columns = np.unique(lists.flatten().to_numpy(), return_inverse=True)
-    shape = (len(lists), max(len(values), 1))
-    result = csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape)
-    result.data[:] = 1
-    return result
