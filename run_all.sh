@@ -14,6 +14,7 @@
 #   --split KIND        auto | time | user: cut the past at moments, or in each user's history
 #   --share NUMBER      share of the listens that each of the three windows holds out
 #   --gap DAYS          days between a window's past and its holdout (time split only)
+#   --new-share X       share of the places in final lists for tracks without a listen (default: 0)
 #   --peers             compare with other models too: implicit's ALS, item kNN, EASE
 #   --ablation          train again without each generator, and score ALS after each epoch
 #   --events FILE       more interactions: the service's events, from jobs.export_events
@@ -27,7 +28,7 @@
 set -euo pipefail
 
 data="" work=data
-prepare=() windows=() tune=() evaluate=() publish=() every=()
+prepare=() windows=() tune=() rank=() evaluate=() publish=() every=()
 
 help() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 fail() { echo "run_all.sh: $1" >&2; exit 2; }
@@ -43,7 +44,7 @@ while [[ $# -gt 0 ]]; do
     --peers | --ablation) evaluate+=("$1"); shift; continue ;;
     --force) publish+=("$1"); shift; continue ;;
     --data | --work | --heard | --tune | --split | --share | --gap | --events | --forgotten | --memory-limit | \
-    --max-bad-share | --now | --far | --equal-rows)
+    --max-bad-share | --now | --far | --equal-rows | --new-share)
       [[ -n ${2-} ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
     *) help >&2; fail "unknown option $1; the known ones are listed above" ;;
   esac
@@ -57,6 +58,7 @@ while [[ $# -gt 0 ]]; do
     --share | --gap) windows+=("$1" "$2") ;;
     --events | --forgotten) prepare+=("$1" "$(realpath -m "$2")") ;;
     --max-bad-share | --now | --far) prepare+=("$1" "$2") ;;
+    --new-share) rank+=("$1" "$2") ;;
     --memory-limit) every+=("$1" "$2") ;;
   esac
   shift 2
@@ -131,7 +133,7 @@ line() {
   done
 
   # The final lists, how good they are, how live events are best blended in, and the release.
-  job rank --work "$work"
+  job rank --work "$work" "${rank[@]}"
   job evaluate --work "$work" "${evaluate[@]}"
   job replay --work "$work"
   job publish --work "$work" "${publish[@]}"

@@ -6,6 +6,9 @@ Makes personal_als.parquet: the 100 tracks with the largest inner product with e
 The search is exact (see contract/top_k). If the settings have als_half_life or als_recency, the
 vectors of the users are computed again from their plays, with the latest plays weighing most. A
 user whose vector is zero gets no tracks, since all tracks would have the same score.
+
+Makes new_tracks.parquet, too: the same for the tracks without a listen, whose vectors are predicted
+(see models/content), with 20 tracks for each user. They are candidates for the final lists.
 """
 
 from collections.abc import Sequence
@@ -14,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.contract import tables
-from jobs.contract.names import LIST_LENGTH
+from jobs.contract.names import LIST_LENGTH, NEW_LENGTH
 from jobs.contract.top_k import NormOrder, top_k
 from jobs.data import listens
 from jobs.models import als_model, hyperparameters
@@ -32,24 +35,36 @@ def main(argv: Sequence[str]) -> str:
     work, data = args.work, listens.load(args.work, timed=False)
     users, items = als_model.load(work, data.shape)
     settings = hyperparameters.load(work)
-    order, gram = NormOrder.of(items), als_model.gram(items, als_model.certainty(work))
+    certainty = als_model.certainty(work)
+    order, gram = NormOrder.of(items), als_model.gram(items, certainty)
+    new = NormOrder.of(np.where((certainty < 1)[:, None], items, 0))
 
-    def lists(first: int, last: int) -> pa.Table:
+    def lists(first: int, last: int) -> tuple[pa.Table, pa.Table]:
         block, tastes = data.of_users(np.arange(first, last)), users[first:last]
         if settings.folds_in:
             tastes = als_model.recent_tastes(block, items, gram, settings)
         heard = block.pairs() if settings.heard == "exclude" else None
         found, scores = top_k(tastes, order, LIST_LENGTH, heard)
-        scores[~tastes.any(axis=1)] = -np.inf
-        ids = data.user_ids[first:last]
-        return rows_of(tables.PERSONAL_ALS, ids, data.track_ids, found, scores)
+        found_new, new_scores = top_k(tastes, new, NEW_LENGTH)
+        for of_list in (scores, new_scores):
+            of_list[~tastes.any(axis=1)] = -np.inf
+        ids = data.user_ids[first:last], data.track_ids
+        return (
+            rows_of(tables.PERSONAL_ALS, *ids, found, scores),
+            rows_of(tables.NEW_TRACKS, *ids, found_new, new_scores),
+        )
 
     written = 0
-    with tables.writer(tables.PERSONAL_ALS, work) as append:
-        for table in in_blocks(lists, len(users), USERS_A_BLOCK, "personal_als"):
+    with (
+        tables.writer(tables.PERSONAL_ALS, work) as append,
+        tables.writer(tables.NEW_TRACKS, work) as append_new,
+    ):
+        for table, of_new in in_blocks(lists, len(users), USERS_A_BLOCK, "personal_als"):
             append(table)
+            append_new(of_new)
             written += len(table)
-    return f"{written:,} rows for {len(users):,} users"
+    of_tracks = f", from {len(new.items):,} new tracks too" if len(new.items) else ""
+    return f"{written:,} rows for {len(users):,} users{of_tracks}"
 
 
 if __name__ == "__main__":

@@ -13,8 +13,12 @@ alone, and the best of them orders the final lists (see ranking/ranker.best_rule
 
 Makes recommendations.parquet in these folders. ranking.json says which rule was chosen, and has the
 NDCG@10 of every rule on "validation".
+
+--new-share reserves a share of the places for tracks without a listen (see ranking/exploration),
+and ranking.json has the NDCG@10 with it, too.
 """
 
+import argparse
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,7 +26,7 @@ import numpy as np
 from jobs.contract import storage
 from jobs.contract.names import RANKING, WINDOWS
 from jobs.contract.results import Ranking
-from jobs.ranking import features
+from jobs.ranking import exploration, features
 from jobs.ranking.candidates import GENERATORS
 from jobs.ranking.ranker import (
     FittedRankers,
@@ -37,7 +41,7 @@ from jobs.runtime import cli, memory, parallel
 
 def main(argv: Sequence[str]) -> str:
     """Make recommendations.parquet in WORK and in the windows validation and test."""
-    args = cli.parser(__doc__).parse_args(argv)
+    args = arguments(argv)
     parallel.set_threads(memory.check("rank", args))
     work = args.work
     train, validation, test = (work / "windows" / name for name in WINDOWS)
@@ -48,9 +52,10 @@ def main(argv: Sequence[str]) -> str:
     del snapshot  # freed before the next one is read, so that only one is in memory
     snapshot, models = Snapshot.read(validation), FittedRankers.fit(learned, names)
     later = listed_users(validation, snapshot)
-    examples, ndcg = collect_and_evaluate(snapshot, later, models, "validation")
+    share = args.new_share
+    examples, ndcg, with_new = collect_and_evaluate(snapshot, later, models, "validation", share)
     rule = best_rule(ndcg)
-    recommend(validation, snapshot, later.row, rule, models)
+    recommend(validation, snapshot, later.row, rule, models, share)
     learned.append(examples)
 
     del snapshot
@@ -58,22 +63,41 @@ def main(argv: Sequence[str]) -> str:
     ranker, weights = models.ranker, models.weights
     importance = ranker.get_feature_importance(type="PredictionValuesChange") if ranker else []
     later = listed_users(test, snapshot)
-    recommend(test, snapshot, later.row, rule, models)
+    recommend(test, snapshot, later.row, rule, models, share)
     learned.append(collect_and_evaluate(snapshot, later, None, "test")[0])
 
     del snapshot
     snapshot, models = Snapshot.read(work), FittedRankers.fit(learned, names)
-    written = recommend(work, snapshot, np.arange(snapshot.data.shape[0]), rule, models)
+    written = recommend(work, snapshot, np.arange(snapshot.data.shape[0]), rule, models, share)
     content = Ranking(
         rule=rule,
         ndcg_on_validation=ndcg,
         fusion_weights=dict(zip(GENERATORS, map(float, weights), strict=True)),
         feature_importance=dict(zip(names, map(float, importance), strict=False)),
+        new_share=share,
+        ndcg_with_new=with_new[rule],
     )
     storage.write_json(work / RANKING, content)
     shown = sorted(ndcg, key=lambda name: -ndcg[name])[:3]
     figures = ", ".join(f"{name} {ndcg[name]:.4f}" for name in shown)
-    return f"{written:,} rows by {rule}; NDCG@10 on the window validation: {figures}"
+    cost = f"; {with_new[rule]:.4f} with {share:.0%} of the places for new tracks" if share else ""
+    return f"{written:,} rows by {rule}; NDCG@10 on the window validation: {figures}{cost}"
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument(
+        "--new-share",
+        type=float,
+        default=0.0,
+        help="share of the places in final lists for tracks without a listen, 0 to 0.5 (default: "
+        "0, where such a track is listed only if the ranker puts it there)",
+    )
+    args = parser.parse_args(argv)
+    if not 0 <= args.new_share <= exploration.MOST:
+        parser.error(f"--new-share is {args.new_share}, expected 0 to {exploration.MOST}")
+    return args
 
 
 if __name__ == "__main__":

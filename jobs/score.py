@@ -7,6 +7,10 @@ data. Prints NDCG, recall, precision and other metrics at 10, as means over all 
 for top popular, personal ALS and the final list. A user without a final list gets the top list, as
 from the service. Tracks that a user has heard don't count as labels, unless the run's settings
 include heard tracks.
+
+If there are labels of tracks without a listen in the run's data, a second table has the metrics by
+these labels alone: of the final list, and of new_tracks.parquet. Under each stands what would be
+expected if the tracks without a listen were in random order (see evaluation/new_tracks).
 """
 
 from collections.abc import Sequence
@@ -17,11 +21,13 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from jobs.contract.storage import JobError
-from jobs.contract.tables import PERSONAL_ALS, RECOMMENDATIONS
+from jobs.contract.tables import NEW_TRACKS, PERSONAL_ALS, RECOMMENDATIONS
 from jobs.contract.top_k import NOTHING
 from jobs.data import holdout, listens
 from jobs.data.holdout import COLD
+from jobs.evaluation import new_tracks
 from jobs.evaluation.labels import read_labels
+from jobs.evaluation.new_tracks import only
 from jobs.metrics import accuracy
 from jobs.models import hyperparameters, popularity
 from jobs.models.ranked_lists import first_unheard, read_lists
@@ -67,7 +73,31 @@ def main(argv: Sequence[str]) -> str:
         for name, found in lists.items()
     }
     print(pd.DataFrame(rows).T.round(5).to_string())
+    new = np.append(past.plays() == 0, False)
+    of_new = only(labels, new)
+    users = of_new.getnnz(axis=1) > 0
+    if users.any():
+        found = read_lists(NEW_TRACKS, args.work, past.user_ids, past.track_ids)
+        lists = {
+            "final list": lists["final list"],
+            "new tracks": np.where(cold, NOTHING, found[known]),
+        }
+        print(f"\nBy the labels of tracks without a listen, {users.sum():,} users:")
+        print(pd.DataFrame(scores_of_new(lists, users, of_new, new)).T.round(5).to_string())
     return f"{len(known):,} users with a label"
+
+
+def scores_of_new(
+    lists: dict[str, np.ndarray], users: np.ndarray, labels: csr_matrix, new: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Return the metrics of lists by the labels of new tracks, and those of a random order."""
+    labels, rows = csr_matrix(labels[users]), {}
+    for name, found in lists.items():
+        values = accuracy.per_user(found[users], labels, K)
+        rows[name] = {metric: float(value.mean()) for metric, value in values.items()}
+        chance = new_tracks.ndcg_by_chance(found[users], labels, new, K)
+        rows[f"{name}, random order"] = {"ndcg": float(chance.mean())}
+    return rows
 
 
 if __name__ == "__main__":

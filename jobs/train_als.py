@@ -42,11 +42,10 @@ def main(argv: Sequence[str]) -> str:
     only_reference = [weights]
     del data, weights
     users, items = factorise(only_reference.pop(), settings, start=start)
-    known: np.ndarray = items.any(axis=1)
-    certainty = known.astype(np.float32)
+    certainty = als_model.is_known(items).astype(np.float32)
     tracks = tables.read(tables.ITEMS, work, ["artist_ids", "genre_ids"])
     artists, genres = (incidence(tracks[name]) for name in ("artist_ids", "genre_ids"))
-    new = content.predict(items, known, artists, genres)
+    new = content.predict(items, certainty == 1, artists, genres)
     items[new.items], certainty[new.items] = new.vectors, new.certainty
     model = AlternatingLeastSquares(
         factors=settings.als_factors,

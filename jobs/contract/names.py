@@ -6,6 +6,7 @@ Only the standard library is imported here, so that a job that is skipped starts
 CONTRACT_VERSION = 2  # a release of another version is refused
 MAX_ID = 2**53 - 1  # the largest integer that JSON clients keep exact
 LIST_LENGTH = 100  # rows for each user or track in the offline lists
+NEW_LENGTH = 20  # tracks without a listen for each user
 WINDOWS = ("train", "validation", "test")  # folders of windows/
 ALS_MODEL = "als_model.npz"
 METRICS = "metrics.json"

@@ -121,6 +121,15 @@ PERSONAL_ALS = _ranked(
 )
 
 
+NEW_TRACKS = _ranked(
+    "new_tracks.parquet",
+    "jobs.personal_als",
+    "one track without a listen that may suit the user",
+    "user_id",
+    "track_id",
+)
+
+
 SIMILAR = _ranked(
     "similar.parquet", "jobs.similar", "one neighbour of a track", "track_id", "similar_track_id"
 )
@@ -156,8 +165,8 @@ RECOMMENDATIONS = _ranked(
 TABLES = {
     t.file: t
     for t in (
-        LISTENS, USERS, ITEMS, QUARANTINE, EVENTS, HOLDOUT, TOP_POPULAR, PERSONAL_ALS, SIMILAR,
-        NEXT_PLAYED, FOLLOWERS, RECOMMENDATIONS,
+        LISTENS, USERS, ITEMS, QUARANTINE, EVENTS, HOLDOUT, TOP_POPULAR, PERSONAL_ALS,
+        NEW_TRACKS, SIMILAR, NEXT_PLAYED, FOLLOWERS, RECOMMENDATIONS,
     )
 }  # fmt: skip
 

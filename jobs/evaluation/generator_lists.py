@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from jobs.contract.names import LIST_LENGTH
+from jobs.contract.names import LIST_LENGTH, NEW_LENGTH
 from jobs.contract.results import CandidateRecall, GeneratorRecall
 from jobs.contract.top_k import NOTHING
 from jobs.metrics import accuracy
@@ -24,7 +24,9 @@ def own_lists(snapshot: Snapshot, users: np.ndarray, top: np.ndarray) -> dict[st
     def block(first: int, last: int) -> dict[str, np.ndarray]:
         part = users[first:last]
         _, lists = candidates.generate(snapshot, part, snapshot.data.of_users(part), LIST_LENGTH)
-        return lists | {"popular": top[first:last]}
+        new = np.full((last - first, LIST_LENGTH), NOTHING, np.int32)
+        new[:, :NEW_LENGTH] = snapshot.new_lists[part]
+        return lists | {"popular": top[first:last], "new_tracks": new}
 
     blocks = list(in_blocks(block, len(users), USERS_A_BLOCK, "generators"))
     none = np.empty((0, LIST_LENGTH), np.int32)
@@ -63,7 +65,7 @@ def candidate_recall(lists: dict[str, np.ndarray], labels: csr_matrix) -> Candid
     n = labels.shape[1]
     keys = {}
     for name, found in lists.items():
-        found = found if name == "popular" else found[:, : candidates.CANDIDATES_A_GENERATOR]
+        found = found[:, : candidates.most_of(name)]
         row, place = np.nonzero(accuracy.hits(found, labels))
         keys[name] = row * n + found[row, place]
     found_keys, times = np.unique(np.concatenate(list(keys.values())), return_counts=True)

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_matrix, diags_array
+from scipy.sparse import csr_matrix
 
 from jobs.data.holdout import COLD, Holdout
 from jobs.data.listens import Listens
+from jobs.evaluation.new_tracks import only
 
 THIRDS = (1 / 3, 2 / 3)  # where the second and the last third begin
 
@@ -67,18 +68,24 @@ def _of_users(name: str, what: str, later: Holdout, users: np.ndarray) -> Segmen
 
 
 def _by_track(past: Listens, later: Holdout) -> Iterator[Segment]:
-    """Yield labels by the plays of their track: a third of all plays, the next third, the rest."""
+    """Yield labels by the plays of their track: a third of all plays, the next third, the rest.
+
+    The labels of tracks without a play are a part of the rest, and also a segment of their own.
+    """
     plays = np.bincount(past.item, minlength=past.shape[1])
     third = thirds_of_plays(plays)
     shares = ["a third of all plays", "the next third", "the rest of the catalogue"]
     if unplayed := np.count_nonzero(plays == 0):
         shares[-1] += f", {unplayed:,} of them without a play before the cut"
     for i, name in enumerate(("head tracks", "mid tracks", "tail tracks")):
-        labels = csr_matrix(later.labels @ diags_array((third == i).astype(np.float32)))
-        labels.eliminate_zeros()
+        labels = only(later.labels, third == i)
         users = np.flatnonzero(labels.getnnz(axis=1))
         what = f"{np.count_nonzero(third == i):,} tracks: {shares[i]}"
         yield Segment(name, what, users, csr_matrix(labels[users]))
+    labels = only(later.labels, plays == 0)
+    users = np.flatnonzero(labels.getnnz(axis=1))
+    what = f"{unplayed:,} tracks without a play before the cut"
+    yield Segment("new tracks", what, users, csr_matrix(labels[users]))
 
 
 def thirds_of_plays(plays: np.ndarray) -> np.ndarray:

@@ -55,9 +55,14 @@ def certainty(work: Path) -> np.ndarray:
     """
     with np.load(work / ALS_MODEL) as model:
         if CERTAINTY not in model:
-            played: np.ndarray = item_factors(work).any(axis=1)
-            return played.astype(np.float32)
+            return is_known(item_factors(work)).astype(np.float32)
     return _read(work, CERTAINTY)
+
+
+def is_known(factors: np.ndarray) -> np.ndarray:
+    """Return which rows of factors (n, d) are not zero, (n,) bool."""
+    known: np.ndarray = factors.any(axis=1)  # type: ignore[assignment]
+    return known
 
 
 def append_certainty(file: BinaryIO, known: np.ndarray) -> None:

@@ -150,14 +150,16 @@ def read_matrices(
     ]
 
 
-def read_lists(table: Table, work: Path, keys: np.ndarray, track_ids: np.ndarray) -> np.ndarray:
-    """Return the items of a ranked file, (keys, 100) int32, by rank, for each of ascending keys.
+def read_lists(
+    table: Table, work: Path, keys: np.ndarray, track_ids: np.ndarray, length: int = LIST_LENGTH
+) -> np.ndarray:
+    """Return the items of a ranked file, (keys, length) int32, by rank, for each of ascending keys.
 
     Items are positions in track_ids; NOTHING fills short lists. Raises JobError if an id of the
     file is not among keys or track_ids.
     """
     key, item, rank, _ = table.schema.names
-    result = np.full((len(keys), LIST_LENGTH), NOTHING, np.int32)
+    result = np.full((len(keys), length), NOTHING, np.int32)
     users, tracks = Encoder.of(keys), Encoder.of(track_ids)
     for batch in tables.batches(table, work, [key, item, rank]):
         row = ids.encode(batch[key].to_numpy(), users, key, table, work)

@@ -9,15 +9,17 @@
     similar      tracks that are similar to the user's last plays     similar.parquet
     artist       often played tracks by the artists of these plays    items.parquet, listens.parquet
     replayed     the tracks that the user has played                  listens.parquet
+    new_tracks   tracks without a listen by the user's ALS vector     new_tracks.parquet
 
-"popular" proposes 100 tracks for each user, every other generator up to 50. "Last plays" are the
-last 100 of a user, or the last 16 in "after_last". Where heard tracks are excluded, no generator
-proposes a track that the user has played, so "replayed" proposes nothing.
+"popular" proposes 100 tracks for each user, "new_tracks" up to 10, every other generator up to 50.
+"Last plays" are the last 100 of a user, or the last 16 in "after_last". Where heard tracks are
+excluded, no generator proposes a track that the user has played, so "replayed" proposes nothing.
 
-The last five are products of sparse matrices: a user's profile (how much each of their plays
-counts) times a relation of tracks to tracks. If a user's plays of tracks 1 and 2 count 1 and 0.5,
-and track 9 follows them with scores of 0.2 and 0.6, then "next_played" gives track 9 the score
-1 × 0.2 + 0.5 × 0.6 = 0.5. The relation of "replayed" is each track to itself.
+The generators from "next_played" to "replayed" are products of sparse matrices: a user's profile
+(how much each of their plays counts) times a relation of tracks to tracks. If a user's plays of
+tracks 1 and 2 count 1 and 0.5, and track 9 follows them with scores of 0.2 and 0.6, then
+"next_played" gives track 9 the score 1 × 0.2 + 0.5 × 0.6 = 0.5. The relation of "replayed" is each
+track to itself.
 
 features.featured_candidates collects what the generators propose.
 """
@@ -27,6 +29,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from jobs.contract.names import LIST_LENGTH
 from jobs.contract.top_k import NOTHING
 from jobs.data.listens import RECENT, Listens
 from jobs.models.ranked_lists import best_of_rows
@@ -34,9 +37,26 @@ from jobs.models.sparse import Entries
 from jobs.ranking.snapshot import Snapshot
 
 # The order is that of ties between generators, of the fusion's weights and of all reports.
-GENERATORS = ("popular", "als", "next_played", "after_last", "similar", "artist", "replayed")
+GENERATORS = (
+    "popular",
+    "als",
+    "next_played",
+    "after_last",
+    "similar",
+    "artist",
+    "replayed",
+    "new_tracks",
+)
 CANDIDATES_A_GENERATOR = 50  # tracks for each user; more cost time without a better final list
+NEW_CANDIDATES = 10  # tracks without a listen for each user
 LAST_SCORED = 16  # last plays that "after_last" uses; each counts half of the next, later one
+
+
+def most_of(generator: str) -> int:
+    """Return how many candidates a generator proposes for each user at most."""
+    return {"popular": LIST_LENGTH, "new_tracks": NEW_CANDIDATES}.get(
+        generator, CANDIDATES_A_GENERATOR
+    )
 
 
 @dataclass
@@ -64,7 +84,10 @@ def generate(
     but "popular". block has the listens of the users.
     """
     scores = {name: Entries.of(matrix) for name, matrix in _sparse_scores(snapshot, block).items()}
-    lists = {"als": snapshot.als_lists[users, :length]}
+    lists = {
+        "als": snapshot.als_lists[users, :length],
+        "new_tracks": snapshot.new_lists[users, :NEW_CANDIDATES],
+    }
     heard = block.pairs()
     for name, entries in scores.items():
         if snapshot.hyperparameters.heard == "exclude":

@@ -72,7 +72,7 @@ def parts(candidates: Candidates) -> np.ndarray:
     >>> places |= {"popular": np.array([1.0]), "als": np.array([5.0])}
     >>> one = Candidates(np.array([0]), np.array([7]), np.array([0]), places)
     >>> parts(one).round(3).tolist()  # 1 / 21 and 1 / 25
-    [[0.048, 0.04, 0.0, 0.0, 0.0, 0.0, 0.0]]
+    [[0.048, 0.04, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
     """
     return np.column_stack(
         [np.nan_to_num(1 / (CONSTANT + candidates.places[name])) for name in GENERATORS]

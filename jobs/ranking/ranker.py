@@ -20,6 +20,7 @@ from jobs.metrics import accuracy
 from jobs.models.ranked_lists import rows_of
 from jobs.ranking import fusion
 from jobs.ranking.candidates import CANDIDATES_A_GENERATOR, GENERATORS, Candidates
+from jobs.ranking.exploration import explored
 from jobs.ranking.features import featured_candidates
 from jobs.ranking.snapshot import Snapshot
 from jobs.runtime import parallel
@@ -198,11 +199,17 @@ def best_lists(
 
 
 def collect_and_evaluate(
-    snapshot: Snapshot, later: Holdout, models: FittedRankers | None, name: str
-) -> tuple[list[BlockExamples], dict[str, float]]:
+    snapshot: Snapshot,
+    later: Holdout,
+    models: FittedRankers | None,
+    name: str,
+    new_share: float = 0,
+) -> tuple[list[BlockExamples], dict[str, float], dict[str, float]]:
     """Return the training examples of a window's users, and the mean NDCG@10 of each rule.
 
-    Without models no rule is evaluated. Each block of candidates is made once, for both.
+    The last part has the NDCG@10 with a share of the places for new tracks (see exploration); it is
+    the same without such a share. Without models no rule is evaluated. Each block of candidates is
+    made once, for all.
     """
     later = later.sample(MOST_USERS)
     rules = models.rules if models else []
@@ -212,16 +219,19 @@ def collect_and_evaluate(
         ndcg = []
         for rule in rules:
             assert models is not None
-            found, _ = best_lists(candidates, models.scores(candidates, rule), labels.shape[0])
-            ndcg.append(accuracy.per_user(found, labels, 10)["ndcg"])
+            lists = best_lists(candidates, models.scores(candidates, rule), labels.shape[0])
+            for share in dict.fromkeys((0, new_share)):
+                found, _ = explored(*lists, snapshot.new_lists[later.row[part]], share)
+                ndcg.append(accuracy.per_user(found, labels, 10)["ndcg"])
         return block_examples(candidates, labels, later.row[part], len(later.row)), ndcg
 
     blocks = list(over_users(snapshot, later.row, visit, name))
-    ndcg = {
-        rule: float(sum(by_rule[i].sum() for _, by_rule in blocks)) / max(len(later.row), 1)
-        for i, rule in enumerate(rules)
-    }
-    return [examples for examples, _ in blocks], ndcg
+    ndcg = [values for _, values in blocks]
+    sums = [float(sum(of_block.sum() for of_block in of)) for of in zip(*ndcg, strict=True)]
+    means = [total / max(len(later.row), 1) for total in sums] or [0.0] * 2 * len(rules)
+    kinds = 2 if new_share else 1
+    plain, with_new = (dict(zip(rules, means[i::kinds], strict=True)) for i in (0, kinds - 1))
+    return [examples for examples, _ in blocks], plain, with_new
 
 
 def best_rule(ndcg: dict[str, float]) -> str:
@@ -238,15 +248,24 @@ def best_rule(ndcg: dict[str, float]) -> str:
 
 
 def recommend(
-    work: Path, snapshot: Snapshot, users: np.ndarray, rule: str, models: FittedRankers
+    work: Path,
+    snapshot: Snapshot,
+    users: np.ndarray,
+    rule: str,
+    models: FittedRankers,
+    new_share: float = 0,
 ) -> int:
-    """Write WORK's recommendations.parquet for users (ascending rows); return how many rows."""
+    """Write WORK's recommendations.parquet for users (ascending rows); return how many rows.
+
+    new_share of the places are for new tracks: see exploration.
+    """
     ids = snapshot.data.user_ids[users], snapshot.data.track_ids
 
     def visit(candidates: Candidates, part: slice) -> pa.Table:
         found, scores = best_lists(
             candidates, models.scores(candidates, rule), part.stop - part.start
         )
+        found, scores = explored(found, scores, snapshot.new_lists[users[part]], new_share)
         return rows_of(tables.RECOMMENDATIONS, ids[0][part], ids[1], found, scores)
 
     written = 0

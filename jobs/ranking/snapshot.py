@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from jobs.contract import tables
+from jobs.contract.names import NEW_LENGTH
 from jobs.data import listens, splitting
 from jobs.data.listens import SECONDS_A_DAY, Listens
 from jobs.models import als_model, hyperparameters, popularity
@@ -29,6 +30,7 @@ class Snapshot:
     item_factors: np.ndarray  # (items, d)
     certainty: np.ndarray  # (items,): 1 if played, less if the factors are predicted
     als_lists: np.ndarray  # (users, 100) items
+    new_lists: np.ndarray  # (users, 20) items without a listen
     top: np.ndarray  # the items of the top list, best first
     similar: csr_matrix  # (items, items): cosines
     followers: csr_matrix  # (items, items): how often the column's track follows the row's
@@ -54,6 +56,7 @@ class Snapshot:
             items,
             als_model.certainty(work),
             read_lists(tables.PERSONAL_ALS, work, data.user_ids, ids),
+            read_lists(tables.NEW_TRACKS, work, data.user_ids, ids, NEW_LENGTH),
             popularity.read_top(work, ids),
             similar,
             followers,

@@ -39,23 +39,45 @@ def pack(folder: Path, settings: Hyperparameters) -> None:
     write_names(folder)
     write(folder, "user_ids", users)
     top_items = _positions(tracks, top["track_id"].to_numpy(), tables.TOP_POPULAR)
-    write(folder, "top_items", top_items)
+    model = als_model.load_model(folder, settings)
+    check_model(model, len(tracks))
+    write(folder, "top_items", np.concatenate([top_items, _others(top_items, model, len(tracks))]))
     _write_history(folder, users, tracks)
     unheard = _unheard_rows(folder, len(tracks)) if settings.heard == "exclude" else None
     _write_lists(folder, tables.RECOMMENDATIONS, "recommendations", users, tracks, unheard)
     _write_lists(folder, tables.SIMILAR, "similar", tracks, tracks)
     _write_lists(folder, tables.NEXT_PLAYED, "next_played", tracks, tracks)
-    write_model(folder, als_model.load_model(folder, settings), len(tracks))
+    write_model(folder, model, len(tracks))
+
+
+def _others(top: np.ndarray, model: FoldInModel, n: int) -> np.ndarray:
+    """Return the tracks of n that are not in the top list, so that answers can be filled up.
+
+    They are in the order of the lengths of their vectors, which say how popular a track is expected
+    to be, then of their ids.
+    """
+    left = np.ones(n, bool)
+    left[top] = False
+    known = model.order.items
+    known = known[left[known]]
+    left[known] = False
+    return np.concatenate([known, np.flatnonzero(left)])
+
+
+def check_model(model: FoldInModel, n: int) -> None:
+    """Raise JobError if a model doesn't have n tracks."""
+    found = len(model.order.position)
+    if found != n:
+        raise JobError(
+            f"{ALS_MODEL} has {found:,} tracks, but {tables.ITEMS.file} has {n:,}: "
+            f"run python -m jobs.train_als again"
+        )
 
 
 def write_model(folder: Path, model: FoldInModel, n: int) -> None:
     """Write the ALS vectors of n tracks, by falling norm: the order in which they are searched."""
+    check_model(model, n)
     order = model.order
-    if len(order.position) != n:
-        raise JobError(
-            f"{ALS_MODEL} has {len(order.position):,} tracks, but {tables.ITEMS.file} has {n:,}: "
-            f"run python -m jobs.train_als again"
-        )
     write(folder, "als_items", order.items)
     write(folder, "als_places", order.position)
     write(folder, "als_norms", order.norms)

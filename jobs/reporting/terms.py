@@ -32,6 +32,10 @@ GENERATORS = {  # by key: the name, and what the generator proposes
     ),
     "artist": ("same artists", "Other tracks of the artists that the user played."),
     "replayed": ("played before", "The tracks that the user played already."),
+    "new_tracks": (
+        "new tracks",
+        "The tracks without a listen that are nearest to the user, by their artists and genres.",
+    ),
 }
 
 
@@ -70,6 +74,7 @@ SEGMENTS = {  # of users and tracks, by key
     "head tracks": "most played tracks",
     "mid tracks": "medium played tracks",
     "tail tracks": "least played tracks",
+    "new tracks": "tracks without a play before",
 }
 
 

@@ -48,7 +48,7 @@ LISTENS = ("listens.parquet", "users.parquet", "items.parquet")
 CHOSEN = (*LISTENS, "settings.json")
 PAST = (
     *CHOSEN, "top_popular.parquet", "als_model.npz", "personal_als.parquet", "similar.parquet",
-    "followers.parquet",
+    "new_tracks.parquet", "followers.parquet",
 )  # fmt: skip
 LISTS = (*PAST, "next_played.parquet", "recommendations.parquet")
 
@@ -70,7 +70,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "top_popular": (CHOSEN, ("top_popular.parquet",)),
     "train_als": ((*CHOSEN, *_in(("test",), "als_model.npz")), ("als_model.npz",)),
-    "personal_als": ((*CHOSEN, "als_model.npz"), ("personal_als.parquet",)),
+    "personal_als": ((*CHOSEN, "als_model.npz"), ("personal_als.parquet", "new_tracks.parquet")),
     "similar": (
         ("users.parquet", "items.parquet", "als_model.npz", "split.json"),
         ("similar.parquet",),

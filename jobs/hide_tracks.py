@@ -1,0 +1,64 @@
+"""Copy input files without the listens of some tracks, to measure how new tracks are found.
+
+    python -m jobs.hide_tracks --data IN --out OUT --share 0.05
+
+The tracks stay in OUT/tracks.parquet, so that the jobs see them as new ones. Which tracks are
+hidden depends on their ids and on --seed. Run the jobs on OUT, then `python -m jobs.score` with
+labels that the tracks were not removed from.
+"""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jobs.contract import storage
+from jobs.contract.storage import JobError
+from jobs.data import raw_files
+from jobs.data.raw_files import INTERACTIONS, NAMES, TRACKS
+from jobs.runtime import cli
+
+
+def main(argv: Sequence[str]) -> str:
+    """Write the three files into --out."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of the three files")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--share", type=float, default=0.05, help="share of the tracks (0.05)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random choice")
+    args = parser.parse_args(argv)
+    if not 0 < args.share < 1:
+        parser.error(f"--share is {args.share}, expected a number between 0 and 1")
+    if args.out.resolve() == args.data.resolve():
+        raise JobError(f"--out is the folder of --data, {args.data}: pass another folder")
+    for name in (TRACKS, NAMES, INTERACTIONS):
+        raw_files.check(args.data / name)
+    ids = np.unique(pq.read_table(args.data / TRACKS, columns=["track_id"])["track_id"].to_numpy())
+    drawn = np.random.default_rng(args.seed).permutation(ids)
+    hidden = pa.array(drawn[: max(1, round(args.share * len(ids)))])
+    args.out.mkdir(parents=True, exist_ok=True)
+    left_out = 0
+    with (
+        pq.ParquetFile(args.data / INTERACTIONS) as file,
+        storage.atomic(args.out / INTERACTIONS) as path,
+        pq.ParquetWriter(path, file.schema_arrow) as out,
+    ):
+        for batch in file.iter_batches():
+            kept = batch.filter(pc.invert(pc.is_in(batch["track_id"], hidden)))
+            left_out += len(batch) - len(kept)
+            out.write_batch(kept)
+    for name in (TRACKS, NAMES):
+        with storage.atomic(args.out / name) as path:
+            shutil.copy(args.data / name, path)
+    return f"{len(hidden):,} tracks and their {left_out:,} listens are hidden in {args.out}"
+
+
+if __name__ == "__main__":
+    cli.run(main)
