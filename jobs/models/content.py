@@ -13,6 +13,10 @@ An artist with few played tracks tells little, so their part is shrunk by n / (n
 empirical Bayes estimates; k is the step of a ladder that predicts played tracks best, each from the
 other tracks of its artists.
 
+To map attributes to factors is the idea of Gantner, Drumond, Freudenthaler, Rendle and
+Schmidt-Thieme, "Learning Attribute-to-Feature Mappings for Cold-Start Recommendations" (2010), who
+do it by nearest neighbours and by gradient descent.
+
 A prediction is an average, and averages lie nearer to every track than tracks lie to each other.
 `certainty` corrects for this where cosines are compared: it is the mean cosine of predictions for
 played tracks with their real vectors, by which a new track's cosines are multiplied.

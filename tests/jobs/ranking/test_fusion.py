@@ -27,7 +27,12 @@ def pool_of(seed: int) -> tuple[Candidates, csr_matrix]:
     return pool, csr_matrix(labels.astype(np.float32))
 
 
-@given(st.integers(0, 99), st.lists(st.sampled_from(fusion.LADDER), min_size=7, max_size=7))
+WEIGHTS = st.lists(
+    st.sampled_from(fusion.LADDER), min_size=len(GENERATORS), max_size=len(GENERATORS)
+)
+
+
+@given(st.integers(0, 99), WEIGHTS)
 def test_weights_are_fitted_to_the_very_ndcg_that_their_lists_have(seed, weights):
     pool, labels = pool_of(seed)
     models = FittedRankers(None, np.array(weights, np.float32))
