@@ -37,7 +37,7 @@ def store_of(path, per_user=10, max_users=10, in_thread=False):
 
 def rows(path):
     with closing(sqlite3.connect(path)) as db:
-        return db.execute("SELECT at, user_id, track_id FROM events ORDER BY at").fetchall()
+        return db.execute("SELECT seq, user_id, track_id FROM events ORDER BY seq").fetchall()
 
 
 def test_a_user_s_last_events_come_back_in_order(tmp_path):
@@ -51,12 +51,15 @@ def test_a_user_s_last_events_come_back_in_order(tmp_path):
         assert reader.users().tolist() == [7, 8]
 
 
-def test_time_never_goes_back_even_if_the_clock_does(tmp_path, monkeypatch):
-    for clock in (5_000_000, 9_000_000, 1_000_000):
+def test_the_order_never_goes_back_and_the_time_is_the_clock_s(tmp_path, monkeypatch):
+    path = tmp_path / "events.db"
+    for clock in (9_000, 70_000, 9_500):  # as in the docstring of the journal
         monkeypatch.setattr(time, "time_ns", lambda: clock * 1000)  # noqa: B023
-        Journal(tmp_path / "events.db").append([(1, 1), (1, 2)])
-    times = [at for at, _, _ in rows(tmp_path / "events.db")]
-    assert times == [5_000_000, 5_000_001, 9_000_000, 9_000_001, 9_000_002, 9_000_003]
+        Journal(path).append([(1, 1), (1, 2)])
+    assert [seq for seq, _, _ in rows(path)] == [9_000, 9_001, 70_000, 70_001, 70_002, 70_003]
+    with closing(sqlite3.connect(path)) as db:
+        times = [at for (at,) in db.execute("SELECT at FROM events ORDER BY seq")]
+    assert times == [9_000, 9_001, 70_000, 70_001, 9_500, 9_501]
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -81,7 +84,7 @@ def test_a_journal_of_another_version_or_kind_is_refused_and_named(tmp_path):
     with closing(sqlite3.connect(other)) as db:
         db.execute("PRAGMA user_version = 99")
     (tmp_path / "text.db").write_text("these are no events, though they are long enough " * 100)
-    for name, reason in (("other.db", "version 99, expected 1"), ("text.db", "not a database")):
+    for name, reason in (("other.db", "version 99, expected 2"), ("text.db", "not a database")):
         for call in (lambda j: j.append([(1, 1)]), lambda j: j.last(1, 1), Journal.users):
             with pytest.raises(JournalError, match=rf"{name} can't be .*{reason}"):
                 call(Journal(tmp_path / name))
@@ -264,7 +267,7 @@ def test_news_that_could_not_be_read_come_later(tmp_path, monkeypatch):
     own.append([(1, 5)])
     other.append([(3, 5)])
     monkeypatch.setattr(
-        "api.events.journal._newest_time", failing := Mock(side_effect=sqlite3.Error("no"))
+        "api.events.journal._newest_seq", failing := Mock(side_effect=sqlite3.Error("no"))
     )
     with pytest.raises(JournalError, match="can't be read: no"):
         own.users_of_others()
@@ -396,7 +399,7 @@ def test_a_log_that_could_not_be_emptied_is_still_known_to_hold_forgotten_events
     journal.append([(7, 1)])
     monkeypatch.setattr("api.events.journal._empty_log_now", Mock(side_effect=sqlite3.Error("no")))
     with pytest.raises(JournalError, match="can't be written: no"):
-        journal.forget(7, lambda newest: newest)
+        journal.forget(7, lambda newest, _: newest)
     assert journal.log_holds_forgotten
     with pytest.raises(JournalError, match="can't be written: no"):
         journal.checkpoint()
@@ -426,5 +429,5 @@ def test_the_log_and_the_file_hold_what_the_journal_s_docstring_says(tmp_path):
         size,
     )  # it begins anew, as long as before
     assert {*held(log)} >= {items[1], items[2]}
-    journal.forget(7, lambda newest: newest)
+    journal.forget(7, lambda newest, _: newest)
     assert held(log) == held(path) == []

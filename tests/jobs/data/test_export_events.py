@@ -27,12 +27,12 @@ def journal(tmp_path):
 
 
 def exported(work):
-    return [(user, track) for user, track, _, _ in rows(tables.EVENTS, work)]
+    return [(user, track) for user, track in rows(tables.EVENTS, work, "user_id", "track_id")]
 
 
 def stored(work):
     with closing(sqlite3.connect(work / STATE / JOURNAL)) as db:
-        return db.execute("SELECT user_id, track_id FROM events ORDER BY at").fetchall()
+        return db.execute("SELECT user_id, track_id FROM events ORDER BY seq").fetchall()
 
 
 def test_events_come_in_order_with_their_times_and_each_export_adds_the_new_ones(tmp_path, journal):
@@ -168,7 +168,7 @@ def test_a_second_journal_is_not_mixed_with_the_first_and_loses_nothing(tmp_path
 def test_an_export_without_events_is_nothing_to_take_in(tmp_path, journal):
     data = save_input(tmp_path / "in", [(1, 10, 0)], TRACKS)
     journal.append([(1, 12)])
-    journal.forget(1, lambda last: last)
+    journal.forget(1, lambda newest, _: newest)
     run("export_events", tmp_path)
     events = tmp_path / tables.EVENTS.file
     summary = run("prepare", tmp_path, "--data", data, "--events", events)
