@@ -199,10 +199,10 @@ class Service:
 def open_store(settings: Settings, tombstones: Tombstones) -> EventStore:
     """Return the store that RECO_JOURNAL asks for."""
     bounds = settings.events_per_user, settings.max_users
-    if settings.journal == "off":
-        return MemoryStore(tombstones, *bounds)
     full = settings.journal == "full"  # each commit waits for the disk
     journal = Journal(settings.state_folder / JOURNAL, full)
+    if settings.journal == "off":
+        return MemoryStore(journal, tombstones, *bounds)
     return JournaledStore(journal, tombstones, *bounds, in_thread=full)
 
 

@@ -172,6 +172,16 @@ class Journal:
             raise self._failed_read(error) from error
         return [item for (item,) in reversed(rows)]
 
+    def newest_seq(self) -> int:
+        """Return the seq of the newest event, also of a forgotten one; 0 without a file."""
+        if not self.path.is_file():
+            return 0
+        try:
+            with closing(self._connections.connect()) as db:
+                return _newest_seq(db)
+        except (sqlite3.Error, OSError) as error:
+            raise self._error("read", error) from error
+
     def users(self) -> NDArray[np.int64]:
         """Return the ids of all users with events, ascending."""
         try:

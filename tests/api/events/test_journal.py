@@ -24,6 +24,7 @@ from jobs.contract.names import FORGOTTEN, JOURNAL, MAX_ID, STATE
 from tests.api.release.test_answers import client_of
 from tests.support import releases
 from tests.support.server import limit_files, litestar_run
+from tests.support.version_1 import IN_2026, IN_2150
 from tests.support.waiting import until, wait_until
 
 PUT = "/put_user_event"
@@ -126,9 +127,9 @@ def test_of_a_million_known_users_few_others_are_taken_for_known():
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """A store beside a plain list of (user, item), newest last, that forgets nothing."""
+    """A store beside a plain list of (user, item), newest last, whatever the clock says."""
 
-    folder = None
+    folder = patch = None
     numbers = count()
     users = st.integers(0, 5)
 
@@ -138,8 +139,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.options = per_user, max_users, in_thread
         self.runner = asyncio.Runner()
         self.puts = []
+        self.times = []  # what the clock said at each
+        self.set_clock(IN_2026)
         self.store = None
         self.restart()
+
+    @rule(clock=st.sampled_from([1, IN_2026, IN_2026 + 1, IN_2026 + 3_600_000_000, IN_2150]))
+    def set_clock(self, clock):
+        self.clock = clock
+        self.patch.setattr(time, "time_ns", lambda: clock * 1000)
 
     @rule()
     def restart(self):
@@ -148,6 +156,7 @@ class StoreMachine(RuleBasedStateMachine):
         if self.store:
             self.store._upkeep.cancel()
         self.store = store_of(self.path, per_user, max_users, in_thread)
+        self.store._tombstones.read_new()
         self.runner.run(self.store.start())
 
     def expected(self, user, more=()):
@@ -169,6 +178,30 @@ class StoreMachine(RuleBasedStateMachine):
 
         self.runner.run(put_and_read())
         self.puts += events
+        self.times += [self.clock] * len(events)
+
+    @rule(user=users)
+    def forget(self, user):
+        async def ask():
+            return await self.store.forget(user)
+
+        assert self.runner.run(ask()) == self.forget_in_the_model(user)
+
+    @rule(user=users)
+    def crash_while_a_user_is_forgotten(self, user):
+        """The tombstone is stored, and the events are not removed."""
+        self.store._tombstones.add(user, max((seq for seq, _, _ in self.rows()), default=0))
+        self.forget_in_the_model(user)
+        self.restart()
+
+    def forget_in_the_model(self, user):
+        kept = [i for i, (other, _) in enumerate(self.puts) if other != user]
+        n_events = len(self.puts) - len(kept)
+        self.puts, self.times = ([each[i] for i in kept] for each in (self.puts, self.times))
+        return n_events
+
+    def rows(self):
+        return rows(self.path) if self.path.exists() else []
 
     @rule(user=users)
     def read(self, user):
@@ -183,15 +216,21 @@ class StoreMachine(RuleBasedStateMachine):
             return
         for user in range(6):
             self.read(user)
-        stored = [(user, item) for _, user, item in rows(self.path)] if self.puts else []
+        stored, times = [(user, item) for _, user, item in self.rows()], []
+        if stored:
+            with closing(sqlite3.connect(self.path)) as db:
+                times = [at for (at,) in db.execute("SELECT at FROM events ORDER BY seq")]
         self.runner.run(self.store.stop())
         self.runner.close()
+        self.patch.undo()
         assert stored == self.puts
+        # the events of a commit have a microsecond each
+        assert all(0 <= at - clock < 8 for at, clock in zip(times, self.times, strict=True))
         assert self.store.users <= self.options[1]
 
 
-def test_a_store_is_like_a_plain_list(tmp_path):
-    machine = type("Machine", (StoreMachine,), {"folder": tmp_path})
+def test_a_store_is_like_a_plain_list(tmp_path, monkeypatch):
+    machine = type("Machine", (StoreMachine,), {"folder": tmp_path, "patch": monkeypatch})
     machine.TestCase.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
     machine.TestCase().runTest()
 
