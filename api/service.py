@@ -89,7 +89,7 @@ class Service:
         finally:  # the tombstone may be stored even if the events could not be removed
             self.releases.obey_tombstones()
         logger.info("Forgot a user: %d events, %d listens", n_events, n_heard)
-        until = datetime.fromtimestamp(self.tombstones.until[user_id] / 1e6, UTC)
+        until = datetime.fromtimestamp(self.tombstones.asked_at(user_id) / 1e6, UTC)
         return Receipt(user_id, until.isoformat(), n_events, n_final, n_heard)
 
     def _lengths(self, user_id: int) -> tuple[int, int]:
@@ -199,10 +199,10 @@ class Service:
 def open_store(settings: Settings, tombstones: Tombstones) -> EventStore:
     """Return the store that RECO_JOURNAL asks for."""
     bounds = settings.events_per_user, settings.max_users
-    if settings.journal == "off":
-        return MemoryStore(tombstones, *bounds)
     full = settings.journal == "full"  # each commit waits for the disk
     journal = Journal(settings.state_folder / JOURNAL, full)
+    if settings.journal == "off":
+        return MemoryStore(journal, tombstones, *bounds)
     return JournaledStore(journal, tombstones, *bounds, in_thread=full)
 
 

@@ -3,27 +3,34 @@
     python -m jobs.export_events --work data
     python -m jobs.prepare --data IN --work data --events data/events.parquet
 
-Adds to WORK/events.parquet the events in the service's journal that are later than the last one in
-the file, so exporting twice adds nothing. Exported events are then deleted from the journal, except
-for the last 1,000 of each user, which the service needs. Events from before a user asked to be
+Adds to WORK/events.parquet the events in the service's journal that come after the last one in the
+file, so exporting twice adds nothing. Exported events are then deleted from the journal, except for
+the last 1,000 of each user, which the service needs. Events from before a user asked to be
 forgotten are not exported, and are removed from the file. The service may run at the same time.
+
+An event that is over a day later than now was stored while the service's clock was wrong. It gets
+the time of the last event before it that is not, or of the next one after it, or now if all are
+later. The summary counts these events. --now sets the moment.
 """
 
 import argparse
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.contract import tables
-from jobs.contract.journal import JOURNAL_KEEPS, JOURNAL_VERSION
+from jobs.contract.journal import JOURNAL_KEEPS, JOURNAL_VERSION, TIME_OF_EVENT, upgrade_journal
 from jobs.contract.names import FORGOTTEN, JOURNAL, STATE
 from jobs.contract.storage import JobError
-from jobs.contract.tables import EVENTS
-from jobs.data import tombstones
+from jobs.contract.tables import EVENTS, EVENTS_OF_VERSION_1, TIME, Table
+from jobs.data import clock, tombstones
 from jobs.data.tombstones import Tombstones
 from jobs.runtime import cli
 from jobs.runtime.progress import progress_bar
@@ -38,13 +45,14 @@ def main(argv: Sequence[str]) -> str:
     try:
         with closing(open_journal(path / JOURNAL)) as journal:
             to_forget = tombstones.read(path / FORGOTTEN)
-            added, last = export(journal, options.work, to_forget)
+            added, corrected, last = export(journal, options.work, to_forget, options.now)
             dropped = drop(journal, last)
     except sqlite3.Error as error:
         raise JobError(f"{path / JOURNAL} can't be used ({error}): check its permissions") from None
     return (
         f"{added:,} new events, {tables.n_rows(EVENTS, options.work):,} in "
         f"{options.work / EVENTS.file}; {dropped:,} exported ones deleted from the journal"
+        + (f"; {corrected:,} later than now were given their neighbours' time" if corrected else "")
     )
 
 
@@ -54,11 +62,21 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--state", type=Path, help="folder of the journal, the service's RECO_STATE (WORK/state)"
     )
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--now",
+        type=clock.moment,
+        help="what counts as now, as 2026-05-01T12:00 in UTC (default: now)",
+    )
+    options = parser.parse_args(argv)
+    options.now = options.now or datetime.now(UTC)
+    return options
 
 
 def open_journal(path: Path) -> sqlite3.Connection:
-    """Open a journal. Raises JobError if it does not exist or has another version."""
+    """Open a journal, and upgrade one of version 1.
+
+    Raises JobError if it does not exist or has another version.
+    """
     if not path.is_file():
         raise JobError(
             f"{path} is missing: put events into the service with RECO_JOURNAL=normal or full, "
@@ -67,44 +85,119 @@ def open_journal(path: Path) -> sqlite3.Connection:
     journal = sqlite3.connect(path, timeout=60, isolation_level=None)
     journal.execute("PRAGMA secure_delete = ON")
     (version,) = journal.execute("PRAGMA user_version").fetchone()
-    if version != JOURNAL_VERSION:
+    if not 1 <= version <= JOURNAL_VERSION:
         journal.close()
         raise JobError(
             f"{path} is a journal of version {version}, expected {JOURNAL_VERSION}: "
             f"export it with the version of the code that wrote it"
         )
+    upgrade_journal(journal)
     return journal
 
 
-def export(journal: sqlite3.Connection, work: Path, to_forget: Tombstones) -> tuple[int, int]:
-    """Add new events to the file; return their number and the time of the last event in it."""
-    last, added = -1, 0
+def export(
+    journal: sqlite3.Connection, work: Path, to_forget: Tombstones, now: datetime
+) -> tuple[int, int, int]:
+    """Add new events to the file.
+
+    Returns how many there were, how many events got their neighbours' time, and the seq of the last
+    exported event.
+    """
+    exported = last_exported(work)
+    last = max(exported, newest_seq(journal))
+    correct = TimeCorrection(now)
+    correct.begin(chain(events_of_file(work), since(journal, exported, last)))
+    added, newest = 0, EVENTS.schema.empty_table()
     with tables.writer(EVENTS, work) as append:
-        if (work / EVENTS.file).exists():
-            newest = EVENTS.schema.empty_table()
-            for batch in tables.batches(EVENTS, work, EVENTS.schema.names):
-                append(kept := without_forgotten(pa.Table.from_batches([batch]), to_forget))
-                last = max(last, pc.max(batch["started_at"].cast(pa.int64())).as_py() or -1)
-                newest = kept.sort_by("started_at")[-1:] if len(kept) else newest
-            check_source(journal, newest, work / EVENTS.file)
-        for block in since(journal, last):
-            append(kept := without_forgotten(block, to_forget))
+        for block in events_of_file(work):
+            append(kept := correct(without_forgotten(block, to_forget)))
+            newest = kept[-1:] if len(kept) else newest
+        check_source(journal, newest, work / EVENTS.file)
+        for block in since(journal, exported, last):
+            append(kept := correct(without_forgotten(block, to_forget)))
             added += len(kept)
-            last = block["started_at"][-1].as_py()
-    return added, last
+    return added, correct.corrected, last
+
+
+class TimeCorrection:
+    """Gives events that are later than now the time of their neighbours, block by block."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = clock.microseconds(now)
+        self._latest = clock.latest_right(now)
+        self._before = 0  # the time of the event before the next block
+        self.corrected = 0  # events so far
+
+    def begin(self, blocks: Iterator[pa.Table]) -> None:
+        """Find out which time the first events get, from all events in order."""
+        self._before = clock.time_before(map(times_of, blocks), self._latest, self._now)
+
+    def __call__(self, events: pa.Table) -> pa.Table:
+        """Return the next block of events with right times."""
+        if not len(events):
+            return events
+        times = times_of(events)
+        right = clock.neighbours_times(times, self._latest, self._before)
+        self._before = int(right[-1])
+        self.corrected += int((times != right).sum())
+        at = EVENTS.schema.get_field_index("started_at")
+        column = pa.array(right.view("datetime64[us]"))
+        return events.set_column(at, EVENTS.schema.field(at), column)
+
+
+def times_of(events: pa.Table) -> np.ndarray:
+    """Return when events were, in microseconds since 1970: (n,) int64."""
+    times: np.ndarray = events["started_at"].to_numpy().astype("datetime64[us]").view(np.int64)
+    return times
+
+
+def last_exported(work: Path) -> int:
+    """Return the seq of the newest event in the file; -1 if there is none."""
+    if not (work / EVENTS.file).exists():
+        return -1
+    table, column = table_of_file(work)
+    batches = (batch[column].cast(pa.int64()) for batch in tables.batches(table, work, [column]))
+    return max((pc.max(seq).as_py() for seq in batches if len(seq)), default=-1)
+
+
+def table_of_file(work: Path) -> tuple[Table, str]:
+    """Return the form of the file and the column that has the events' seq.
+
+    In a file of an earlier version of the code that is the time: see contract.journal.
+    """
+    if tables.columns(EVENTS, work) == EVENTS_OF_VERSION_1.schema.names:
+        return EVENTS_OF_VERSION_1, "started_at"
+    return EVENTS, "journal_seq"
+
+
+def newest_seq(journal: sqlite3.Connection) -> int:
+    """Return the seq of the journal's newest event; -1 if there are none."""
+    (newest,) = journal.execute("SELECT max(seq) FROM events").fetchone()
+    return -1 if newest is None else int(newest)
+
+
+def events_of_file(work: Path) -> Iterator[pa.Table]:
+    """Yield the exported events block by block, oldest first; nothing if there is no file."""
+    if not (work / EVENTS.file).exists():
+        return
+    table, column = table_of_file(work)
+    for batch in tables.batches(table, work, table.schema.names):
+        events = pa.Table.from_batches([batch])
+        if table is EVENTS_OF_VERSION_1:
+            events = events.append_column("journal_seq", events[column].cast(pa.int64()))
+        yield events
 
 
 def check_source(journal: sqlite3.Connection, newest: pa.Table, path: Path) -> None:
     """Raise JobError if the file's newest event (at most one row) is from another journal.
 
     A user's last events stay in the journal, so the newest event of the file must be in it, unless
-    all events of the journal are later.
+    all events of the journal come after it.
     """
-    for event in newest.select(["started_at", "user_id", "track_id"]).to_pylist():
-        at = newest["started_at"].cast(pa.int64())[0].as_py()
-        query = "SELECT user_id, track_id FROM events WHERE at <= ? ORDER BY at DESC LIMIT 1"
-        row = journal.execute(query, (at,)).fetchone()
-        if row not in (None, (event["user_id"], event["track_id"])):
+    for event in newest.to_pylist():
+        query = "SELECT seq, user_id, track_id FROM events WHERE seq <= ? ORDER BY seq DESC LIMIT 1"
+        row = journal.execute(query, (event["journal_seq"],)).fetchone()
+        if row not in (None, (event["journal_seq"], event["user_id"], event["track_id"])):
             raise JobError(
                 f"{path} holds events of another journal, the last from {event['started_at']}: "
                 f"move the file elsewhere, or pass another --work"
@@ -113,32 +206,35 @@ def check_source(journal: sqlite3.Connection, newest: pa.Table, path: Path) -> N
 
 def without_forgotten(events: pa.Table, to_forget: Tombstones) -> pa.Table:
     """Return the events (n,) without those from before a user asked to be forgotten."""
-    times = events["started_at"].cast(pa.int64()).to_numpy()
-    return events.filter(pa.array(~to_forget.covers(events["user_id"].to_numpy(), times)))
+    user, seq = events["user_id"].to_numpy(), events["journal_seq"].to_numpy()
+    return events.filter(pa.array(~to_forget.covers(user, times_of(events), seq)))
 
 
-def since(journal: sqlite3.Connection, last: int) -> Iterator[pa.Table]:
-    """Yield the events after a time (microseconds since 1970), oldest first, block by block."""
-    query = "SELECT user_id, track_id, at FROM events WHERE at > ? ORDER BY at LIMIT ?"
+def since(journal: sqlite3.Connection, after: int, last: int) -> Iterator[pa.Table]:
+    """Yield the events after a seq, and up to another, in their order, block by block."""
+    query = f"""
+        SELECT user_id, track_id, {TIME_OF_EVENT}, seq FROM events
+        WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?
+    """
     with progress_bar(desc="export", unit=" events", unit_scale=True) as bar:
-        while rows := journal.execute(query, (last, BLOCK)).fetchall():
-            user, track, at = zip(*rows, strict=True)
-            seq = pa.nulls(len(rows), tables.INT)
-            yield pa.table([user, track, at, seq], names=EVENTS.schema.names)
-            last = rows[-1][2]
+        while rows := journal.execute(query, (after, last, BLOCK)).fetchall():
+            user, track, at, seq = (pa.array(column) for column in zip(*rows, strict=True))
+            columns = [user, track, at.cast(TIME), pa.nulls(len(rows), tables.INT), seq]
+            yield pa.table(columns, schema=EVENTS.schema)
+            after = rows[-1][3]
             bar.update(len(rows))
 
 
 def drop(journal: sqlite3.Connection, exported: int) -> int:
     """Delete the exported events of each user but the last JOURNAL_KEEPS; return their number.
 
-    `exported` is the time of the last exported event. There is a transaction for each user, so that
+    `exported` is the seq of the last exported event. There is a transaction for each user, so that
     the service never waits long.
     """
     many = "SELECT user_id FROM events GROUP BY user_id HAVING count(*) > ?"
     old = """
-    DELETE FROM events WHERE user_id = ? AND at <= ? AND at < (
-        SELECT at FROM events WHERE user_id = ? ORDER BY at DESC LIMIT 1 OFFSET ?)
+    DELETE FROM events WHERE user_id = ? AND seq <= ? AND seq < (
+        SELECT seq FROM events WHERE user_id = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)
     """
     users = [user for (user,) in journal.execute(many, (JOURNAL_KEEPS,))]
     return sum(

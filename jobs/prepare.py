@@ -213,7 +213,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         "there is no track_seq, else copies of one play)",
     )
     parser.add_argument(
-        "--now", type=moment, help="what counts as now, as 2026-05-01T12:00 in UTC (default: now)"
+        "--now",
+        type=clock.moment,
+        help="what counts as now, as 2026-05-01T12:00 in UTC (default: now)",
     )
     parser.add_argument(
         "--far",
@@ -235,15 +237,6 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
             f"{options.forgotten} is no file: name forgotten.db in the service's RECO_STATE"
         )
     return options
-
-
-def moment(text: str) -> datetime:
-    """Return the moment of an ISO text, in UTC where it has no time zone."""
-    found = datetime.fromisoformat(text)
-    try:
-        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
-    except OverflowError as error:  # in UTC it is after the year 9999 or before the year 1
-        raise ValueError(text) from error
 
 
 def listens_table(listens: Listens, track_ids: np.ndarray) -> pa.Table:

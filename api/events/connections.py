@@ -85,19 +85,13 @@ class Connections:
         return db
 
     def _set_up(self, db: sqlite3.Connection) -> None:
-        """Set up a new connection; create the tables where there are none."""
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version not in (0, journal.JOURNAL_VERSION):
-            raise sqlite3.DatabaseError(
-                f"it has version {version}, expected {journal.JOURNAL_VERSION}"
-            )
+        """Set up a new connection; create the tables, or bring them to the present version."""
+        journal.version_of_journal(db)  # a file of another version is left as it is
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
         db.execute("PRAGMA secure_delete = ON")  # zeros replace what is deleted
         db.execute("PRAGMA wal_autocheckpoint = 0")  # else a put would now and then wait for one
-        db.executescript(journal.JOURNAL_SCHEMA)
-        if version == 0:
-            db.execute(f"PRAGMA user_version = {journal.JOURNAL_VERSION}")
+        journal.upgrade_journal(db)
 
     def _inodes(self) -> Inodes:
         """Return what is at the paths of the file and its log; OSError where one is missing."""

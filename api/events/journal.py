@@ -3,11 +3,19 @@
 The table is part of the contract (`jobs.contract.journal`): jobs.export_events reads it. Several
 processes may write into one journal; SQLite's locks keep their events apart and in order.
 
-Order is time. The time of an event, in microseconds since 1970, is the key of its row, and is
-always later than that of the row before, even where the clock went back:
+Order and time are two things. The key of a row is its place in a sequence, `seq`; its time, `at`,
+is what the clock said, in microseconds since 1970. A seq is always larger than all before it, also
+than those of forgotten events. It is never smaller than the clock's time either: so a journal that
+replaces a lost one goes on after it, and what was noted of the lost one (tombstones, exported
+events) stays before the new events. Nothing but the order may be read from a seq:
 
-    newest row at 5,000; the clock says 9,000: two events get 9,000 and 9,001
-    newest row at 9,001; the clock says 1,000: the next event gets 9,002
+    the clock says    seq of the newest row    two events get seq, at
+    9,000             5,000                    (9,000, 9,000)  (9,001, 9,001)
+    70,000            9,001                    (70,000, 70,000)  (70,001, 70,001)
+    9,500             70,001                   (70,002, 9,500)  (70,003, 9,501)
+
+In the second line the clock was wrong, and in the third it was put right: the order goes on, and
+the times are right again. Two events of one commit get different times, as two plays have.
 
 The write-ahead log. SQLite appends each commit to a second file, events.db-wal, which takes one
 write; a checkpoint later copies it into events.db itself. With RECO_JOURNAL=normal:
@@ -34,13 +42,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.events.connections import Connections, is_locked
+from jobs.contract.journal import TIME_OF_EVENT
+from jobs.contract.names import CLOCK_TOLERANCE
 
 READER_SECONDS = 0.05  # how long a checkpoint waits for other programs that are reading
 LONG_LOG_PAGES = 16_384  # of 4 KiB: a longer log is emptied by the next checkpoint
 
-# forgotten events count too: time must not go back before them
-NEWEST_TIME = """
-SELECT max(at) FROM (SELECT max(at) AS at FROM events UNION ALL SELECT at FROM forgotten_until)
+# forgotten events count too: their seq must not be used again
+NEWEST_SEQ = """
+SELECT max(seq) FROM (SELECT max(seq) AS seq FROM events UNION ALL SELECT seq FROM forgotten_until)
+"""
+# the time of a user's last event; one that is later than the given time was stored by a wrong clock
+LAST_TIME = f"""
+SELECT max({TIME_OF_EVENT}) FROM events WHERE user_id = ? AND {TIME_OF_EVENT} <= ?
 """
 
 
@@ -76,10 +90,10 @@ class Journal:
     def __init__(self, path: Path, full: bool = False) -> None:
         self.path = path
         self._connections = Connections(path, full)
-        self.not_before = 0  # new events get a later time than this
+        self.not_before = 0  # new events get a larger seq than this
         self.log_holds_forgotten = False  # the log may hold events that were forgotten
-        # rows of other processes come between two commits of this one, so spans of time hold them
-        self._newest_seen = 0  # the time of the newest row that we wrote, or know others wrote
+        # rows of other processes come between two commits of this one, so spans of seq hold them
+        self._newest_seen = 0  # the seq of the newest row that we wrote, or know others wrote
         self._unread_spans: list[tuple[int, int]] = []  # after and up to which others wrote
 
     def append(self, events: Sequence[tuple[int, int]], timeout: float = 0) -> None:
@@ -89,27 +103,30 @@ class Journal:
         """
         try:
             db = self._connections.begin(timeout)
-            newest = _newest_time(db)
-            at = max(newest + 1, self.not_before + 1, time.time_ns() // 1000)
-            rows = [(at + i, user, item) for i, (user, item) in enumerate(events)]
-            db.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
+            newest, at = _newest_seq(db), time.time_ns() // 1000
+            seq = max(newest + 1, self.not_before + 1, at)
+            rows = [(seq + i, user, item, at + i) for i, (user, item) in enumerate(events)]
+            db.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
             db.execute("COMMIT")
             self._note_others(newest)
-            self._newest_seen = at + len(rows) - 1
+            self._newest_seen = seq + len(rows) - 1
         except (sqlite3.Error, OSError) as error:
             raise self._failed_write(error) from error
 
-    def forget(self, user_id: int, tombstone: Callable[[int], int], timeout: float = 0) -> int:
+    def forget(self, user_id: int, tombstone: Callable[[int, int], int], timeout: float = 0) -> int:
         """Remove a user's events from the file and overwrite them with zeros; return their number.
 
-        `tombstone(not_before)` stores that the user is to be forgotten and returns up to when. It
-        is called inside the transaction, when no other event can be stored: each event is either
-        deleted here or later than the tombstone.
+        `tombstone(newest, last_at)` stores that the user is to be forgotten and returns up to which
+        seq, at least `newest`. It is called inside the transaction, when no other event can be
+        stored: each event is either deleted here or after the tombstone. `last_at` is the time of
+        the user's last event, which may be later than now if the clock was just put back a little.
         """
         try:
             db = self._connections.begin(timeout)
             try:
-                until = tombstone(_newest_time(db))
+                latest = time.time_ns() // 1000 + CLOCK_TOLERANCE
+                (last_at,) = db.execute(LAST_TIME, (user_id, latest)).fetchone()
+                until = tombstone(_newest_seq(db), last_at or 0)
                 n_events = db.execute("DELETE FROM events WHERE user_id = ?", (user_id,)).rowcount
                 db.execute("DELETE FROM forgotten_until")
                 db.execute("INSERT INTO forgotten_until VALUES (?)", (until,))
@@ -125,30 +142,29 @@ class Journal:
             raise self._failed_write(error) from error
 
     def finish_forgetting(self, until: Mapping[int, int]) -> None:
-        """Delete the events of forgotten users up to their tombstones' times.
+        """Delete the events of forgotten users up to the seq of their tombstones.
 
         They are still there where a crash came between the tombstone and the end of `forget`.
         """
-        self.not_before = max(until.values(), default=0)
         if not until or not self.path.is_file():
             return
-        query = "SELECT 1 FROM events WHERE user_id = ? AND at <= ? LIMIT 1"
+        query = "SELECT 1 FROM events WHERE user_id = ? AND seq <= ? LIMIT 1"
         try:
             # a connection of its own: events may be stored meanwhile
             with closing(self._connections.connect()) as db:
                 left = [pair for pair in until.items() if db.execute(query, pair).fetchone()]
                 if left:
                     db.execute("BEGIN IMMEDIATE")
-                    db.executemany("DELETE FROM events WHERE user_id = ? AND at <= ?", left)
+                    db.executemany("DELETE FROM events WHERE user_id = ? AND seq <= ?", left)
                     db.execute("COMMIT")
             self.log_holds_forgotten = True
         except (sqlite3.Error, OSError) as error:
             raise self._error("written", error) from error
 
     def last(self, user_id: int, n: int, after: int = 0) -> list[int]:
-        """Return the user's last n item ids that came after a time, oldest first."""
+        """Return the user's last n item ids that came after a seq, oldest first."""
         query = """
-            SELECT track_id FROM events WHERE user_id = ? AND at > ? ORDER BY at DESC LIMIT ?
+            SELECT track_id FROM events WHERE user_id = ? AND seq > ? ORDER BY seq DESC LIMIT ?
         """
         try:
             rows = self._connections.reader().execute(query, (user_id, after, n)).fetchall()
@@ -156,21 +172,31 @@ class Journal:
             raise self._failed_read(error) from error
         return [item for (item,) in reversed(rows)]
 
+    def newest_seq(self) -> int:
+        """Return the seq of the newest event, also of a forgotten one; 0 without a file."""
+        if not self.path.is_file():
+            return 0
+        try:
+            with closing(self._connections.connect()) as db:
+                return _newest_seq(db)
+        except (sqlite3.Error, OSError) as error:
+            raise self._error("read", error) from error
+
     def users(self) -> NDArray[np.int64]:
         """Return the ids of all users with events, ascending."""
         try:
             with closing(self._connections.connect()) as db:
-                self._newest_seen, self._unread_spans = _newest_time(db), []
+                self._newest_seen, self._unread_spans = _newest_seq(db), []
                 return np.fromiter((user for (user,) in db.execute(USERS)), np.int64)
         except (sqlite3.Error, OSError) as error:
             raise self._error("read", error) from error
 
     def users_of_others(self) -> set[int]:
         """Return users whose events other processes stored since the last call or users()."""
-        query = "SELECT user_id FROM events WHERE at > ? AND at <= ?"
+        query = "SELECT user_id FROM events WHERE seq > ? AND seq <= ?"
         try:
             db = self._connections.reader_of_present_file()
-            self._note_others(_newest_time(db))
+            self._note_others(_newest_seq(db))
             spans = self._unread_spans[:]  # `append` may add one meanwhile, in another thread
             users = {user for span in spans for (user,) in db.execute(query, span).fetchall()}
             del self._unread_spans[: len(spans)]
@@ -234,9 +260,9 @@ class Journal:
         return JournalError(f"the journal {self.path} can't be {verb}: {error}")
 
 
-def _newest_time(db: sqlite3.Connection) -> int:
-    """Return the time of the newest event, also of a forgotten one; 0 if there are none."""
-    (newest,) = db.execute(NEWEST_TIME).fetchone()
+def _newest_seq(db: sqlite3.Connection) -> int:
+    """Return the seq of the newest event, also of a forgotten one; 0 if there are none."""
+    (newest,) = db.execute(NEWEST_SEQ).fetchone()
     return newest or 0
 
 

@@ -5,7 +5,7 @@ The states of a put and of a user are drawn in `api.events.store`.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -80,6 +80,7 @@ class JournaledStore(RecentEvents):
 
         With a large journal that goes on while requests are already answered.
         """
+        self._go_on_after_tombstones()
         self._upkeep = asyncio.create_task(self._keep_up())
         with suppress(TimeoutError):
             await asyncio.wait_for(self._first_round_done.wait(), START_SECONDS)
@@ -113,6 +114,15 @@ class JournaledStore(RecentEvents):
         forgotten = loop.create_future()
         self._to_forget.append((user_id, forgotten))
         return forgotten
+
+    def drop(self, user_ids: Iterable[int]) -> None:
+        """Remove users from memory whom another process was told to forget."""
+        self._go_on_after_tombstones()
+        super().drop(user_ids)
+
+    def _go_on_after_tombstones(self) -> None:
+        """Give new events a larger seq than all tombstones have, in a new journal too."""
+        self._journal.not_before = max(self._tombstones.until.values(), default=0)
 
     def _commit_waiting(self) -> None:
         """Forget the users who wait for that; else commit the group."""
@@ -199,8 +209,7 @@ class JournaledStore(RecentEvents):
         if self._thread:
             self._read_meanwhile.add(user_id)
         # at start, events before the tombstone may still be there: see finish_forgetting
-        forgotten_until = self._tombstones.until.get(user_id, 0)
-        return self._journal.last(user_id, self._per_user, forgotten_until)
+        return self._journal.last(user_id, self._per_user, self._tombstones.seq_of(user_id))
 
     async def _keep_up(self) -> None:
         """Fill the filter; then, each second, notice what others wrote and save what we wrote."""

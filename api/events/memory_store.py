@@ -1,7 +1,9 @@
 """The store of RECO_JOURNAL=off: events in memory only, gone after a restart."""
 
 import asyncio
+from contextlib import suppress
 
+from api.events.journal import Journal, JournalError
 from api.events.recent import RecentEvents
 from api.events.tombstones import Tombstones
 
@@ -15,8 +17,12 @@ class MemoryStore(RecentEvents):
     status = "off"
     journal = None
 
-    def __init__(self, tombstones: Tombstones, per_user: int, max_users: int) -> None:
+    def __init__(
+        self, former: Journal, tombstones: Tombstones, per_user: int, max_users: int
+    ) -> None:
+        """`former` is where the journal is kept when there is one."""
         super().__init__(per_user, max_users)
+        self._former = former
         self._tombstones = tombstones
 
     async def start(self) -> None:
@@ -30,8 +36,14 @@ class MemoryStore(RecentEvents):
         self.add(user_id, item_id)
 
     async def forget(self, user_id: int) -> int:
-        """Store a tombstone and remove the user's events; return their number."""
-        await asyncio.to_thread(self._tombstones.add, user_id)
+        """Store a tombstone and remove the user's events; return their number.
+
+        Events that a journal holds from an earlier start are removed once it is used again.
+        """
+        newest = 0
+        with suppress(JournalError):  # one that cannot be read may be why there is none now
+            newest = await asyncio.to_thread(self._former.newest_seq)
+        await asyncio.to_thread(self._tombstones.add, user_id, newest)
         n_events = len(self.of(user_id))
         self.remove(user_id)
         return n_events

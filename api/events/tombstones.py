@@ -1,24 +1,28 @@
-"""Tombstones: which users asked to be forgotten, and up to when, in a file beside the journal.
+"""Tombstones: which users asked to be forgotten, and up to where, in a file beside the journal.
 
-A tombstone is a user and a time, until. What the user did up to that time is not used any more;
-what they do later counts as if they were new. It works on three things:
+A tombstone is a user and a seq, a place in the journal's sequence. What the user did up to there is
+not used any more; what they do later counts as if they were new. It works on three things:
 
-    time 100  user 7 plays track 10         journal: (100, 7, 10)
-    time 120  release A is made             its lists know user 7; it obeys tombstones up to 0
-    time 150  POST /forget_user?user_id=7   1. tombstone (7, 150) is stored, the disk has it
+    seq 100  user 7 plays track 10          journal: (100, 7, 10)
+             release A is made              its lists know user 7; it obeys tombstones up to 0
+    seq 150  POST /forget_user?user_id=7    1. tombstone (7, 150) is stored, the disk has it
                                             2. row (100, 7, 10) of the journal becomes zeros
-    time 200  user 7 plays track 20         journal: (200, 7, 20), later than 150: it counts
-    time 220  release B is made by jobs     they left out listens of user 7 up to 150; B obeys
-              that read the tombstones      tombstones up to 150, so it may know user 7 again
+    seq 200  user 7 plays track 20          journal: (200, 7, 20), after 150: it counts
+             release B is made by jobs      they left out events of user 7 up to 150; B obeys
+             that read the tombstones       tombstones up to 150, so it may know user 7 again
 
 Release A obeys tombstones up to 0 < 150: user 7 is answered as someone whom it does not know, also
 after a restart, a swap or a return to A. Release B obeys up to 150: its list of user 7 is used.
 
 Why this order: after a crash between 1 and 2 the tombstone is there, and the next start deletes the
 row (`Journal.finish_forgetting`). The other way round, a crash would lose that the user is to be
-forgotten, and release A would answer with their history. No event can get a time between the
-newest row and the tombstone, as the journal is locked meanwhile. No two tombstones have the same
-time, so "obeys up to 150" says exactly which ones a release obeys.
+forgotten, and release A would answer with their history. No event can get a seq between the newest
+row and the tombstone, as the journal is locked meanwhile. No two tombstones have the same seq, so
+"obeys up to 150" says exactly which ones a release obeys.
+
+A tombstone also has the time at which the user asked. Only the jobs need it, for listens of the
+input files, which have no seq. It is the clock's, whatever an earlier event or tombstone says: if
+the clock was wrong once, later tombstones are right again.
 
 Other processes on the same folder poll the file (`TombstoneWatcher`) and obey within a second.
 """
@@ -35,6 +39,7 @@ from threading import Lock
 from api.events.connections import LOCK_SECONDS
 from api.events.journal import JournalError
 from jobs.contract import journal, storage
+from jobs.contract.journal import Tombstone
 
 logger = logging.getLogger("api")
 
@@ -47,34 +52,50 @@ class Tombstones:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # by user the time, in microseconds since 1970; replaced, never changed: others iterate it
-        self.until: dict[int, int] = {}
+        # by user; replaced, never changed: other threads iterate it
+        self._stored: dict[int, Tombstone] = {}
         self.problem: str | None = None  # why the file could not be read
         self.was_read = False  # once at least, if there is a file
-        self._lock = Lock()  # for replacing `until` from several threads
+        self._lock = Lock()  # for replacing `_stored` from several threads
         self._version: tuple[int, int] | None = None  # size and time of change of what was read
 
-    def add(self, user_id: int, not_before: int = 0) -> int:
-        """Store on the disk that a user is to be forgotten; return up to when.
+    @property
+    def until(self) -> dict[int, int]:
+        """Up to which seq each user is forgotten."""
+        return {user: tombstone.seq for user, tombstone in self._stored.items()}
 
-        That is the clock's time, but not before `not_before`, and later than any other tombstone.
+    def seq_of(self, user_id: int) -> int:
+        """Return up to which seq a user is forgotten; 0 without a tombstone."""
+        tombstone = self._stored.get(user_id)
+        return tombstone.seq if tombstone else 0
+
+    def asked_at(self, user_id: int) -> int:
+        """Return when a user with a tombstone asked, in microseconds since 1970."""
+        return self._stored[user_id].asked_at
+
+    def add(self, user_id: int, newest: int = 0, last_at: int = 0) -> int:
+        """Store on the disk that a user is to be forgotten; return up to which seq.
+
+        It is not before `newest`, the last seq of the journal, and after any other tombstone. The
+        time is the clock's, but not before `last_at`, the time of the user's last event.
         JournalError where the file cannot be written.
         """
+        now = time.time_ns() // 1000
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self.path, LOCK_SECONDS, isolation_level=None)) as db:
-                db.executescript(journal.FORGOTTEN_SCHEMA)
                 db.execute("PRAGMA synchronous = FULL")
                 db.execute("BEGIN IMMEDIATE")
-                (newest,) = db.execute("SELECT max(at) FROM forgotten").fetchone()
-                until: int = max(time.time_ns() // 1000, not_before, (newest or 0) + 1)
-                db.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?)", (user_id, until))
+                journal.upgrade_forgotten(db)
+                (before,) = db.execute("SELECT max(seq) FROM forgotten").fetchone()
+                added = Tombstone(max(now, newest, (before or 0) + 1), max(now, last_at))
+                db.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?, ?)", (user_id, *added))
                 db.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"{self.path} can't be written: {error}") from error
         with self._lock:
-            self.until = self.until | {user_id: until}
-        return until
+            self._stored = self._stored | {user_id: added}
+        return added.seq
 
     def read_new(self) -> list[int]:
         """Read the file if it has changed; return the users whose tombstones are new.
@@ -104,8 +125,8 @@ class Tombstones:
         except storage.JobError as error:
             raise JournalError(str(error)) from error
         with self._lock:
-            new = [user for user, until in stored.items() if self.until.get(user) != until]
-            self.until = self.until | stored
+            new = [user for user, found in stored.items() if self._stored.get(user) != found]
+            self._stored = self._stored | stored
         self._version = version
         return new
 

@@ -69,9 +69,9 @@ class Catalog:
     def forget(self, until: Mapping[int, int]) -> None:
         """Treat users as unknown whose tombstone is newer than those that the release obeys.
 
-        `until` has the time of each user's tombstone, in microseconds since 1970.
+        `until` has the seq of each user's tombstone.
         """
-        self._forgotten |= {user for user, at in until.items() if at > self._forgotten_until}
+        self._forgotten |= {user for user, seq in until.items() if seq > self._forgotten_until}
         self.row.cache_clear()
 
     def final(self, row: int) -> Tracks:

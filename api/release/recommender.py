@@ -61,7 +61,7 @@ class Recommender:
         self.online_text = lru_cache(REMEMBERED)(partial(Recommender._online_text, own))
 
     def forget(self, until: Mapping[int, int]) -> None:
-        """Answer as for new users to those who are forgotten, up to when; keep no old answer."""
+        """Answer as for new users to those forgotten, up to their seq; keep no old answer."""
         self.catalog.forget(until)
         self.answer.cache_clear()
         self.online_text.cache_clear()

@@ -5,6 +5,7 @@ Only the standard library is imported here, so that a job that is skipped starts
 
 CONTRACT_VERSION = 2  # a release of another version is refused
 MAX_ID = 2**53 - 1  # the largest integer that JSON clients keep exact
+CLOCK_TOLERANCE = 86_400_000_000  # a time may be so many microseconds later than now: clocks differ
 LIST_LENGTH = 100  # rows for each user or track in the offline lists
 NEW_LENGTH = 20  # tracks without a listen for each user
 WINDOWS = ("train", "validation", "test")  # folders of windows/
@@ -17,15 +18,16 @@ CURRENT = "current"  # WORK/current -> WORK/releases/<id>
 PREVIOUS = "previous"  # WORK/previous -> the release that was current before
 RELEASES = "releases"
 
-# The service's journal of live events, an SQLite file in WORK/state. An event's `at`, microseconds
-# since 1970 in UTC, is its time and its place in the order of acknowledgement: no two events have
-# the same `at`, and all are later than `forgotten_until`, the last removal of a user's events.
+# The service's journal of live events, an SQLite file in WORK/state. An event's `seq` is its place
+# in the order of acknowledgement: it only grows, and is larger than `forgotten_until`, where events
+# of a user were last removed. Its `at`, microseconds since 1970 in UTC, is what the clock said.
 STATE = "state"
 JOURNAL = "events.db"
 
-# Which users asked to be forgotten, an SQLite file beside the journal. What a user did up to `at`,
-# in the journal's time, is removed. In FORGOTTEN_UNTIL, WORK and each release say up to which `at`
-# their listens obey these requests; without that file they obey none.
+# Which users asked to be forgotten, an SQLite file beside the journal. A user's events up to `seq`,
+# a place in the journal's sequence, are removed; listens with a time only are, up to `asked_at`.
+# In FORGOTTEN_UNTIL, WORK and each release say up to which `seq` their listens obey these requests;
+# without that file they obey none.
 FORGOTTEN = "forgotten.db"
 FORGOTTEN_UNTIL = "forgotten.json"
 

@@ -38,7 +38,7 @@ class Clock(Struct):
 class ForgottenUntil(Struct):
     """forgotten.json: the newest request to be forgotten that the listens beside it obey."""
 
-    until: int  # microseconds since 1970
+    until: int  # the seq of its tombstone; in files made before, a time that is smaller
 
 
 class Ranking(Struct):

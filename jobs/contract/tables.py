@@ -7,7 +7,7 @@ in the sorted ids: dense int32, the jobs' own.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +86,12 @@ QUARANTINE = Table(
 EVENTS = Table(
     "events.parquet",
     "jobs.export_events",
-    "one listen that the service saw; track_seq is not known",
-    LISTENS.schema,
-    ("started_at",),
+    "one listen that the service saw, with its seq in the journal; track_seq is not known",
+    LISTENS.schema.append(pa.field("journal_seq", ID)),
+    ("journal_seq",),
 )
+# as it was when a time was also the place in the journal
+EVENTS_OF_VERSION_1 = replace(EVENTS, schema=LISTENS.schema, order=("started_at",))
 
 
 HOLDOUT = Table(
@@ -197,16 +199,25 @@ def n_rows(table: Table, folder: Path) -> int:
     return int(_check(table, folder).num_rows)
 
 
-def _check(table: Table, folder: Path) -> pq.FileMetaData:
+def columns(table: Table, folder: Path) -> list[str]:
+    """Return the columns that a file has, from its footer; they may differ from the declared."""
+    return list(_metadata(table, folder).schema.to_arrow_schema().names)
+
+
+def _metadata(table: Table, folder: Path) -> pq.FileMetaData:
     path = folder / table.file
     if not path.is_file():
         raise JobError(f"{path} is missing: run {_command(table, folder)}")
     try:
-        metadata = pq.read_metadata(path)
+        return pq.read_metadata(path)
     except (pa.ArrowException, OSError) as error:
         raise JobError(
             f"{path} is not a whole parquet file ({error}): run {_command(table, folder)} again"
         ) from None
+
+
+def _check(table: Table, folder: Path) -> pq.FileMetaData:
+    path, metadata = folder / table.file, _metadata(table, folder)
     found = metadata.schema.to_arrow_schema()
     if not found.equals(table.schema):
         raise JobError(

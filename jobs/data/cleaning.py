@@ -12,7 +12,7 @@ from jobs.contract.ragged import offsets_of_sorted
 from jobs.contract.storage import JobError
 from jobs.data import raw_files
 from jobs.data.histories import NO_SEQ, Listens
-from jobs.data.tombstones import Tombstones
+from jobs.data.tombstones import NOT_OF_JOURNAL, Tombstones
 from jobs.runtime.progress import progress_bar
 
 UNKNOWN_TRACK = "track_id is not in tracks.parquet"
@@ -161,6 +161,11 @@ def check(
     if "track_seq" in batch.schema.names:
         numbers, flaws = raw_files.ids(batch["track_seq"])
         seq = np.where((flaws == 0) & (numbers < NO_SEQ), numbers, NO_SEQ)
-    forgotten = (user_flaws == 0) & tombstones.covers(user, np.where(time_flaws == 0, time, 0))
+    place = np.full(len(batch), NOT_OF_JOURNAL)
+    if raw_files.JOURNAL_SEQ in batch.schema.names:
+        numbers, flaws = raw_files.ids(batch[raw_files.JOURNAL_SEQ])
+        place = np.where(flaws == 0, numbers, NOT_OF_JOURNAL)
+    readable = np.where(time_flaws == 0, time, 0)
+    forgotten = (user_flaws == 0) & tombstones.covers(user, readable, place)
     bad[forgotten] = 0
     return Listens(np.where((bad == 0) & ~forgotten, user, -1), position, time, seq), bad

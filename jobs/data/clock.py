@@ -4,18 +4,18 @@ A device with a wrong clock reports a listen of 1970 or of 2098. One such listen
 others a century old, so these rows go to the quarantine before anything is computed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 
+from jobs.contract.names import CLOCK_TOLERANCE
 from jobs.data.cleaning import FAR_TIME, LATER_THAN_NOW, REASONS
 from jobs.data.histories import Listens
 from jobs.data.raw_files import LAST_SECOND
 
 DAY = 86_400_000_000  # microseconds
-TOLERANCE = DAY  # a listen may be so much later than now: clocks and time zones differ
 ALL_DAYS = LAST_SECOND // 86_400  # from 1970 to 2099, the days that prepare takes
 TAIL = 0.02  # share of the listens before the first quantile, and after the second one
 FEWEST_DAYS = 30  # the least distance of the two quantiles that is counted with
@@ -37,9 +37,65 @@ class Bounds:
         return f"{first} to {last}"
 
 
+def moment(text: str) -> datetime:
+    """Return the moment of an ISO text, in UTC where it has no time zone."""
+    found = datetime.fromisoformat(text)
+    try:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except OverflowError as error:  # in UTC it is after the year 9999 or before the year 1
+        raise ValueError(text) from error
+
+
+def microseconds(now: datetime) -> int:
+    """Return a moment in microseconds since 1970."""
+    return int(now.timestamp() * 1e6)
+
+
+def latest_right(now: datetime) -> int:
+    """Return the latest time that can be right, in microseconds since 1970."""
+    return microseconds(now) + CLOCK_TOLERANCE
+
+
+def neighbours_times(times: np.ndarray, latest: int, before: int) -> np.ndarray:
+    """Return times (n,) in the order of the events, where each can be right.
+
+    An event that is later than `latest` gets the time of the last one before that is not, plus a
+    microsecond for each event between, so that no two plays become equal. `before` is the time of
+    the event before the first.
+
+    >>> neighbours_times(np.array([90, 20, 80, 80, 30]), latest=50, before=10)
+    array([11, 20, 21, 22, 30])
+    """
+    place = np.arange(len(times))
+    last = np.maximum.accumulate(np.where(times <= latest, place, -1))
+    known = np.where(last >= 0, times[last], before)
+    return known + place - last
+
+
+def time_before(blocks: Iterable[np.ndarray], latest: int, now: int) -> int:
+    """Return which time counts as that of the event before the first.
+
+    Where the first events are later than `latest`, it makes them end just before the first that is
+    not, or at `now` if there is none. `blocks` are the times in the order of the events, read as
+    far as necessary.
+
+    >>> time_before([np.array([90, 90]), np.array([80, 30])], latest=50, now=40)
+    26
+    >>> neighbours_times(np.array([90, 90, 80, 30]), latest=50, before=26)
+    array([27, 28, 29, 30])
+    """
+    n = 0
+    for times in blocks:
+        right = np.flatnonzero(times <= latest)
+        if len(right):
+            return int(times[right[0]]) - n - int(right[0]) - 1
+        n += len(times)
+    return now - n
+
+
 def mark_later_than_now(listens: Listens, bad: np.ndarray, now: datetime) -> None:
     """Give listens that are over a day later than now their code in `bad` and the user -1."""
-    latest = int(now.timestamp() * 1e6) + TOLERANCE
+    latest = latest_right(now)
     for rows in blocks(len(bad)):
         later = (listens.user[rows] >= 0) & (listens.time[rows] > latest)
         mark(listens, bad, rows, later, LATER_THAN_NOW)

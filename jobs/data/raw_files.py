@@ -19,14 +19,18 @@ from jobs.contract.ragged import row_of_each
 from jobs.contract.storage import JobError
 
 TRACKS, NAMES, INTERACTIONS = "tracks.parquet", "catalog_names.parquet", "interactions.parquet"
+JOURNAL_SEQ = "journal_seq"  # of events of the service, as in tables.EVENTS
 COLUMNS = {
     TRACKS: {"track_id": "id", "artists": "ids", "genres": "ids"},
     NAMES: {"id": "id", "type": "text", "name": "text"},
-    INTERACTIONS: {"user_id": "id", "track_id": "id", "started_at": "time", "track_seq": "id"},
-}
+    INTERACTIONS: {
+        "user_id": "id", "track_id": "id", "started_at": "time", "track_seq": "id",
+        JOURNAL_SEQ: "id",
+    },
+}  # fmt: skip
 
 
-OPTIONAL = {"track_seq"}
+OPTIONAL = {"track_seq", JOURNAL_SEQ}
 BATCH = 1 << 20  # rows read at a time
 NAME_TYPES = ("track", "album", "artist", "genre")
 ID_FLAWS = (

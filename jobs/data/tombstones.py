@@ -1,4 +1,14 @@
-"""Leave out what users did before they asked the service to forget them."""
+"""Leave out what users did before they asked the service to forget them.
+
+A listen that comes from the service's journal has a place in its sequence, and that decides. Others
+have only a time, which is compared with the time of the request:
+
+    the clock says   what happens              journal, or tombstone        is left out
+    2026, 10:00      user 7 plays 10           (seq 1, 10:00)               yes
+    2150             user 7 asks               (seq 2, asked at 2150)
+    2026, 11:00      user 7 plays 20           (seq 3, 11:00)               no: 3 > 2
+    2026, 11:00      a listen of the files     (no seq, 11:00)              yes: 11:00 <= 2150
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,36 +20,43 @@ from jobs.contract.ids import MISSING, find
 from jobs.contract.names import FORGOTTEN_UNTIL
 from jobs.contract.results import ForgottenUntil
 
+NOT_OF_JOURNAL = -1  # of a listen that does not come from the journal
+
 
 class Tombstones(NamedTuple):
-    """Which users asked to be forgotten, by user_id, and when."""
+    """Which users asked to be forgotten, by user_id, and up to where."""
 
     user: np.ndarray  # (m,) int64, ascending
-    until: np.ndarray  # (m,) int64, microseconds since 1970
+    seq: np.ndarray  # (m,) int64, a place in the journal's sequence
+    asked_at: np.ndarray  # (m,) int64, microseconds since 1970
 
-    def covers(self, user: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """Return whether each listen (n,) of a user at a time is to be left out."""
+    def covers(self, user: np.ndarray, time: np.ndarray, seq: np.ndarray) -> np.ndarray:
+        """Return whether each listen (n,) of a user is to be left out.
+
+        Its place in the journal's sequence decides, or its time where that is NOT_OF_JOURNAL.
+        """
         if len(self.user) == 0:
             return np.zeros(len(user), bool)
         place = find(self.user, user)
-        covered: np.ndarray = (place != MISSING) & (time <= self.until[place])
+        timed = seq == NOT_OF_JOURNAL
+        before = np.where(timed, time <= self.asked_at[place], seq <= self.seq[place])
+        covered: np.ndarray = (place != MISSING) & before
         return covered
 
     @property
     def last(self) -> int:
-        """Return the time of the newest tombstone; 0 without any."""
-        return int(self.until.max(initial=0))
+        """Return the seq of the newest tombstone; 0 without any."""
+        return int(self.seq.max(initial=0))
 
 
 def read(path: Path) -> Tombstones:
     """Read the tombstones that the service keeps in a file; none where there is no file."""
-    stored = sorted(journal.read_forgotten(path).items())
-    user, until = np.array(stored, np.int64).reshape(-1, 2).T
-    return Tombstones(user, until)
+    stored = [(user, *found) for user, found in sorted(journal.read_forgotten(path).items())]
+    return Tombstones(*np.array(stored, np.int64).reshape(-1, 3).T)
 
 
 def note(work: Path, forgotten: Tombstones) -> None:
-    """Write into WORK the time of the newest tombstone that its listens obey."""
+    """Write into WORK the seq of the newest tombstone that its listens obey."""
     path = work / FORGOTTEN_UNTIL
     if forgotten.last:
         storage.write_json(path, ForgottenUntil(forgotten.last))
@@ -48,7 +65,7 @@ def note(work: Path, forgotten: Tombstones) -> None:
 
 
 def noted(folder: Path) -> int:
-    """Return the time of the newest tombstone that the folder's listens obey; 0 without any."""
+    """Return the seq of the newest tombstone that the folder's listens obey; 0 without any."""
     path = folder / FORGOTTEN_UNTIL
     if not path.exists():
         return 0

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from unittest.mock import Mock
 
 import httpx
@@ -105,23 +106,69 @@ def test_nothing_of_their_events_stays_in_the_journal_and_those_of_others_do(tmp
     journal.checkpoint()
     journal.append([(SOMEONE, 1)])
     assert traces(tmp_path)
-    assert journal.forget(SOMEONE, lambda last: last) == 1001
+    assert journal.forget(SOMEONE, lambda newest, _: newest) == 1001
     assert traces(tmp_path) == set()
     assert len(journal.last(8, 5000)) == 2000
     journal.append([(SOMEONE, 4)])
     assert Journal(path).last(SOMEONE, 9) == [4]
 
 
-def test_time_goes_on_from_a_tombstone_even_if_the_clock_goes_back(tmp_path, monkeypatch):
+def test_order_goes_on_from_a_tombstone_even_if_the_clock_goes_back(tmp_path, monkeypatch):
     journal, stored = Journal(tmp_path / "events.db"), Tombstones(tmp_path / "forgotten.db")
     journal.append([(7, 1)])
-    (at,) = closing_query(tmp_path / "events.db", "SELECT max(at) FROM events")
-    journal.forget(7, lambda last: stored.add(7, last))
-    assert stored.until[7] >= at
+    (newest,) = closing_query(tmp_path / "events.db", "SELECT max(seq) FROM events")
+    journal.forget(7, partial(stored.add, 7))
+    assert stored.until[7] >= newest
     monkeypatch.setattr(time, "time_ns", lambda: 1_000_000)
     journal.append([(7, 2)])
-    assert closing_query(tmp_path / "events.db", "SELECT at FROM events")[0] > stored.until[7]
+    seq, at = closing_query(tmp_path / "events.db", "SELECT seq, at FROM events")
+    assert (seq > stored.until[7], at) == (True, 1000)
     assert stored.add(8) > stored.until[7]
+
+
+def test_the_time_of_a_tombstone_is_the_clock_s_but_not_before_the_user_s_last_event(
+    tmp_path, monkeypatch
+):
+    journal, stored = Journal(tmp_path / "events.db"), Tombstones(tmp_path / "forgotten.db")
+    now, hour, day = 1_700_000_000_000_000, 3_600_000_000, 86_400_000_000
+    clock = Mock()
+    monkeypatch.setattr(time, "time_ns", clock)
+    for user, event_at, expected in (
+        (1, now - day, now),
+        (2, now + hour, now + hour),  # the clock was put back by an hour: the event was before
+        (3, now + 2 * day, now),  # the event was stored by a wrong clock
+        (4, None, now),
+    ):
+        if event_at:
+            clock.return_value = event_at * 1000
+            journal.append([(user, 10)])
+        clock.return_value = now * 1000
+        journal.forget(user, partial(stored.add, user))
+        assert stored.asked_at(user) == expected
+    assert sorted(stored.until.values()) == [stored.until[user] for user in (1, 2, 3, 4)]
+
+
+def test_events_of_a_new_journal_come_after_the_tombstones_of_a_lost_one(tmp_path, monkeypatch):
+    tombstones = Tombstones(tmp_path / FORGOTTEN)
+    tombstones.add(7, 2**60)
+
+    async def ask(other):
+        store = JournaledStore(Journal(tmp_path / JOURNAL), tombstones, 10, 10)
+        await store.start()
+        await store.put(7, 1)
+        Tombstones(tombstones.path).add(8)
+        for file in tmp_path.glob(f"{JOURNAL}*"):
+            file.unlink()
+        store.drop(tombstones.read_new())
+        with pytest.raises(JournalError):
+            await store.put(8, 0)
+        await store.put(8, 2)
+        assert store.of(8) == [2]
+        await store.stop()
+
+    asyncio.run(ask(tombstones))
+    Journal(tmp_path / JOURNAL).finish_forgetting(tombstones.until)
+    assert Journal(tmp_path / JOURNAL).last(8, 9, tombstones.seq_of(8)) == [2]
 
 
 def closing_query(path, query):
@@ -136,9 +183,9 @@ def test_nor_does_another_process_go_back_before_a_tombstone(tmp_path, monkeypat
     other.append([(1, 1)])
     one.append([(7, 1)])
     clock.return_value = 15_000_000
-    one.forget(7, lambda last: last)
+    one.forget(7, lambda newest, _: newest)
     other.append([(7, 2)])
-    assert closing_query(path, "SELECT at FROM events WHERE user_id = 7")[0] > 20_001
+    assert closing_query(path, "SELECT seq FROM events WHERE user_id = 7")[0] > 20_001
 
 
 def test_what_is_read_for_long_leaves_the_log_once_it_can(tmp_path):
@@ -148,7 +195,7 @@ def test_what_is_read_for_long_leaves_the_log_once_it_can(tmp_path):
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN")
         other.execute("SELECT * FROM events").fetchall()
-        assert journal.forget(SOMEONE, lambda last: last) == 20
+        assert journal.forget(SOMEONE, lambda newest, _: newest) == 20
         assert journal.log_holds_forgotten
         journal.checkpoint()
         assert journal.log_holds_forgotten and traces(tmp_path)
@@ -213,7 +260,7 @@ import os, signal, sqlite3
 db = sqlite3.connect({str(path)!r}, isolation_level=None)
 db.execute("PRAGMA cache_size = 1")
 db.execute("BEGIN IMMEDIATE")
-db.executemany("INSERT OR REPLACE INTO forgotten VALUES (?, 1)", ([i] for i in range(47, 3000)))
+db.executemany("INSERT OR REPLACE INTO forgotten VALUES (?, 1, 1)", ([i] for i in range(47, 3000)))
 os.kill(os.getpid(), signal.SIGKILL)
 """
     subprocess.run([sys.executable, "-c", half_a_commit], check=False)

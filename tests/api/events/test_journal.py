@@ -24,6 +24,7 @@ from jobs.contract.names import FORGOTTEN, JOURNAL, MAX_ID, STATE
 from tests.api.release.test_answers import client_of
 from tests.support import releases
 from tests.support.server import limit_files, litestar_run
+from tests.support.version_1 import IN_2026, IN_2150
 from tests.support.waiting import until, wait_until
 
 PUT = "/put_user_event"
@@ -37,7 +38,7 @@ def store_of(path, per_user=10, max_users=10, in_thread=False):
 
 def rows(path):
     with closing(sqlite3.connect(path)) as db:
-        return db.execute("SELECT at, user_id, track_id FROM events ORDER BY at").fetchall()
+        return db.execute("SELECT seq, user_id, track_id FROM events ORDER BY seq").fetchall()
 
 
 def test_a_user_s_last_events_come_back_in_order(tmp_path):
@@ -51,12 +52,15 @@ def test_a_user_s_last_events_come_back_in_order(tmp_path):
         assert reader.users().tolist() == [7, 8]
 
 
-def test_time_never_goes_back_even_if_the_clock_does(tmp_path, monkeypatch):
-    for clock in (5_000_000, 9_000_000, 1_000_000):
+def test_the_order_never_goes_back_and_the_time_is_the_clock_s(tmp_path, monkeypatch):
+    path = tmp_path / "events.db"
+    for clock in (9_000, 70_000, 9_500):  # as in the docstring of the journal
         monkeypatch.setattr(time, "time_ns", lambda: clock * 1000)  # noqa: B023
-        Journal(tmp_path / "events.db").append([(1, 1), (1, 2)])
-    times = [at for at, _, _ in rows(tmp_path / "events.db")]
-    assert times == [5_000_000, 5_000_001, 9_000_000, 9_000_001, 9_000_002, 9_000_003]
+        Journal(path).append([(1, 1), (1, 2)])
+    assert [seq for seq, _, _ in rows(path)] == [9_000, 9_001, 70_000, 70_001, 70_002, 70_003]
+    with closing(sqlite3.connect(path)) as db:
+        times = [at for (at,) in db.execute("SELECT at FROM events ORDER BY seq")]
+    assert times == [9_000, 9_001, 70_000, 70_001, 9_500, 9_501]
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -81,7 +85,7 @@ def test_a_journal_of_another_version_or_kind_is_refused_and_named(tmp_path):
     with closing(sqlite3.connect(other)) as db:
         db.execute("PRAGMA user_version = 99")
     (tmp_path / "text.db").write_text("these are no events, though they are long enough " * 100)
-    for name, reason in (("other.db", "version 99, expected 1"), ("text.db", "not a database")):
+    for name, reason in (("other.db", "version 99, expected 2"), ("text.db", "not a database")):
         for call in (lambda j: j.append([(1, 1)]), lambda j: j.last(1, 1), Journal.users):
             with pytest.raises(JournalError, match=rf"{name} can't be .*{reason}"):
                 call(Journal(tmp_path / name))
@@ -123,9 +127,9 @@ def test_of_a_million_known_users_few_others_are_taken_for_known():
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """A store beside a plain list of (user, item), newest last, that forgets nothing."""
+    """A store beside a plain list of (user, item), newest last, whatever the clock says."""
 
-    folder = None
+    folder = patch = None
     numbers = count()
     users = st.integers(0, 5)
 
@@ -135,8 +139,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.options = per_user, max_users, in_thread
         self.runner = asyncio.Runner()
         self.puts = []
+        self.times = []  # what the clock said at each
+        self.set_clock(IN_2026)
         self.store = None
         self.restart()
+
+    @rule(clock=st.sampled_from([1, IN_2026, IN_2026 + 1, IN_2026 + 3_600_000_000, IN_2150]))
+    def set_clock(self, clock):
+        self.clock = clock
+        self.patch.setattr(time, "time_ns", lambda: clock * 1000)
 
     @rule()
     def restart(self):
@@ -145,6 +156,7 @@ class StoreMachine(RuleBasedStateMachine):
         if self.store:
             self.store._upkeep.cancel()
         self.store = store_of(self.path, per_user, max_users, in_thread)
+        self.store._tombstones.read_new()
         self.runner.run(self.store.start())
 
     def expected(self, user, more=()):
@@ -166,6 +178,30 @@ class StoreMachine(RuleBasedStateMachine):
 
         self.runner.run(put_and_read())
         self.puts += events
+        self.times += [self.clock] * len(events)
+
+    @rule(user=users)
+    def forget(self, user):
+        async def ask():
+            return await self.store.forget(user)
+
+        assert self.runner.run(ask()) == self.forget_in_the_model(user)
+
+    @rule(user=users)
+    def crash_while_a_user_is_forgotten(self, user):
+        """The tombstone is stored, and the events are not removed."""
+        self.store._tombstones.add(user, max((seq for seq, _, _ in self.rows()), default=0))
+        self.forget_in_the_model(user)
+        self.restart()
+
+    def forget_in_the_model(self, user):
+        kept = [i for i, (other, _) in enumerate(self.puts) if other != user]
+        n_events = len(self.puts) - len(kept)
+        self.puts, self.times = ([each[i] for i in kept] for each in (self.puts, self.times))
+        return n_events
+
+    def rows(self):
+        return rows(self.path) if self.path.exists() else []
 
     @rule(user=users)
     def read(self, user):
@@ -180,15 +216,21 @@ class StoreMachine(RuleBasedStateMachine):
             return
         for user in range(6):
             self.read(user)
-        stored = [(user, item) for _, user, item in rows(self.path)] if self.puts else []
+        stored, times = [(user, item) for _, user, item in self.rows()], []
+        if stored:
+            with closing(sqlite3.connect(self.path)) as db:
+                times = [at for (at,) in db.execute("SELECT at FROM events ORDER BY seq")]
         self.runner.run(self.store.stop())
         self.runner.close()
+        self.patch.undo()
         assert stored == self.puts
+        # the events of a commit have a microsecond each
+        assert all(0 <= at - clock < 8 for at, clock in zip(times, self.times, strict=True))
         assert self.store.users <= self.options[1]
 
 
-def test_a_store_is_like_a_plain_list(tmp_path):
-    machine = type("Machine", (StoreMachine,), {"folder": tmp_path})
+def test_a_store_is_like_a_plain_list(tmp_path, monkeypatch):
+    machine = type("Machine", (StoreMachine,), {"folder": tmp_path, "patch": monkeypatch})
     machine.TestCase.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
     machine.TestCase().runTest()
 
@@ -264,7 +306,7 @@ def test_news_that_could_not_be_read_come_later(tmp_path, monkeypatch):
     own.append([(1, 5)])
     other.append([(3, 5)])
     monkeypatch.setattr(
-        "api.events.journal._newest_time", failing := Mock(side_effect=sqlite3.Error("no"))
+        "api.events.journal._newest_seq", failing := Mock(side_effect=sqlite3.Error("no"))
     )
     with pytest.raises(JournalError, match="can't be read: no"):
         own.users_of_others()
@@ -396,7 +438,7 @@ def test_a_log_that_could_not_be_emptied_is_still_known_to_hold_forgotten_events
     journal.append([(7, 1)])
     monkeypatch.setattr("api.events.journal._empty_log_now", Mock(side_effect=sqlite3.Error("no")))
     with pytest.raises(JournalError, match="can't be written: no"):
-        journal.forget(7, lambda newest: newest)
+        journal.forget(7, lambda newest, _: newest)
     assert journal.log_holds_forgotten
     with pytest.raises(JournalError, match="can't be written: no"):
         journal.checkpoint()
@@ -426,5 +468,5 @@ def test_the_log_and_the_file_hold_what_the_journal_s_docstring_says(tmp_path):
         size,
     )  # it begins anew, as long as before
     assert {*held(log)} >= {items[1], items[2]}
-    journal.forget(7, lambda newest: newest)
+    journal.forget(7, lambda newest, _: newest)
     assert held(log) == held(path) == []

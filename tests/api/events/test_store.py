@@ -8,6 +8,7 @@ from api.events.journal import JournalError
 from api.events.tombstones import Tombstones
 from api.service import open_store
 from api.settings import Settings
+from tests.support import version_1
 
 
 @pytest.fixture(params=["off", "normal", "full"])
@@ -20,6 +21,7 @@ def run_with_store(folder, journal, scene, **bounds):
 
     async def run():
         tombstones = Tombstones(folder / "forgotten.db")
+        tombstones.read_new()
         store = open_store(Settings(work=folder, journal=journal, **bounds), tombstones)
         await store.start()
         await scene(store, tombstones)
@@ -62,6 +64,26 @@ def test_forgetting_stores_a_tombstone_and_only_later_events_count(tmp_path, jou
         assert store.of(7) == [3]
 
     run_with_store(tmp_path, journal, scene)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_who_is_forgotten_without_a_journal_stays_so_when_there_is_one_again(tmp_path, broken):
+    path = tmp_path / "state" / "events.db"
+    version_1.journal(path, version_1.after_one_event_of_2150())  # later than the clock
+    if broken:
+        path.write_text("no database" * 200)
+
+    async def forget(store, tombstones):
+        await store.forget(7)
+
+    async def read(store, tombstones):
+        assert store.of(7) == []
+        assert store.of(3)[-1] == 10
+        assert len(store.of(3)) == 11
+
+    run_with_store(tmp_path, "off", forget)
+    if not broken:
+        run_with_store(tmp_path, "normal", read)
 
 
 def test_a_user_whom_another_process_forgot_is_dropped(tmp_path, journal):

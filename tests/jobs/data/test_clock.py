@@ -127,3 +127,26 @@ def test_the_span_lies_within_the_listens(users):
     listens = listens_of(users)
     begin, end = listens.span
     assert (begin, end) == (0, 0) if not len(listens.at) else begin <= max(listens.at) >= end
+
+
+@given(
+    times=st.lists(st.integers(0, 60) | st.integers(1000, 1060), min_size=1),
+    cuts=st.lists(st.integers(0, 50), max_size=3),
+)
+def test_wrong_times_become_their_neighbours_and_right_ones_stay_in_blocks_of_any_size(times, cuts):
+    latest, now = 100, 100_000
+    blocks = np.split(np.array(times), sorted(min(cut, len(times)) for cut in cuts))
+    before = clock.time_before(iter(blocks), latest, now)
+    found = []
+    for block in filter(len, blocks):
+        found += clock.neighbours_times(block, latest, before).tolist()
+        before = found[-1]
+    right = [i for i, time in enumerate(times) if time <= latest]
+    for i in range(len(times)):
+        earlier = [j for j in right if j <= i]
+        if earlier:
+            assert found[i] == times[earlier[-1]] + i - earlier[-1]
+        elif right:
+            assert found[i] == times[right[0]] - (right[0] - i)
+        else:
+            assert found[i] == now - (len(times) - 1 - i)

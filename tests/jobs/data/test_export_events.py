@@ -1,21 +1,32 @@
 """What the service saw becomes interactions, and the next run learns from it."""
 
 import sqlite3
+import time
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from api.events.journal import Journal
+from api.events.tombstones import Tombstones
 from jobs.contract import tables
 from jobs.contract.journal import JOURNAL_KEEPS
-from jobs.contract.names import JOURNAL, STATE
+from jobs.contract.names import FORGOTTEN, JOURNAL, STATE
 from jobs.contract.storage import JobError
+from jobs.data.tombstones import noted
+from tests.api.release.test_answers import client_of
+from tests.support import releases, version_1
 from tests.support.server import litestar_run
+from tests.support.version_1 import IN_2026, IN_2150
 from tests.support.workspace import lists, rows, run, run_line, save_input
 
 TRACKS = range(10, 20)
@@ -27,12 +38,12 @@ def journal(tmp_path):
 
 
 def exported(work):
-    return [(user, track) for user, track, _, _ in rows(tables.EVENTS, work)]
+    return [(user, track) for user, track in rows(tables.EVENTS, work, "user_id", "track_id")]
 
 
 def stored(work):
     with closing(sqlite3.connect(work / STATE / JOURNAL)) as db:
-        return db.execute("SELECT user_id, track_id FROM events ORDER BY at").fetchall()
+        return db.execute("SELECT user_id, track_id FROM events ORDER BY seq").fetchall()
 
 
 def test_events_come_in_order_with_their_times_and_each_export_adds_the_new_ones(tmp_path, journal):
@@ -168,8 +179,141 @@ def test_a_second_journal_is_not_mixed_with_the_first_and_loses_nothing(tmp_path
 def test_an_export_without_events_is_nothing_to_take_in(tmp_path, journal):
     data = save_input(tmp_path / "in", [(1, 10, 0)], TRACKS)
     journal.append([(1, 12)])
-    journal.forget(1, lambda last: last)
+    journal.forget(1, lambda newest, _: newest)
     run("export_events", tmp_path)
     events = tmp_path / tables.EVENTS.file
     summary = run("prepare", tmp_path, "--data", data, "--events", events)
     assert "of 0 events 0 were taken in" in summary
+
+
+def at_clock(monkeypatch, at):
+    monkeypatch.setattr(time, "time_ns", lambda: at * 1000)
+
+
+def moment(at):
+    return datetime.fromtimestamp(at / 1e6, UTC).isoformat()
+
+
+def microseconds(moments):
+    return [(each - datetime(1970, 1, 1)) // timedelta(microseconds=1) for each in moments]
+
+
+@pytest.mark.parametrize("journal_mode", ["normal", "full"])
+def test_one_event_of_2150_costs_no_event_and_nobody_stays_forgotten_until_then(
+    tmp_path, monkeypatch, journal_mode
+):
+    releases.make(tmp_path)
+    data = save_input(tmp_path / "in", [(1, 10, 0), (7, 11, 0)], TRACKS)
+    events = tmp_path / tables.EVENTS.file
+    with client_of(tmp_path, journal=journal_mode) as client:
+        with monkeypatch.context() as patch:
+            at_clock(patch, IN_2150)
+            client.put(7, 10)
+        client.put(7, *range(10, 20))
+        client.put(2, *[10, 11] * 20)
+        summary = run("export_events", tmp_path)
+        assert summary.endswith("; 1 later than now were given their neighbours' time")
+        summary = run("prepare", tmp_path, "--data", data, "--events", events)
+        assert "of 51 events 51 were taken in, 0 were there already, 0 wait" in summary
+        with monkeypatch.context() as patch:
+            at_clock(patch, IN_2150)
+            receipt = client.answer("/forget_user", "POST", user_id=7)
+        assert receipt["events"] == 11
+        assert receipt["forgotten_until"].startswith("2150")
+        client.put(7, 12, 13)
+        run("export_events", tmp_path)
+        summary = run("prepare", tmp_path, "--data", data, "--events", events)
+        assert "of 42 events 42 were taken in" in summary
+        listens = rows(tables.LISTENS, tmp_path, "user_id", "track_id")
+        assert [track for user, track in listens if user == 7] == [12, 13]
+        client.answer("/forget_user", "POST", user_id=2)
+        assert client.answer("/get_user_events", user_id=7) == {"events": [13, 12]}
+    stored = Tombstones(tmp_path / STATE / FORGOTTEN)
+    stored.read_new()
+    assert stored.asked_at(2) / 1e6 <= time.time()
+    assert noted(tmp_path) == stored.seq_of(7) < stored.seq_of(2)
+
+
+@pytest.mark.parametrize("n_exported", [0, 1, 2, 30, 52])
+def test_a_journal_and_a_file_of_version_1_are_continued_with_times_that_can_be_right(
+    tmp_path, n_exported
+):
+    before = version_1.after_one_event_of_2150()
+    version_1.journal(tmp_path / STATE / JOURNAL, before)
+    if n_exported:
+        version_1.exported(tmp_path / tables.EVENTS.file, before[:n_exported])
+    summary = run("export_events", tmp_path, "--now", moment(IN_2026 + 3_600_000_000))
+    assert summary.startswith(f"{52 - n_exported} new events, 52 in ")
+    assert "; 51 later than now" in summary
+    assert exported(tmp_path) == [(user, track) for _, user, track in before]
+    assert rows(tables.EVENTS, tmp_path, "journal_seq") == [(at,) for at, _, _ in before]
+    found = rows(tables.EVENTS, tmp_path, "started_at")
+    assert [(at - found[0][0]) / timedelta(microseconds=1) for (at,) in found] == [*range(52)]
+    Journal(tmp_path / STATE / JOURNAL).append([(7, 19)])
+    summary = run("export_events", tmp_path)
+    assert summary.startswith("1 new events, 53 in ") and "later" not in summary
+    assert rows(tables.EVENTS, tmp_path, "started_at")[:-1] == found
+    data = save_input(tmp_path / "in", [(1, 10, 0)], TRACKS)
+    events = tmp_path / tables.EVENTS.file
+    summary = run("prepare", tmp_path, "--data", data, "--events", events)
+    assert "of 53 events 53 were taken in" in summary
+
+
+def test_tombstones_of_version_1_cover_what_was_stored_before_them(tmp_path):
+    before = version_1.after_one_event_of_2150()
+    version_1.journal(tmp_path / STATE / JOURNAL, before)
+    version_1.exported(tmp_path / tables.EVENTS.file, before[:30])
+    version_1.forgotten(tmp_path / STATE / FORGOTTEN, {1: before[20][0], 7: before[-1][0]})
+    run("export_events", tmp_path, "--now", moment(IN_2026))
+    expected = [
+        (user, track)
+        for i, (_, user, track) in enumerate(before)
+        if user != 7 and (user != 1 or i > 20)
+    ]
+    assert exported(tmp_path) == expected
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("put"),
+            st.sampled_from([IN_2026, IN_2026 + 5, IN_2026 + 9_000_000, IN_2150, IN_2150 + 7]),
+            st.lists(st.tuples(st.integers(1, 3), st.integers(10, 12)), min_size=1, max_size=4),
+        ),
+        st.tuples(st.just("forget"), st.sampled_from([IN_2026, IN_2150]), st.integers(1, 3)),
+        st.tuples(st.just("export"), st.just(IN_2026), st.none()),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps=STEPS)
+def test_whatever_the_clock_says_each_event_is_exported_once_in_order_at_a_time_that_can_be_right(
+    steps,
+):
+    now = IN_2026 + 10_000_000
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        work = Path(folder)
+        journal = Journal(work / STATE / JOURNAL)
+        stored = Tombstones(work / STATE / FORGOTTEN)
+        model = [(9, 10, IN_2026)]  # user, track, time, in the order of the puts
+        at_clock(patch, IN_2026)
+        journal.append([(9, 10)])
+        for step, clock, what in [*steps, ("export", IN_2026, None)]:
+            at_clock(patch, clock)
+            if step == "put":
+                journal.append(what)
+                model += [(*event, clock + i) for i, event in enumerate(what)]
+            elif step == "forget":
+                journal.forget(what, partial(stored.add, what))
+                model = [event for event in model if event[0] != what]
+            else:
+                run("export_events", work, "--now", moment(now))
+                for i in range(1, len(model)):
+                    if model[i][2] > now:
+                        model[i] = (*model[i][:2], model[i - 1][2] + 1)
+                found = tables.read(tables.EVENTS, work).to_pydict()
+                columns = [found["user_id"], found["track_id"], microseconds(found["started_at"])]
+                assert [*zip(*columns, strict=True)] == model
+        journal.close()
