@@ -7,6 +7,9 @@ data. Prints NDCG, recall, precision and other metrics at 10, as means over all 
 for top popular, personal ALS and the final list. A user without a final list gets the top list, as
 from the service. Tracks that a user has heard don't count as labels, unless the run's settings
 include heard tracks.
+
+If songs have several ids, a label is a hit under any of them. The column "ndcg by id" has the NDCG
+of the same users where only the very id that was played is a hit.
 """
 
 from collections.abc import Sequence
@@ -19,7 +22,7 @@ from scipy.sparse import csr_matrix
 from jobs.contract.storage import JobError
 from jobs.contract.tables import PERSONAL_ALS, RECOMMENDATIONS
 from jobs.contract.top_k import NOTHING
-from jobs.data import holdout, listens
+from jobs.data import holdout, listens, songs
 from jobs.data.holdout import COLD
 from jobs.evaluation.labels import read_labels
 from jobs.metrics import accuracy
@@ -40,7 +43,9 @@ def main(argv: Sequence[str]) -> str:
     )
     args = parser.parse_args(argv)
     past, heard = listens.load(args.work), hyperparameters.load(args.work).heard
-    known, labels = read_labels(args.labels, past, heard)
+    shown = songs.shown(args.work, past.track_ids)
+    later = read_labels(args.labels, past, heard, shown)
+    known, labels = later.row, later.labels
     if not len(known):
         raise JobError(
             f"{args.labels}: the user of each row has heard the track before: give later plays"
@@ -66,6 +71,11 @@ def main(argv: Sequence[str]) -> str:
         }
         for name, found in lists.items()
     }
+    if shown is not None:
+        played = read_labels(args.labels, listens.load(args.work, by_song=False), heard)
+        by_id = played.take(np.isin(played.user_ids, later.user_ids)).labels
+        for name, found in lists.items():
+            rows[name]["ndcg by id"] = accuracy.per_user(found, by_id, K)["ndcg"].mean()
     print(pd.DataFrame(rows).T.round(5).to_string())
     return f"{len(known):,} users with a label"
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix, diags_array
 
 from jobs.contract import tables
-from jobs.data import listens, splitting
+from jobs.data import listens, songs, splitting
 from jobs.data.listens import SECONDS_A_DAY, Listens
 from jobs.models import als_model, hyperparameters, popularity
 from jobs.models.hyperparameters import Hyperparameters
@@ -35,6 +35,9 @@ class Snapshot:
     artists: csr_matrix  # (items, artists): 1 / number of the track's artists
     genres: csr_matrix  # (items, genres), rows of unit length
     users_share: float  # 0 to 1: the share of all users that the folder was made from
+    # (items,) bool: false for other ids of a song. No list may have them, so they have no artists
+    # and genres here.
+    listed: np.ndarray
 
     @classmethod
     def read(cls, work: Path) -> "Snapshot":
@@ -42,7 +45,10 @@ class Snapshot:
         data = listens.load(work)
         users, items = als_model.load(work, data.shape)
         tracks = tables.read(tables.ITEMS, work, ["artist_ids", "genre_ids"])
-        artists, genres = (incidence(tracks[name]) for name in ("artist_ids", "genre_ids"))
+        listed = ~songs.hidden(work, data.track_ids)
+        artists, genres = (
+            only_rows(incidence(tracks[name]), listed) for name in ("artist_ids", "genre_ids")
+        )
         ids = data.track_ids
         (similar,) = read_matrices(tables.SIMILAR, work, ids, "score")
         followers, directly = read_matrices(tables.FOLLOWERS, work, ids, "score", "directly")
@@ -59,6 +65,7 @@ class Snapshot:
             scale_rows(artists, 1 / np.maximum(artists.getnnz(axis=1), 1)),
             scale_rows(genres, 1 / np.sqrt(np.maximum(genres.getnnz(axis=1), 1))),
             splitting.users_share(work),
+            listed,
         )
 
     @cached_property
@@ -115,6 +122,15 @@ class Snapshot:
 def scale_rows(matrix: csr_matrix, factors: np.ndarray) -> csr_matrix:
     """Return the matrix with each row multiplied by its factor; factors are (rows,)."""
     return csr_matrix(diags_array(factors.astype(np.float32)) @ matrix)
+
+
+def only_rows(matrix: csr_matrix, rows: np.ndarray) -> csr_matrix:
+    """Return the matrix with entries in these rows only; rows are (rows,) bool."""
+    if rows.all():
+        return matrix
+    result = scale_rows(matrix, rows)
+    result.eliminate_zeros()
+    return result
 
 
 def incidence(lists: pa.ChunkedArray) -> csr_matrix:
