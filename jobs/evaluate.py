@@ -13,10 +13,11 @@ generator, and measures ALS after each epoch. Makes metrics.json and report/eval
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from msgspec import UNSET, structs
+from msgspec import UNSET, UnsetType, structs
 
 from jobs.contract import storage, tables
 from jobs.contract.names import METRICS, RANKING, SPLIT
@@ -28,6 +29,7 @@ from jobs.contract.results import (
     LeftOut,
     Metrics,
     Ranking,
+    Scores,
     SegmentScores,
     Split,
 )
@@ -56,7 +58,7 @@ def evaluated_window(evaluator: Evaluator, window: Path) -> EvaluatedWindow:
         "cold": users - warm,
         "labels": evaluator.later.labels.nnz,
         "catalogue": int(np.count_nonzero(evaluator.listeners)),
-        "tracks": len(evaluator.listeners),
+        "tracks": evaluator.songs,
         "heard": evaluator.snapshot.hyperparameters.heard,
         "als_epochs": evaluator.snapshot.hyperparameters.als_epochs,
         "diversity": f"by {evaluator.traits[0]}",
@@ -124,6 +126,18 @@ def lists_of_baselines(
     return lists, settings
 
 
+def scores_by_id(evaluator: Evaluator, lists: Lists, test: Path) -> dict[str, Scores] | UnsetType:
+    """Return the lists' metrics if only the very id that was played is a hit.
+
+    UNSET where no song has several ids, so that the metrics would be the same.
+    """
+    if not (test / tables.SONGS.file).exists():
+        return UNSET
+    heard = evaluator.snapshot.hyperparameters.heard
+    labels = holdout.read_played(test, evaluator.later.user_ids, heard)
+    return replace(evaluator, later=replace(evaluator.later, labels=labels)).scores(lists)
+
+
 def measure_ablation(evaluator: Evaluator, windows: Path, generators: list[str]) -> Ablation:
     """Return NDCG@10 of rankers without each generator, and of ALS after each epoch.
 
@@ -161,6 +175,7 @@ def measure(evaluator: Evaluator, ranking: Ranking, windows: Path, with_peers: b
     return Metrics(
         window=evaluated_window(evaluator, test),
         lists=evaluator.scores(lists),
+        lists_by_id=scores_by_id(evaluator, lists, test),
         generators=evaluator.scores({name: served[name] for name in GENERATORS}),
         comparisons=compare(ndcg, single),
         intervals=intervals(ndcg),

@@ -1,4 +1,4 @@
-"""Check, encode and sort the three input files into listens, users, items and quarantine.
+"""Check, encode and sort the three input files into listens, users, items, songs and quarantine.
 
     python -m jobs.prepare --data IN --work WORK [--events FILE] [--forgotten FILE]
 
@@ -20,6 +20,10 @@ What users did before they asked the service to forget them is left out and is n
 quarantine. The times of these requests are in WORK/state/forgotten.db, or in the file that
 --forgotten names.
 
+Two tracks with the same artists and, but for marks such as "(Remastered 2011)", the same title are
+one song (see data/songs). WORK/songs.parquet names them, and all later jobs count their listens
+together and list one of them. --same-song off leaves every track a song of its own.
+
 A listen without a readable track_seq gets the number after that of the listen before it in the
 user's history, and 1 if it is the first.
 """
@@ -38,7 +42,7 @@ from jobs.contract import storage, tables
 from jobs.contract.names import CLOCK, FORGOTTEN, STATE
 from jobs.contract.results import Clock
 from jobs.contract.storage import JobError
-from jobs.data import clock, equal_rows, raw_files, tombstones
+from jobs.data import clock, equal_rows, raw_files, songs, tombstones
 from jobs.data.cleaning import (
     FAR_TIME,
     LATER_THAN_NOW,
@@ -57,7 +61,7 @@ from jobs.runtime import cli, memory, parallel
 
 
 def main(argv: Sequence[str]) -> str:
-    """Make the four files; the summary counts what was kept and what was left out."""
+    """Make the files; the summary counts what was kept and what was left out."""
     options = arguments(argv)
     parallel.set_threads(memory.check("prepare", options))
     tracks, catalogue, *played = (options.data / file for file in raw_files.COLUMNS)
@@ -85,7 +89,7 @@ def main(argv: Sequence[str]) -> str:
         raise JobError(f"{played[0]} holds listens of users to be forgotten only: add others")
     try:
         n_plays = len(of_file) if plays else 0
-        users, heard = write(options, items, listens, bad, codes, n_plays)
+        users, heard, n_shared = write(options, items, listens, bad, codes, n_plays)
         tombstones.note(options.work, to_forget)
         storage.write_json(options.work / CLOCK, record_of_times(bad, bounds, options))
     except OSError as error:
@@ -96,7 +100,9 @@ def main(argv: Sequence[str]) -> str:
     warn_of_times(bad, bounds, options)
     return (
         f"{options.data}: {pc.sum(users['listens']).as_py():,} listens of {len(users):,} users and "
-        f"{heard:,} tracks; {sum(map(np.count_nonzero, codes.values())):,} rows quarantined"
+        f"{heard:,} tracks"
+        + (f"; {n_shared:,} tracks are one song with another" if n_shared else "")
+        + f"; {sum(map(np.count_nonzero, codes.values())):,} rows quarantined"
         + lost_links(bad_tracks)
         + (f"; {forgotten.sum():,} listens of forgotten users left out" if forgotten.any() else "")
         + (f"; {summary_of_events(of_events, forgotten[len(of_file) :])}" if options.events else "")
@@ -163,8 +169,8 @@ def write(
     bad: np.ndarray,
     codes: dict[Path, np.ndarray],
     n_plays: int,
-) -> tuple[pa.Table, int]:
-    """Write the four files; return the users and the number of tracks with a listen.
+) -> tuple[pa.Table, int, int]:
+    """Write the files; return the users and how many tracks have a listen and share a song.
 
     `codes` has the codes of each file's rows, `bad` those of the listens. A listen that equals an
     earlier one gets its code here, but for the first n_plays rows, where equal rows are plays.
@@ -172,23 +178,28 @@ def write(
     """
     track_ids = items["track_id"].to_numpy()
     heard = np.zeros(len(track_ids), bool)
+    song = songs.same_songs(items) if options.same_song == "on" else np.arange(len(track_ids))
+    shared, heard_by = songs.shared(song), np.zeros(len(track_ids), np.int64)
     users = []
     with tables.writer(tables.LISTENS, options.work) as append:
         for part, repeated in histories(listens, n_plays):
             bad[repeated] = REASONS.index(SAME_ROW)
             heard[part.track] = True
+            if shared.any():
+                heard_by += songs.listeners(part.user, part.track, shared)
             append(listens_table(part, track_ids))
             users.append(users_table(part))
         stop_if_bad(codes[options.data / raw_files.INTERACTIONS], options)
         # Until all files are new, no job may find the old listens beside them.
         (options.work / tables.LISTENS.file).unlink(missing_ok=True)
         tables.write(tables.ITEMS, options.work, items)
+        n_shared = songs.write(options.work, track_ids, song, heard_by)
         tables.write(tables.USERS, options.work, encoded(pa.concat_tables(users)))
         with tables.writer(tables.QUARANTINE, options.work) as append_bad:
             for path in sorted(codes, key=lambda path: path.name):
                 for rows in bad_rows(path, codes[path]):
                     append_bad(rows)
-    return pa.concat_tables(users), int(heard.sum())
+    return pa.concat_tables(users), int(heard.sum()), n_shared
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -211,6 +222,12 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         default="auto",
         help="what equal interactions are (default: plays where all times are whole minutes and "
         "there is no track_seq, else copies of one play)",
+    )
+    parser.add_argument(
+        "--same-song",
+        choices=("on", "off"),
+        default="on",
+        help="whether tracks with the same artists and title are one song (default: on)",
     )
     parser.add_argument(
         "--now",

@@ -8,6 +8,9 @@ for top popular, personal ALS and the final list. A user without a final list ge
 from the service. Tracks that a user has heard don't count as labels, unless the run's settings
 include heard tracks.
 
+If songs have several ids, a label is a hit under any of them. The column "ndcg by id" has the NDCG
+of the same users where only the very id that was played is a hit.
+
 If there are labels of tracks without a listen in the run's data, a second table has the metrics by
 these labels alone: of the final list, and of new_tracks.parquet. Under each stands what would be
 expected if the tracks without a listen were in random order (see evaluation/new_tracks).
@@ -23,7 +26,7 @@ from scipy.sparse import csr_matrix
 from jobs.contract.storage import JobError
 from jobs.contract.tables import NEW_TRACKS, PERSONAL_ALS, RECOMMENDATIONS
 from jobs.contract.top_k import NOTHING
-from jobs.data import holdout, listens
+from jobs.data import holdout, listens, songs
 from jobs.data.holdout import COLD
 from jobs.evaluation import new_tracks
 from jobs.evaluation.labels import read_labels
@@ -46,7 +49,9 @@ def main(argv: Sequence[str]) -> str:
     )
     args = parser.parse_args(argv)
     past, heard = listens.load(args.work), hyperparameters.load(args.work).heard
-    known, labels = read_labels(args.labels, past, heard)
+    shown = songs.shown(args.work, past.track_ids)
+    later = read_labels(args.labels, past, heard, shown)
+    known, labels = later.row, later.labels
     if not len(known):
         raise JobError(
             f"{args.labels}: the user of each row has heard the track before: give later plays"
@@ -72,8 +77,14 @@ def main(argv: Sequence[str]) -> str:
         }
         for name, found in lists.items()
     }
+    if shown is not None:
+        played = read_labels(args.labels, listens.load(args.work, by_song=False), heard)
+        by_id = played.take(np.isin(played.user_ids, later.user_ids)).labels
+        for name, found in lists.items():
+            rows[name]["ndcg by id"] = accuracy.per_user(found, by_id, K)["ndcg"].mean()
     print(pd.DataFrame(rows).T.round(5).to_string())
-    new = np.append(past.plays() == 0, False)
+    new = (past.plays() == 0) & ~songs.hidden(args.work, past.track_ids)
+    new = np.append(new, False)
     of_new = only(labels, new)
     users = of_new.getnnz(axis=1) > 0
     if users.any():

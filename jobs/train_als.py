@@ -22,10 +22,10 @@ from implicit.cpu.als import AlternatingLeastSquares
 
 from jobs.contract import storage, tables
 from jobs.contract.names import ALS_MODEL
-from jobs.data import listens
+from jobs.data import listens, songs
 from jobs.models import als_model, content, hyperparameters
 from jobs.models.als_training import SEED, factorise, penalties, start_of, training_weights
-from jobs.models.sparse import incidence
+from jobs.models.sparse import incidence, only_rows
 from jobs.runtime import cli, memory, parallel
 
 
@@ -39,12 +39,15 @@ def main(argv: Sequence[str]) -> str:
     start = start_of(work, (data.shape[1], settings.als_factors))
     penalty = float(penalties(weights, settings).mean())
     # Only the list refers to the matrix, and pop() removes it, so that factorise can free it.
-    only_reference = [weights]
+    only_reference, track_ids = [weights], data.track_ids
     del data, weights
     users, items = factorise(only_reference.pop(), settings, start=start)
     certainty = als_model.is_known(items).astype(np.float32)
     tracks = tables.read(tables.ITEMS, work, ["artist_ids", "genre_ids"])
-    artists, genres = (incidence(tracks[name]) for name in ("artist_ids", "genre_ids"))
+    listed = ~songs.hidden(work, track_ids)
+    artists, genres = (
+        only_rows(incidence(tracks[name]), listed) for name in ("artist_ids", "genre_ids")
+    )
     new = content.predict(items, certainty == 1, artists, genres)
     items[new.items], certainty[new.items] = new.vectors, new.certainty
     model = AlternatingLeastSquares(

@@ -26,7 +26,7 @@ from jobs.contract import storage, tables
 from jobs.contract.names import SPLIT, WINDOWS
 from jobs.contract.results import Split
 from jobs.contract.storage import JobError
-from jobs.data import listens
+from jobs.data import listens, songs
 from jobs.data.listens import Listens
 from jobs.data.splitting import SHARE, Window, by_time, by_user, choose_share, choose_split, sample
 from jobs.runtime import cli, memory, parallel
@@ -42,7 +42,7 @@ def write_window(
     window: Window,
     split: Split,
 ) -> None:
-    """Write listens, users, items, holdout and split.json of a window.
+    """Write listens, users, items, songs, holdout and split.json of a window.
 
     `sampled` (listens of WORK,) bool marks the listens that `data` and `window` consist of.
     """
@@ -62,6 +62,7 @@ def write_window(
             seen, start = seen + len(batch), rows.stop
     _write_users(folder, data, window.past)
     _link(work / tables.ITEMS.file, folder / tables.ITEMS.file)
+    _write_songs(work, folder, data, window.past)
     storage.write_json(folder / SPLIT, split)
 
 
@@ -77,6 +78,16 @@ def _write_users(folder: Path, data: Listens, past: np.ndarray) -> None:
         "last_at": pc.cast(pa.array(last[users] * 1_000_000), tables.TIME),
     }
     tables.write(tables.USERS, folder, pa.table(table))
+
+
+def _write_songs(work: Path, folder: Path, data: Listens, past: np.ndarray) -> None:
+    """Write songs.parquet: WORK's songs, each shown under the id that is best known in the past."""
+    song = songs.shown(work, data.track_ids)
+    if song is None:
+        (folder / tables.SONGS.file).unlink(missing_ok=True)
+        return
+    heard_by = songs.listeners(data.user[past], data.item[past], songs.shared(song))
+    songs.write(folder, data.track_ids, song, heard_by)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -96,7 +107,7 @@ def main(argv: Sequence[str]) -> str:
         raise JobError(f"--share is {args.share}: expected more than 0 and at most 0.25")
     if not 0 <= args.gap <= MOST_DAYS:
         raise JobError(f"--gap is {args.gap}: expected 0 to {MOST_DAYS:,} days")
-    whole = listens.load(args.work)
+    whole = listens.load(args.work, by_song=False)
     users = sample(whole)
     data = whole if users.all() else whole.of_users(np.flatnonzero(users))
     split, reason = choose_split(data, args.split, args.share or SHARE, args.gap)

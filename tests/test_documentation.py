@@ -239,7 +239,8 @@ def test_every_column_of_a_table_is_described(file):
 def test_every_serving_array_is_described():
     described = table(DOCS["files"].section("Serving arrays"))
     assert {name: row[0] for name, row in described.items()} == {
-        name: str(dtype) for name, dtype in serving.SERVING_ARRAYS.items()
+        name: str(dtype)
+        for name, dtype in (serving.SERVING_ARRAYS | serving.OPTIONAL_ARRAYS).items()
     }
 
 
@@ -273,7 +274,9 @@ def keys_of(work: Path, name: str) -> set[str]:
 )  # fmt: skip
 def test_every_key_of_a_json_file_is_described(name, finished):
     described = set(table(DOCS["files"].section(name)))
-    assert described - {"peers", "peer_settings", "ablation"} == keys_of(finished, name)
+    assert described - {"lists_by_id", "peers", "peer_settings", "ablation"} == keys_of(
+        finished, name
+    )
 
 
 @pytest.mark.parametrize(

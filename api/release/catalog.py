@@ -27,7 +27,7 @@ class Catalog:
     def __init__(self, folder: Path, overrides: dict[str, Any], hashes: bool = True) -> None:
         """Open and check the release in `folder`; raise ReleaseError if it can't be served."""
         manifest = loader.check(folder, hashes)
-        arrays = loader.arrays(folder)
+        arrays = loader.arrays(folder, manifest)
         self.id = manifest.id
         self.created_at = _utc(manifest.created_at)
         self.data_until = manifest.data.last if manifest.data else None
@@ -39,6 +39,9 @@ class Catalog:
         # row(user_id): the user's position; -1 if the release doesn't know them or must forget them
         self.row = lru_cache(ROWS_REMEMBERED)(partial(_row, self._user_ids, self._forgotten))
         self._track_texts = loader.texts(arrays)
+        # (tracks + 1,): the track under which each track's song is shown; the last is for -1. None
+        # where no song has several ids.
+        self._shown = np.append(arrays["shown_items"], -1) if "shown_items" in arrays else None
         self._top = arrays["top_items"]
         self._lists = {
             name: (arrays[f"{name}_offsets"], arrays[f"{name}_items"])
@@ -87,10 +90,20 @@ class Catalog:
         return _find(self._track_ids, item_id) >= 0
 
     def positions(self, item_ids: Sequence[int]) -> Tracks:
-        """Return the positions of track ids; -1 for one that the release doesn't know."""
+        """Return the positions of track ids; -1 for one that the release doesn't know.
+
+        If a song has several ids, each of them has the position of the one that is shown.
+        """
         if not item_ids or not self.n_tracks:
             return NO_TRACKS
-        return find(self._track_ids, np.array(item_ids, np.int64)).astype(np.int32)
+        found = find(self._track_ids, np.array(item_ids, np.int64))
+        return found.astype(np.int32) if self._shown is None else self._shown.take(found)
+
+    def hidden(self) -> Tracks:
+        """Return the positions that no answer may have: other ids of a song that is shown."""
+        if self._shown is None:
+            return NO_TRACKS
+        return np.flatnonzero(self._shown[:-1] != np.arange(self.n_tracks))
 
     def name(self, track: int) -> str | None:
         """Return the track's name; None if the catalogue has none."""

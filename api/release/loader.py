@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from jobs.contract import storage, tables
 from jobs.contract.names import CONTRACT_VERSION, CURRENT, MANIFEST, RELEASES, SERVING
 from jobs.contract.results import Manifest, ServedSettings, upgrade_manifest
-from jobs.contract.serving import SERVING_ARRAYS
+from jobs.contract.serving import OPTIONAL_ARRAYS, SERVING_ARRAYS
 
 if TYPE_CHECKING:
     from jobs.contract.fold_in import FoldInModel
@@ -73,9 +73,9 @@ def check(folder: Path, hashes: bool = True) -> Manifest[ServedSettings]:
     for table in tables.RELEASED:
         schema = {field.name: str(field.type) for field in table.schema}
         _expect(folder, f"schema of {table.file}", schema, manifest.schemas.get(table.file))
-    for name, dtype in SERVING_ARRAYS.items():
+    for name, dtype in _dtypes(manifest).items():
         _expect(folder, f"dtype of {name}", str(dtype), manifest.serving.get(name))
-    arrays = [f"{SERVING}/{name}.npy" for name in SERVING_ARRAYS]
+    arrays = [f"{SERVING}/{name}.npy" for name in _dtypes(manifest)]
     for file in [*(table.file for table in tables.RELEASED), *arrays, *manifest.files]:
         entry = manifest.files.get(file)
         _expect(folder, f"bytes of {file}", entry and entry.bytes, _size(folder / file))
@@ -86,6 +86,13 @@ def check(folder: Path, hashes: bool = True) -> Manifest[ServedSettings]:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         _expect(folder, f"sha256 of {file}", entry.sha256, digest)
     return manifest
+
+
+def _dtypes(manifest: Manifest[ServedSettings]) -> dict[str, np.dtype[Any]]:
+    """Return the types of the arrays that a release must have, by its manifest."""
+    return SERVING_ARRAYS | {
+        name: dtype for name, dtype in OPTIONAL_ARRAYS.items() if name in manifest.serving
+    }
 
 
 def _check_table(folder: Path, table: tables.Table, rows: int | None) -> None:
@@ -109,18 +116,19 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() and not path.is_symlink() else None
 
 
-def arrays(folder: Path) -> Arrays:
+def arrays(folder: Path, manifest: Manifest[ServedSettings]) -> Arrays:
     """Map the serving arrays of a checked release into memory and check that they fit together.
 
     Returns the arrays by name. Raises ReleaseError for the first one that cannot be used.
     """
+    dtypes = _dtypes(manifest)
     try:
-        mapped = {name: _map(folder, name) for name in SERVING_ARRAYS}
+        mapped = {name: _map(folder, name) for name in dtypes}
     except Exception as error:  # NumPy's reader of headers raises errors of many kinds
         raise ReleaseError(f"{folder.name}: a serving array can't be read: {error}") from None
     for name, array in mapped.items():
         shape = (array.dtype, array.ndim, bool(array.flags.c_contiguous))
-        _expect(folder, f"layout of {name}", (SERVING_ARRAYS[name], 1, True), shape)
+        _expect(folder, f"layout of {name}", (dtypes[name], 1, True), shape)
     users, tracks = len(mapped["user_ids"]), len(mapped["track_ids"])
     for name in ("user_ids", "track_ids"):
         _require(folder, f"{name} ascending", bool((np.diff(mapped[name]) > 0).all()))
@@ -137,6 +145,12 @@ def arrays(folder: Path) -> Arrays:
     width = len(mapped["track_texts"]) // max(tracks, 1)
     _expect(folder, "length of track_texts", width * tracks, len(mapped["track_texts"]))
     _check_model(folder, mapped, tracks)
+    if (shown := mapped.get("shown_items")) is not None:
+        _expect(folder, "length of shown_items", tracks, len(shown))
+        _check_range(folder, "shown_items", mapped, tracks)
+        _require(
+            folder, "tracks in shown_items that are shown", bool((shown[shown] == shown).all())
+        )
     for array in mapped.values():
         _free_pages(array)
     return mapped

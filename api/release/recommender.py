@@ -55,7 +55,7 @@ class Recommender:
         self.catalog = catalog
         self.header = catalog.id.encode()  # of each answer
         self._recent_events = recent_events
-        self._exclusion = Exclusion(catalog.n_tracks)
+        self._exclusion = Exclusion(catalog.n_tracks, catalog.hidden())
         own = weakref.proxy(self)  # the remembered answers must not keep an old release alive
         self.answer = lru_cache(REMEMBERED)(partial(Recommender._answer, own))
         self.online_text = lru_cache(REMEMBERED)(partial(Recommender._online_text, own))

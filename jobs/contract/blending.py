@@ -278,11 +278,12 @@ class Exclusion:
 
     It is a mask that is set for one answer and cleared after it. To look up 1,000 tracks takes
     5 µs, however many are excluded; a search in a sorted array takes 40. The mask has a byte for
-    each track, and only one thread may use it.
+    each track, and only one thread may use it. The tracks `never` are excluded from every answer.
     """
 
-    def __init__(self, n_tracks: int) -> None:
+    def __init__(self, n_tracks: int, never: Tracks = NO_TRACKS) -> None:
         self._allowed = np.ones(n_tracks + 1, bool)  # the last place takes the positions of -1
+        self._allowed[never] = False
         self._out = NO_TRACKS
 
     def of(self, tracks: Tracks) -> "Exclusion":

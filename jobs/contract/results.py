@@ -144,7 +144,7 @@ class EvaluatedWindow(Split):
     cold: int
     labels: int  # pairs of a user and a track played after the cut
     catalogue: int  # tracks with a play before the cut
-    tracks: int  # of items.parquet
+    tracks: int  # of items.parquet; a song with several ids counts once
     heard: str
     als_epochs: int
     diversity: str  # what makes two tracks alike
@@ -201,6 +201,7 @@ class Metrics(ListMetrics):
     comparisons: dict[str, Comparison]
     segments: dict[str, SegmentScores]
     candidates: CandidateRecall
+    lists_by_id: dict[str, Scores] | UnsetType = UNSET  # only the very id played is a hit
     peers: dict[str, Scores] | UnsetType = UNSET  # with --peers
     peer_settings: dict[str, BaselineSetting] | UnsetType = UNSET
     ablation: Ablation | UnsetType = UNSET  # with --ablation

@@ -30,3 +30,8 @@ SERVING_ARRAYS: dict[str, np.dtype[Any]] = {
     "als_vectors": np.dtype(np.float32),  # one after the other
     "als_gram": np.dtype(np.float32),  # row by row
 }
+
+# Arrays of releases in which some song has several ids:
+OPTIONAL_ARRAYS: dict[str, np.dtype[Any]] = {
+    "shown_items": np.dtype(np.int32),  # the track under which each track's song is shown
+}

@@ -74,6 +74,15 @@ ITEMS = Table(
 )
 
 
+SONGS = Table(
+    "songs.parquet",
+    "jobs.prepare",
+    "one track that is the same song as another; song_id is the track that is shown for all",
+    pa.schema([("track_id", ID), ("song_id", ID)]),
+    ("track_id",),
+)
+
+
 QUARANTINE = Table(
     "quarantine.parquet",
     "jobs.prepare",
@@ -167,7 +176,7 @@ RECOMMENDATIONS = _ranked(
 TABLES = {
     t.file: t
     for t in (
-        LISTENS, USERS, ITEMS, QUARANTINE, EVENTS, HOLDOUT, TOP_POPULAR, PERSONAL_ALS,
+        LISTENS, USERS, ITEMS, SONGS, QUARANTINE, EVENTS, HOLDOUT, TOP_POPULAR, PERSONAL_ALS,
         NEW_TRACKS, SIMILAR, NEXT_PLAYED, FOLLOWERS, RECOMMENDATIONS,
     )
 }  # fmt: skip

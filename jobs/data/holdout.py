@@ -50,14 +50,36 @@ def read(window: Path, past: Listens, heard: str) -> Holdout:
     row = rows_in(past, later.user_ids)
     labels = later.pairs()
     if heard == "exclude":
-        labels = csr_matrix(labels - labels.multiply(heard_by(past, row)))
-        labels.eliminate_zeros()
+        labels = unheard(labels, past, row)
     return Holdout(later.user_ids, row, labels).take(labels.getnnz(axis=1) > 0)
+
+
+def read_played(window: Path, users: np.ndarray, heard: str) -> csr_matrix:
+    """Return the labels (users, items) of some users by the ids that they played, not by song.
+
+    So another id of a heard track is a label too, and lists hit a label only by the very id.
+    """
+    past = listens.load(window, timed=False, by_song=False)
+    later = listens.load_holdout(window, past.track_ids, by_song=False)
+    later = later.of_users(np.flatnonzero(np.isin(later.user_ids, users)))
+    labels = later.pairs()
+    if heard == "exclude":
+        labels = unheard(labels, past, rows_in(past, later.user_ids))
+    return labels
 
 
 def rows_in(past: Listens, user_ids: np.ndarray) -> np.ndarray:
     """Return the rows (n,) of users in the past, or COLD."""
     return find(past.user_ids, user_ids)
+
+
+def unheard(labels: csr_matrix, past: Listens, row: np.ndarray) -> csr_matrix:
+    """Return labels (users, items) without what the users, rows of the past, have heard there."""
+    heard = heard_by(past, row)
+    heard.resize(labels.shape)  # labels may have more columns, for tracks that nobody has heard
+    result = csr_matrix(labels - labels.multiply(heard))
+    result.eliminate_zeros()
+    return result
 
 
 def heard_by(past: Listens, row: np.ndarray) -> csr_matrix:

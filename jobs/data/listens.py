@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix, vstack
 
 from jobs.contract import tables
 from jobs.contract.ragged import last_entries, offsets_of, runs
+from jobs.data import songs
 from jobs.data.ids import Encoder, encode
 
 SECONDS_A_DAY = 86_400
@@ -154,24 +155,34 @@ def robust_span(first: np.ndarray, last: np.ndarray) -> tuple[int, int]:
     return int(np.partition(first, k)[k]), int(np.partition(last, n - 1 - k)[n - 1 - k])
 
 
-def load(work: Path, timed: bool = True) -> Listens:
-    """Read WORK's listens, users and items; times only if `timed`."""
+def load(work: Path, timed: bool = True, by_song: bool = True) -> Listens:
+    """Read WORK's listens, users and items; times only if `timed`.
+
+    Each listen is of the track under which its song is shown, or, without `by_song`, of the track
+    that was played.
+    """
     user_ids = tables.read(tables.USERS, work, ["user_id"])["user_id"].to_numpy()
     track_ids = tables.read(tables.ITEMS, work, ["track_id"])["track_id"].to_numpy()
-    return _load(tables.LISTENS, work, user_ids, track_ids, timed)
+    return _load(tables.LISTENS, work, user_ids, track_ids, timed, by_song)
 
 
-def load_holdout(work: Path, track_ids: np.ndarray) -> Listens:
-    """Read the listens after a window's cut; the users are those of the holdout."""
+def load_holdout(work: Path, track_ids: np.ndarray, by_song: bool = True) -> Listens:
+    """Read the listens after a window's cut, as `load` does; the users are those of the holdout."""
     users = tables.read(tables.HOLDOUT, work, ["user_id"])["user_id"].to_numpy()
-    return _load(tables.HOLDOUT, work, np.unique(users), track_ids, timed=True)
+    return _load(tables.HOLDOUT, work, np.unique(users), track_ids, True, by_song)
 
 
 def _load(
-    table: tables.Table, work: Path, user_ids: np.ndarray, track_ids: np.ndarray, timed: bool
+    table: tables.Table,
+    work: Path,
+    user_ids: np.ndarray,
+    track_ids: np.ndarray,
+    timed: bool,
+    by_song: bool,
 ) -> Listens:
     n = tables.n_rows(table, work)
     users, tracks = Encoder.of(user_ids), Encoder.of(track_ids)
+    shown = songs.shown(work, track_ids) if by_song else None
     counts = np.zeros(len(user_ids), np.int64)
     item, at = np.empty(n, np.int32), np.empty(n if timed else 0, np.uint32)
     end = 0
@@ -182,7 +193,8 @@ def _load(
         first = np.flatnonzero(np.diff(ids, prepend=-1))  # of each user's rows
         user = encode(ids[first], users, "user_id", table, work)
         np.add.at(counts, user, np.diff(first, append=len(ids)))
-        item[start:end] = encode(batch["track_id"].to_numpy(), tracks, "track_id", table, work)
+        played = encode(batch["track_id"].to_numpy(), tracks, "track_id", table, work)
+        item[start:end] = played if shown is None else shown[played]
         if timed:
             at[start:end] = batch["started_at"].cast(pa.int64()).to_numpy() // 1_000_000
     return Listens(offsets_of(counts), item, at, user_ids, track_ids)

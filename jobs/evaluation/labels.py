@@ -10,16 +10,17 @@ from scipy.sparse import csr_matrix
 from jobs.contract.ids import MISSING, find
 from jobs.contract.storage import JobError
 from jobs.data import holdout
+from jobs.data.holdout import Holdout
 from jobs.data.listens import Listens
 
 
-def read_labels(path: Path, past: Listens, heard: str) -> tuple[np.ndarray, csr_matrix]:
-    """Return the users of a file of labels as rows of the past (COLD for new ones), and the labels.
+def read_labels(path: Path, past: Listens, heard: str, shown: np.ndarray | None = None) -> Holdout:
+    """Return the users of a file of labels who have one, with their rows in the past, and labels.
 
-    labels are (users, items + 1). The last column is for tracks that are not in the catalogue: no
-    list can contain them, but they count as played. If heard is "exclude", tracks that the user has
-    played in the past are no labels, and users without a label are left out. Raises JobError if the
-    file can't be read or is empty.
+    The labels are (users, items + 1). The last column is for tracks that are not in the catalogue:
+    no list can contain them, but they count as played. With `shown` (see songs.shown) a label is of
+    the track under which its song is shown. If heard is "exclude", tracks that the user has played
+    in the past are no labels. Raises JobError if the file can't be read or is empty.
     """
     try:
         table = pq.read_table(path, columns=["user_id", "track_id"])
@@ -34,13 +35,10 @@ def read_labels(path: Path, past: Listens, heard: str) -> tuple[np.ndarray, csr_
     ids, row = np.unique(user, return_inverse=True)
     n = past.shape[1]
     item = find(past.track_ids, track)
+    item = item if shown is None else np.append(shown, MISSING)[item]
     item[item == MISSING] = n
     labels = csr_matrix((np.ones(len(row), np.float32), (row, item)), (len(ids), n + 1))
     known = holdout.rows_in(past, ids)
     if heard == "exclude":
-        played = holdout.heard_by(past, known)
-        played.resize(labels.shape)
-        labels = csr_matrix(labels - labels.multiply(played))
-        labels.eliminate_zeros()
-    labelled = labels.getnnz(axis=1) > 0
-    return known[labelled], csr_matrix(labels[labelled])
+        labels = holdout.unheard(labels, past, known)
+    return Holdout(ids, known, labels).take(labels.getnnz(axis=1) > 0)

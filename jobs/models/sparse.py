@@ -74,6 +74,15 @@ def scale_rows(matrix: csr_matrix, factors: np.ndarray) -> csr_matrix:
     return csr_matrix(diags_array(factors.astype(np.float32)) @ matrix)
 
 
+def only_rows(matrix: csr_matrix, rows: np.ndarray) -> csr_matrix:
+    """Return the matrix with entries in these rows only; rows are (rows,) bool."""
+    if rows.all():
+        return matrix
+    result = scale_rows(matrix, rows)
+    result.eliminate_zeros()
+    return result
+
+
 def incidence(lists: pa.ChunkedArray) -> csr_matrix:
     """Return (rows, distinct values) float32: 1 where the row's list contains the value."""
     lists = lists.combine_chunks()

@@ -9,12 +9,12 @@ from scipy.sparse import csr_matrix
 
 from jobs.contract import tables
 from jobs.contract.names import NEW_LENGTH
-from jobs.data import listens, splitting
+from jobs.data import listens, songs, splitting
 from jobs.data.listens import SECONDS_A_DAY, Listens
 from jobs.models import als_model, hyperparameters, popularity
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.ranked_lists import best_of_rows, matrix_of_lists, read_lists, read_matrices
-from jobs.models.sparse import incidence, scale_rows
+from jobs.models.sparse import incidence, only_rows, scale_rows
 
 TRACKS_AN_ARTIST = 20  # most played tracks of an artist that the generator "artist" proposes
 HORIZONS = (0.01, 0.05, 0.25)  # the latest listens, as shares of all, for features of tracks
@@ -38,6 +38,9 @@ class Snapshot:
     artists: csr_matrix  # (items, artists): 1 / number of the track's artists
     genres: csr_matrix  # (items, genres), rows of unit length
     users_share: float  # 0 to 1: the share of all users that the folder was made from
+    # (items,) bool: false for other ids of a song. No list may have them, so they have no artists
+    # and genres here.
+    listed: np.ndarray
 
     @classmethod
     def read(cls, work: Path) -> "Snapshot":
@@ -45,7 +48,10 @@ class Snapshot:
         data = listens.load(work)
         users, items = als_model.load(work, data.shape)
         tracks = tables.read(tables.ITEMS, work, ["artist_ids", "genre_ids"])
-        artists, genres = (incidence(tracks[name]) for name in ("artist_ids", "genre_ids"))
+        listed = ~songs.hidden(work, data.track_ids)
+        artists, genres = (
+            only_rows(incidence(tracks[name]), listed) for name in ("artist_ids", "genre_ids")
+        )
         ids = data.track_ids
         (similar,) = read_matrices(tables.SIMILAR, work, ids, "score")
         followers, directly = read_matrices(tables.FOLLOWERS, work, ids, "score", "directly")
@@ -64,6 +70,7 @@ class Snapshot:
             scale_rows(artists, 1 / np.maximum(artists.getnnz(axis=1), 1)),
             scale_rows(genres, 1 / np.sqrt(np.maximum(genres.getnnz(axis=1), 1))),
             splitting.users_share(work),
+            listed,
         )
 
     @cached_property

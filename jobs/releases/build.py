@@ -47,8 +47,9 @@ REQUIRED_FILES = {
 }
 
 
-# Files that a release has if they exist; without them the service uses the defaults.
-OPTIONAL_FILES = (SETTINGS, REPLAY, FORGOTTEN_UNTIL)
+# Files that a release has if they exist. Without songs.parquet no song has several ids; without the
+# others the service uses the defaults.
+OPTIONAL_FILES = (tables.SONGS.file, SETTINGS, REPLAY, FORGOTTEN_UNTIL)
 
 
 def check(work: Path) -> None:
@@ -97,7 +98,11 @@ def manifest(
             table.file: {column.name: str(column.type) for column in table.schema}
             for table in tables.RELEASED
         },
-        serving={name: str(dtype) for name, dtype in serving.SERVING_ARRAYS.items()},
+        serving={
+            name: str(dtype)
+            for name, dtype in (serving.SERVING_ARRAYS | serving.OPTIONAL_ARRAYS).items()
+            if (folder / SERVING / f"{name}.npy").exists()
+        },
         settings=ReleaseSettings(**vars(hyperparameters), blending=blending),
     )
 

@@ -19,13 +19,14 @@ from jobs.contract.names import ALS_MODEL, SERVING
 from jobs.contract.ragged import offsets_of
 from jobs.contract.storage import JobError
 from jobs.contract.tables import Table
+from jobs.data import songs
 from jobs.models import als_model
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.runtime.progress import progress_bar
 
 
 def pack(folder: Path, settings: Hyperparameters) -> None:
-    """Write every array of serving.SERVING_ARRAYS.
+    """Write every array of serving.SERVING_ARRAYS, and shown_items if songs have several ids.
 
     If the settings exclude heard tracks, the final lists are packed without them, so that the
     service need not check. Raises JobError if the tables do not fit together.
@@ -39,10 +40,14 @@ def pack(folder: Path, settings: Hyperparameters) -> None:
     write_names(folder)
     write(folder, "user_ids", users)
     top_items = _positions(tracks, top["track_id"].to_numpy(), tables.TOP_POPULAR)
+    shown = songs.shown(folder, tracks)
+    if shown is not None:
+        write(folder, "shown_items", shown)
     model = als_model.load_model(folder, settings)
     check_model(model, len(tracks))
-    write(folder, "top_items", np.concatenate([top_items, _others(top_items, model, len(tracks))]))
-    _write_history(folder, users, tracks)
+    hidden = songs.hidden(folder, tracks)
+    write(folder, "top_items", np.concatenate([top_items, _others(top_items, hidden, model)]))
+    _write_history(folder, users, tracks, shown)
     unheard = _unheard_rows(folder, len(tracks)) if settings.heard == "exclude" else None
     _write_lists(folder, tables.RECOMMENDATIONS, "recommendations", users, tracks, unheard)
     _write_lists(folder, tables.SIMILAR, "similar", tracks, tracks)
@@ -50,13 +55,13 @@ def pack(folder: Path, settings: Hyperparameters) -> None:
     write_model(folder, model, len(tracks))
 
 
-def _others(top: np.ndarray, model: FoldInModel, n: int) -> np.ndarray:
-    """Return the tracks of n that are not in the top list, so that answers can be filled up.
+def _others(top: np.ndarray, hidden: np.ndarray, model: FoldInModel) -> np.ndarray:
+    """Return the tracks that are not in the top list, so that answers can be filled up with them.
 
     They are in the order of the lengths of their vectors, which say how popular a track is expected
-    to be, then of their ids.
+    to be, then of their ids. Tracks that are `hidden`, (tracks,) bool, are left out.
     """
-    left = np.ones(n, bool)
+    left = ~hidden
     left[top] = False
     known = model.order.items
     known = known[left[known]]
@@ -143,8 +148,10 @@ def _positions(ids: np.ndarray, keys: np.ndarray, table: Table) -> np.ndarray:
     return positions
 
 
-def _write_history(folder: Path, users: np.ndarray, tracks: np.ndarray) -> None:
-    """Write each user's listens, oldest first."""
+def _write_history(
+    folder: Path, users: np.ndarray, tracks: np.ndarray, shown: np.ndarray | None
+) -> None:
+    """Write each user's listens, oldest first, by the ids under which songs are shown."""
     counts = np.zeros(len(users), np.int64)
     last = np.empty(0, np.int64)
     with array(folder, "history_items") as append:
@@ -153,7 +160,8 @@ def _write_history(folder: Path, users: np.ndarray, tracks: np.ndarray) -> None:
             _check_sorted(np.append(last, user), tables.LISTENS)
             last = user[-1:]
             counts += _count(user, len(users))
-            append(_positions(tracks, batch["track_id"], tables.LISTENS))
+            played = _positions(tracks, batch["track_id"], tables.LISTENS)
+            append(played if shown is None else shown[played])
     write(folder, "history_offsets", offsets_of(counts))
 
 
@@ -257,7 +265,7 @@ def array(folder: Path, name: str) -> Iterator[Callable[[np.ndarray], None]]:
     The file appears only at the end, complete. Its length is known only then, so the header is
     written a second time; NumPy leaves room in it for a larger length.
     """
-    dtype = serving.SERVING_ARRAYS[name]
+    dtype = (serving.SERVING_ARRAYS | serving.OPTIONAL_ARRAYS)[name]
     path = folder / SERVING / f"{name}.npy"
     with storage.atomic(path) as temporary, temporary.open("wb") as file:
         length = 0

@@ -30,17 +30,17 @@ def test_a_heard_track_is_no_label_and_an_unknown_one_counts_as_missed(finished,
         user_id=[int(user)] * 3,
         track_id=[int(heard), int(new), MAX_ID - 1],
     )
-    known, labels = read(finished, path)
-    assert known.tolist() == [0]
-    assert labels.getnnz() == 2
+    found = read(finished, path)
+    assert found.row.tolist() == [0]
+    assert found.labels.getnnz() == 2
 
 
 def test_a_user_whom_nobody_knows_is_scored_as_cold(finished, tmp_path):
     track = int(listens.load(finished).track_ids[0])
     path = save_labels(tmp_path / "l.parquet", user_id=[MAX_ID - 1], track_id=[track])
-    known, labels = read(finished, path)
-    assert known.tolist() == [holdout.COLD]
-    assert labels.getnnz() == 1
+    found = read(finished, path)
+    assert found.row.tolist() == [holdout.COLD]
+    assert found.labels.getnnz() == 1
     assert "1 users" in run("score", finished, "--labels", str(path))
 
 
