@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from implicit.cpu.als import AlternatingLeastSquares
+from scipy.sparse import csr_matrix
 
 from jobs.contract import storage
 from jobs.contract.names import ALS_MODEL
@@ -28,18 +29,27 @@ from jobs.models.hyperparameters import Hyperparameters
 from jobs.runtime import cli, memory, parallel
 
 
-def fold_in_left_out(
+def without_rows(weights: csr_matrix, rows: np.ndarray) -> csr_matrix:
+    """Return a matrix without some rows (ascending) that are empty; nothing is copied."""
+    starts = np.delete(weights.indptr, rows)
+    shape = len(starts) - 1, weights.shape[1]
+    return csr_matrix((weights.data, weights.indices, starts), shape)
+
+
+def with_left_out(
     work: Path,
-    user_ids: np.ndarray,
+    left_out: np.ndarray,
     users: np.ndarray,
     items: np.ndarray,
     settings: Hyperparameters,
-) -> None:
-    """Set the vectors (users, d) of the accounts that had no part in the training, in place."""
-    rows = np.flatnonzero(listens.left_out(work, user_ids))
-    if len(rows):
-        own = listens.load(work).of_users(rows)
-        users[rows] = als_model.recent_tastes(own, items, items.T @ items, settings)
+) -> np.ndarray:
+    """Return the vectors (users, d) of all users, given those of the users that were trained on.
+
+    The vectors of the accounts that are left out (rows, ascending) are computed from the tracks'.
+    """
+    own = listens.load(work).of_users(left_out)
+    tastes = als_model.recent_tastes(own, items, items.T @ items, settings)
+    return np.insert(users, left_out - np.arange(len(left_out)), tastes, axis=0)
 
 
 def main(argv: Sequence[str]) -> str:
@@ -48,15 +58,16 @@ def main(argv: Sequence[str]) -> str:
     parallel.set_threads(memory.check("train_als", args))
     work, settings = args.work, hyperparameters.load(args.work)
     data = listens.load(work, timed=settings.als_recency is not None, everyone=False)
-    user_ids = data.user_ids
-    weights = training_weights(data, settings)
+    left_out = np.flatnonzero(listens.left_out(work, data.user_ids))
+    weights = without_rows(training_weights(data, settings), left_out)
     start = start_of(work, (data.shape[1], settings.als_factors))
     penalty = float(penalties(weights, settings).mean())
     # Only the list refers to the matrix, and pop() removes it, so that factorise can free it.
     only_reference = [weights]
     del data, weights
     users, items = factorise(only_reference.pop(), settings, start=start)
-    fold_in_left_out(work, user_ids, users, items, settings)
+    if len(left_out):
+        users = with_left_out(work, left_out, users, items, settings)
     model = AlternatingLeastSquares(
         factors=settings.als_factors,
         regularization=penalty,

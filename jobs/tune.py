@@ -9,13 +9,11 @@ step makes NDCG@10 clearly better (see selection/hyperparameter_search).
 
 "quick" uses a random sample of the users that has at most 200,000 listens, or two for each track if
 that is more. "full" uses ten times as many listens. "off" writes the defaults. The
-defaults are also kept if fewer than 50 users with a label are in the two windows together, since
+defaults are also kept if the two windows have fewer than 50 users with a label together, since
 nothing can be concluded from them.
 """
 
 from collections.abc import Sequence
-
-import numpy as np
 
 from jobs.contract.names import WINDOWS
 from jobs.data.bounds import ENOUGH_USERS
@@ -45,7 +43,7 @@ def main(argv: Sequence[str]) -> str:
     log: list[str] = []
     if args.tune != "off":
         tuning = [TuningWindow.read(window, args.tune, args.heard) for window in windows[:2]]
-        users = len(np.unique(np.concatenate([window.holdout.user_ids for window in tuning])))
+        users = sum(len(window.holdout.row) for window in tuning)
         if users >= ENOUGH_USERS:
             settings = tune(tuning, settings, log)
         else:
