@@ -25,6 +25,7 @@
 #   --now MOMENT        what counts as now; listens that are later are left out (default: the clock)
 #   --equal-rows RULE   auto | plays | copies: what equal interactions are
 #   --same-song RULE    on | off: whether tracks with the same artists and title are one song
+#   --suspicious RULE   leave-out | keep: whether accounts that play unlike a listener count for others
 #   --far FACTOR        how far from all others the time of a listen is wrong (default: 5)
 set -euo pipefail
 
@@ -45,7 +46,7 @@ while [[ $# -gt 0 ]]; do
     --peers | --ablation) evaluate+=("$1"); shift; continue ;;
     --force) publish+=("$1"); shift; continue ;;
     --data | --work | --heard | --tune | --split | --share | --gap | --events | --forgotten | --memory-limit | \
-    --max-bad-share | --now | --far | --equal-rows | --same-song | --new-share)
+    --max-bad-share | --now | --far | --equal-rows | --same-song | --suspicious | --new-share)
       [[ -n ${2-} ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
     *) help >&2; fail "unknown option $1; the known ones are listed above" ;;
   esac
@@ -56,6 +57,7 @@ while [[ $# -gt 0 ]]; do
     --tune) one_of "$1" "$2" off quick full; tune+=("$1" "$2") ;;
     --equal-rows) one_of "$1" "$2" auto plays copies; prepare+=("$1" "$2") ;;
     --same-song) one_of "$1" "$2" on off; prepare+=("$1" "$2") ;;
+    --suspicious) one_of "$1" "$2" leave-out keep; prepare+=("$1" "$2"); windows+=("$1" "$2") ;;
     --split) one_of "$1" "$2" auto time user; windows+=("$1" "$2") ;;
     --share | --gap) windows+=("$1" "$2") ;;
     --events | --forgotten) prepare+=("$1" "$(realpath -m "$2")") ;;

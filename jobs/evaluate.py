@@ -44,6 +44,7 @@ from jobs.metrics.bootstrap import intervals, ratio
 from jobs.models.ranked_lists import read_lists
 from jobs.ranking.candidates import GENERATORS
 from jobs.reporting import evaluation_page
+from jobs.reporting.evaluation_text import too_few_users
 from jobs.reporting.terms import BEST, FINAL, PERSONAL, TOP, three_lists
 from jobs.runtime import cli, memory, parallel
 
@@ -212,7 +213,8 @@ def main(argv: Sequence[str]) -> str:
     evaluation_page.page(content, ranking).write(path)
     lists = three_lists(content)
     ndcg = (f"{name} {kinds['all']['@10']['ndcg']:.4f}" for name, kinds in lists.items())
-    return f"NDCG@10 of {content.window.users:,} users: {', '.join(ndcg)}; see {path}"
+    warning = f"WARNING: {too_few_users(content)} " if too_few_users(content) else ""
+    return f"{warning}NDCG@10 of {content.window.users:,} users: {', '.join(ndcg)}; see {path}"
 
 
 if __name__ == "__main__":

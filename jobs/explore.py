@@ -3,8 +3,8 @@
     python -m jobs.explore --work data
 
 Reads the listens a block at a time. The page shows who listens how much, what is played and when,
-how often users repeat tracks, the gaps between listens, what the catalogue lacks, and which input
-rows were left out.
+how often users repeat tracks, the gaps between listens, what the catalogue lacks, which accounts
+play unlike a listener, and which input rows were left out.
 """
 
 from collections.abc import Sequence

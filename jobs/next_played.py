@@ -6,7 +6,9 @@ Makes next_played.parquet, with up to 100 tracks for each track, and followers.p
 to 1,000 and one more column, for the ranker. After each listen, the next 20 plays of the same user
 are counted; the first counts 1, and each further one 0.9 times the one before. The sums are divided
 by powers of how often the two tracks are played, so that popular tracks don't follow everything
-(models/next_played has an example). With next_recency, older listens count less.
+(models/next_played has an example). With next_recency, older listens count less. A user's plays of
+one track count as at most 20, and all plays of a user weigh at most a hundredth of all (see
+data/bounds). Suspicious accounts that are left out don't count.
 """
 
 from collections.abc import Sequence
@@ -27,7 +29,7 @@ def main(argv: Sequence[str]) -> str:
     parallel.set_threads(memory.check("next_played", args))
     work = args.work
     settings = hyperparameters.load(work)
-    data = listens.load(work, timed=settings.next_recency is not None)
+    data = listens.load(work, timed=settings.next_recency is not None, everyone=False)
     tracks = written = kept = 0
     with (
         writer(FOLLOWERS, work) as append,

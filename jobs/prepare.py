@@ -24,6 +24,10 @@ Two tracks with the same artists and, but for marks such as "(Remastered 2011)",
 one song (see data/songs). WORK/songs.parquet names them, and all later jobs count their listens
 together and list one of them. --same-song off leaves every track a song of its own.
 
+Accounts that do not play as a listener does (see jobs/data/accounts) are written to
+WORK/suspicious.parquet. By default they are left out of what all users get, such as the top list;
+they still get lists of their own. --suspicious keep counts them as all others.
+
 A listen without a readable track_seq gets the number after that of the listen before it in the
 user's history, and 1 if it is the first.
 """
@@ -42,7 +46,7 @@ from jobs.contract import storage, tables
 from jobs.contract.names import CLOCK, FORGOTTEN, STATE
 from jobs.contract.results import Clock
 from jobs.contract.storage import JobError
-from jobs.data import clock, equal_rows, raw_files, songs, tombstones
+from jobs.data import accounts, clock, equal_rows, raw_files, songs, tombstones
 from jobs.data.cleaning import (
     FAR_TIME,
     LATER_THAN_NOW,
@@ -89,7 +93,7 @@ def main(argv: Sequence[str]) -> str:
         raise JobError(f"{played[0]} holds listens of users to be forgotten only: add others")
     try:
         n_plays = len(of_file) if plays else 0
-        users, heard, n_shared = write(options, items, listens, bad, codes, n_plays)
+        users, heard, n_shared, habits = write(options, items, listens, bad, codes, n_plays)
         tombstones.note(options.work, to_forget)
         storage.write_json(options.work / CLOCK, record_of_times(bad, bounds, options))
     except OSError as error:
@@ -98,6 +102,11 @@ def main(argv: Sequence[str]) -> str:
             "or pass another --work"
         ) from None
     warn_of_times(bad, bounds, options)
+    if says := habits.sentence(options.suspicious):
+        print(
+            f"prepare: warning: {says}: see {options.work / tables.SUSPICIOUS.file}",
+            file=sys.stderr,
+        )
     return (
         f"{options.data}: {pc.sum(users['listens']).as_py():,} listens of {len(users):,} users and "
         f"{heard:,} tracks"
@@ -169,8 +178,8 @@ def write(
     bad: np.ndarray,
     codes: dict[Path, np.ndarray],
     n_plays: int,
-) -> tuple[pa.Table, int, int]:
-    """Write the files; return the users and how many tracks have a listen and share a song.
+) -> tuple[pa.Table, int, int, accounts.Habits]:
+    """Write the files; return users, numbers of tracks with a listen and a shared song, and habits.
 
     `codes` has the codes of each file's rows, `bad` those of the listens. A listen that equals an
     earlier one gets its code here, but for the first n_plays rows, where equal rows are plays.
@@ -180,7 +189,7 @@ def write(
     heard = np.zeros(len(track_ids), bool)
     song = songs.same_songs(items) if options.same_song == "on" else np.arange(len(track_ids))
     shared, heard_by = songs.shared(song), np.zeros(len(track_ids), np.int64)
-    users = []
+    users, habits = [], accounts.Habits()
     with tables.writer(tables.LISTENS, options.work) as append:
         for part, repeated in histories(listens, n_plays):
             bad[repeated] = REASONS.index(SAME_ROW)
@@ -189,17 +198,19 @@ def write(
                 heard_by += songs.listeners(part.user, part.track, shared)
             append(listens_table(part, track_ids))
             users.append(users_table(part))
+            habits.add(part.user, part.track, part.time // 1_000_000)
         stop_if_bad(codes[options.data / raw_files.INTERACTIONS], options)
         # Until all files are new, no job may find the old listens beside them.
         (options.work / tables.LISTENS.file).unlink(missing_ok=True)
         tables.write(tables.ITEMS, options.work, items)
         n_shared = songs.write(options.work, track_ids, song, heard_by)
         tables.write(tables.USERS, options.work, encoded(pa.concat_tables(users)))
+        tables.write(tables.SUSPICIOUS, options.work, habits.table(options.suspicious))
         with tables.writer(tables.QUARANTINE, options.work) as append_bad:
             for path in sorted(codes, key=lambda path: path.name):
                 for rows in bad_rows(path, codes[path]):
                     append_bad(rows)
-    return pa.concat_tables(users), int(heard.sum()), n_shared
+    return pa.concat_tables(users), int(heard.sum()), n_shared, habits
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -240,6 +251,12 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         default=clock.FAR,
         help="how far from all others a time is wrong, in distances of the middle 96 %% "
         f"(default: {clock.FAR:g}; inf: no time is)",
+    )
+    parser.add_argument(
+        "--suspicious",
+        choices=accounts.RULES,
+        default=accounts.LEAVE_OUT,
+        help="whether accounts that do not play as a listener does count in what all users get",
     )
     options = parser.parse_args(argv)
     options.now = options.now or datetime.now(UTC)

@@ -11,6 +11,9 @@ alone, and the best of them orders the final lists (see ranking/ranker.best_rule
     train, validation          windows/test          jobs.evaluate and jobs.replay
     train, validation, test    WORK                  the service
 
+With fewer than 50 users on "validation" nothing can be chosen: then the fusion with its default
+weights orders all lists, and no ranker is trained.
+
 Makes recommendations.parquet in these folders. ranking.json says which rule was chosen, and has the
 NDCG@10 of every rule on "validation".
 
@@ -26,9 +29,11 @@ import numpy as np
 from jobs.contract import storage
 from jobs.contract.names import RANKING, WINDOWS
 from jobs.contract.results import Ranking
+from jobs.data.bounds import ENOUGH_USERS
 from jobs.ranking import exploration, features
 from jobs.ranking.candidates import GENERATORS
 from jobs.ranking.ranker import (
+    FUSION,
     FittedRankers,
     best_rule,
     collect_and_evaluate,
@@ -50,16 +55,23 @@ def main(argv: Sequence[str]) -> str:
     learned = [collect_and_evaluate(snapshot, listed_users(train, snapshot), None, "train")[0]]
 
     del snapshot  # freed before the next one is read, so that only one is in memory
-    snapshot, models = Snapshot.read(validation), FittedRankers.fit(learned, names)
+    snapshot = Snapshot.read(validation)
     later = listed_users(validation, snapshot)
     share = args.new_share
+    users = len(later.row)
+    too_few = users < ENOUGH_USERS
+
+    def fitted() -> FittedRankers:
+        return FittedRankers.default() if too_few else FittedRankers.fit(learned, names)
+
+    models = fitted()
     examples, ndcg, with_new = collect_and_evaluate(snapshot, later, models, "validation", share)
-    rule = best_rule(ndcg)
+    rule = FUSION if too_few else best_rule(ndcg)
     recommend(validation, snapshot, later.row, rule, models, share)
     learned.append(examples)
 
     del snapshot
-    snapshot, models = Snapshot.read(test), FittedRankers.fit(learned, names)
+    snapshot, models = Snapshot.read(test), fitted()
     ranker, weights = models.ranker, models.weights
     importance = ranker.get_feature_importance(type="PredictionValuesChange") if ranker else []
     later = listed_users(test, snapshot)
@@ -67,7 +79,7 @@ def main(argv: Sequence[str]) -> str:
     learned.append(collect_and_evaluate(snapshot, later, None, "test")[0])
 
     del snapshot
-    snapshot, models = Snapshot.read(work), FittedRankers.fit(learned, names)
+    snapshot, models = Snapshot.read(work), fitted()
     written = recommend(work, snapshot, np.arange(snapshot.data.shape[0]), rule, models, share)
     content = Ranking(
         rule=rule,
@@ -76,11 +88,15 @@ def main(argv: Sequence[str]) -> str:
         feature_importance=dict(zip(names, map(float, importance), strict=False)),
         new_share=share,
         ndcg_with_new=with_new[rule],
+        users=users,
+        too_few=too_few,
     )
     storage.write_json(work / RANKING, content)
     shown = sorted(ndcg, key=lambda name: -ndcg[name])[:3]
     figures = ", ".join(f"{name} {ndcg[name]:.4f}" for name in shown)
     cost = f"; {with_new[rule]:.4f} with {share:.0%} of the places for new tracks" if share else ""
+    if too_few:
+        rule += f" with default weights, since {users:,} users are too few to choose by"
     return f"{written:,} rows by {rule}; NDCG@10 on the window validation: {figures}{cost}"
 
 

@@ -9,12 +9,13 @@ play is a hit of a list if it is among the first 10. Then it becomes an event. W
 are excluded, a play of a heard track becomes an event, but it isn't counted as a hit or a miss.
 
 The rule and its numbers are chosen on windows/validation, by the mean of hit@10 after 1, 2 and 3 or
-more events. They are reported on windows/test, beside a control: the blend with the events of
-another user, which should have fewer hits than the offline list.
+more events; with fewer than 50 users there, they are the defaults. They are reported on
+windows/test, beside a control: the blend with the events of another user, which should have fewer
+hits than the offline list.
 
 Makes replay.json, whose "blending" goes into the release, and report/replay.html. Users are drawn
-at random until they have --plays plays together (at most 30,000 for choosing the rule); of each
-user the first 30 plays are counted.
+by a hash of their ids until they have --plays plays together (at most 30,000 for choosing the
+rule); of each user the first 30 plays are counted.
 """
 
 from collections.abc import Sequence
@@ -29,11 +30,12 @@ from jobs.contract.blending import Blending
 from jobs.contract.names import REPLAY
 from jobs.contract.results import Replay, ReplayedPlays, TriedRule
 from jobs.contract.storage import JobError
+from jobs.data.bounds import ENOUGH_USERS
 from jobs.models import hyperparameters
 from jobs.reporting.replay_page import page, table_of
 from jobs.runtime import cli, memory, parallel
 from jobs.selection import replay_sessions
-from jobs.selection.blending_search import choose_blending
+from jobs.selection.blending_search import choose_blending, users_with_events
 from jobs.selection.replay_sessions import K, Sessions
 
 MOST_CHOOSING = 30_000  # plays by which the rule is chosen
@@ -67,9 +69,9 @@ def main(argv: Sequence[str]) -> str:
         raise JobError(f"--plays is {args.plays}: expected at least 1")
     windows = args.work / "windows"
     heard = hyperparameters.load(windows / "validation").heard
-    rule, tried = choose_blending(
-        replay_sessions.read(windows / "validation", heard, min(args.plays, MOST_CHOOSING))
-    )
+    known = replay_sessions.read(windows / "validation", heard, min(args.plays, MOST_CHOOSING))
+    rule, tried = choose_blending(known)
+    users = users_with_events(known)
     played = replay_sessions.read(windows / "test", heard, args.plays)
     hits = compare(played, rule)
     content = Replay(
@@ -85,6 +87,8 @@ def main(argv: Sequence[str]) -> str:
         f"{plays.events_seen}: {plays.offline:.3f} -> {plays.blend:.3f}" for plays in content.test
     )
     name = f"{rule.rule} ({', '.join(rule.sources)})"
+    if users < ENOUGH_USERS:
+        name += f", the default, since {users:,} users with events are too few to choose by"
     return f"hit@10 by events seen, offline -> {name}: {shown}; see {path}"
 
 

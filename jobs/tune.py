@@ -8,12 +8,15 @@ The window "test" is not used. One setting after another moves along a ladder of
 step makes NDCG@10 clearly better (see selection/hyperparameter_search).
 
 "quick" uses a random sample of the users that has at most 200,000 listens, or two for each track if
-that is more. "full" uses ten times as many listens. "off" writes the defaults.
+that is more. "full" uses ten times as many listens. "off" writes the defaults. The
+defaults are also kept if the two windows have fewer than 50 users with a label together, since
+nothing can be concluded from them.
 """
 
 from collections.abc import Sequence
 
 from jobs.contract.names import WINDOWS
+from jobs.data.bounds import ENOUGH_USERS
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.runtime import cli, memory, parallel
@@ -40,7 +43,11 @@ def main(argv: Sequence[str]) -> str:
     log: list[str] = []
     if args.tune != "off":
         tuning = [TuningWindow.read(window, args.tune, args.heard) for window in windows[:2]]
-        settings = tune(tuning, settings, log)
+        users = sum(len(window.holdout.row) for window in tuning)
+        if users >= ENOUGH_USERS:
+            settings = tune(tuning, settings, log)
+        else:
+            log.append(f"the defaults, since {users:,} users with a label are too few to choose by")
     for folder in (*windows, args.work):
         hyperparameters.save(folder, settings)
     return "; ".join(log) or "the defaults"

@@ -1,6 +1,7 @@
 """Split the listens into three windows: to train the ranker, to choose settings, to report.
 
     python -m jobs.windows --work data [--split auto|time|user] [--share 0.1] [--gap DAYS]
+                           [--suspicious leave-out|keep]
 
 Each window is a folder WORK/windows/NAME in which the other jobs run as they do in WORK: its
 listens end at a cut, and holdout.parquet has the listens after it, up to the next window's cut. So
@@ -13,6 +14,11 @@ few who return, so "auto" takes the user split there, unless tracks have short l
 user split the model would then learn from listens of others that are later than the holdout. Where
 tracks have short lifetimes, the holdout covers only half the lifetime of a track, because otherwise
 most of its tracks would be unknown to the model.
+
+One user's listens weigh at most a bounded share where cuts and shares are chosen (see data/bounds).
+Suspicious accounts are found in each window again, by its past alone; they are not in its listens,
+and suspicious.parquet names them. A holdout is also without the accounts that are suspicious by all
+listens. With --suspicious keep nobody is left out.
 """
 
 from collections.abc import Sequence
@@ -26,7 +32,8 @@ from jobs.contract import storage, tables
 from jobs.contract.names import SPLIT, WINDOWS
 from jobs.contract.results import Split
 from jobs.contract.storage import JobError
-from jobs.data import listens, songs
+from jobs.data import bounds, listens, songs
+from jobs.data.accounts import LEAVE_OUT, RULES, Habits
 from jobs.data.listens import Listens
 from jobs.data.splitting import SHARE, Window, by_time, by_user, choose_share, choose_split, sample
 from jobs.runtime import cli, memory, parallel
@@ -40,9 +47,10 @@ def write_window(
     sampled: np.ndarray,
     data: Listens,
     window: Window,
+    suspicious: pa.Table,
     split: Split,
 ) -> None:
-    """Write listens, users, items, songs, holdout and split.json of a window.
+    """Write a window: listens, users, items, songs, suspicious accounts, holdout, split.json.
 
     `sampled` (listens of WORK,) bool marks the listens that `data` and `window` consist of.
     """
@@ -61,9 +69,33 @@ def write_window(
             hold(table.filter(pa.array(window.holdout[rows])))
             seen, start = seen + len(batch), rows.stop
     _write_users(folder, data, window.past)
+    tables.write(tables.SUSPICIOUS, folder, suspicious)
     _link(work / tables.ITEMS.file, folder / tables.ITEMS.file)
     _write_songs(work, folder, data, window.past)
     storage.write_json(folder / SPLIT, split)
+
+
+def without_suspicious(
+    data: Listens, window: Window, left_out: np.ndarray, rule: str
+) -> tuple[Window, pa.Table]:
+    """Return a window without suspicious accounts, and those accounts, found by its past alone.
+
+    left_out (users,) bool are accounts that are suspicious by all listens. What is known of them
+    later than the cut may not change the past, so they are only left out of the holdout.
+    """
+    habits = Habits()
+    start = 0
+    for block in data.blocks():
+        past = window.past[start : start + len(block.item)]
+        habits.add(block.user_ids[block.user[past]], block.item[past], block.at[past].astype(int))
+        start += len(block.item)
+    table = habits.table(rule)
+    found = np.isin(data.user_ids, table.filter(table["left_out"])["user_id"].to_numpy())
+    if not (found | left_out).any():
+        return window, table
+    past = window.past & ~found[data.user]
+    holdout = window.holdout & ~(found | left_out)[data.user]
+    return Window(past, holdout, window.cut), table
 
 
 def _write_users(folder: Path, data: Listens, past: np.ndarray) -> None:
@@ -101,6 +133,9 @@ def main(argv: Sequence[str]) -> str:
     parser.add_argument("--split", choices=["auto", "time", "user"], default="auto")
     parser.add_argument("--share", type=float, help="share of the listens held out")
     parser.add_argument("--gap", type=float, default=0, help="days between past and holdout")
+    parser.add_argument(
+        "--suspicious", choices=RULES, default=LEAVE_OUT, help="as the same option of jobs.prepare"
+    )
     args = parser.parse_args(argv)
     parallel.set_threads(memory.check("windows", args))
     if args.share is not None and not 0 < args.share <= 0.25:
@@ -108,25 +143,30 @@ def main(argv: Sequence[str]) -> str:
     if not 0 <= args.gap <= MOST_DAYS:
         raise JobError(f"--gap is {args.gap}: expected 0 to {MOST_DAYS:,} days")
     whole = listens.load(args.work, by_song=False)
-    users = sample(whole)
+    left_out = listens.left_out(args.work, whole.user_ids)
+    weights = bounds.user_weights(np.diff(whole.starts) * ~left_out)
+    users = sample(whole, weights)
     data = whole if users.all() else whole.of_users(np.flatnonzero(users))
-    split, reason = choose_split(data, args.split, args.share or SHARE, args.gap)
-    share = args.share or choose_share(data, split, args.gap)
+    left_out = left_out[users]
+    weights = bounds.user_weights(np.diff(data.starts) * ~left_out)
+    split, reason = choose_split(data, args.split, args.share or SHARE, args.gap, weights)
+    share = args.share or choose_share(data, split, args.gap, weights)
     if split == "user" and args.gap:
         raise JobError(
             f"--gap is for the time split, but this is the user split ({reason}): "
             f"leave --gap out, or add --split time"
         )
-    windows = by_time(data, share, args.gap) if split == "time" else by_user(data, share)
-    named = dict(zip(reversed(WINDOWS), windows, strict=True))
-    for name, window in named.items():
+    by_split = by_time(data, share, args.gap, weights) if split == "time" else by_user(data, share)
+    cleaned = [without_suspicious(data, window, left_out, args.suspicious) for window in by_split]
+    named = dict(zip(reversed(WINDOWS), cleaned, strict=True))
+    for name, (window, _) in named.items():
         if not (window.past.any() and window.holdout.any()):
             raise JobError(
                 f"the {split} split leaves the window {name!r} without a past or a holdout: "
                 f"there are {len(data.user):,} listens; give more of them, or another --split"
             )
     sampled = np.repeat(users, np.diff(whole.starts))
-    for name, window in named.items():
+    for name, (window, suspicious) in named.items():
         facts = Split(
             split=split,
             reason=reason,
@@ -135,8 +175,8 @@ def main(argv: Sequence[str]) -> str:
             users=float(users.mean()),
             cut=window.cut,
         )
-        write_window(args.work, name, sampled, data, window, facts)
-    held = ", ".join(f"{name} {int(window.holdout.sum()):,}" for name, window in named.items())
+        write_window(args.work, name, sampled, data, window, suspicious, facts)
+    held = ", ".join(f"{name} {int(window.holdout.sum()):,}" for name, (window, _) in named.items())
     of_sample = "" if users.all() else f" of a sample of {users.mean():.1%} of the users"
     return f"{split} split ({reason}); listens{of_sample} held out: {held}"
 

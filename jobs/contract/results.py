@@ -48,6 +48,8 @@ class Ranking(Struct):
     ndcg_on_validation: dict[str, float] = field(name="ndcg@10_on_validation")  # by rule
     fusion_weights: dict[str, float]  # by generator
     feature_importance: dict[str, float]  # by feature, in per cent; empty without a ranker
+    users: int | None = None  # of the window validation, by whom the rule was chosen
+    too_few: bool = False  # whether they are too few to choose by, so that the rule is the default
     new_share: float = 0  # share of the places that is reserved for tracks without a listen
     ndcg_with_new: float | None = field(name="ndcg@10_with_new", default=None)  # by `rule`
 

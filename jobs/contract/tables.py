@@ -92,6 +92,15 @@ QUARANTINE = Table(
 )
 
 
+SUSPICIOUS = Table(
+    "suspicious.parquet",
+    "jobs.prepare",
+    "one account that does not play as a listener does",
+    pa.schema([("user_id", ID), ("reason", TEXT), ("value", INT), ("left_out", pa.bool_())]),
+    ("user_id",),
+)
+
+
 EVENTS = Table(
     "events.parquet",
     "jobs.export_events",
@@ -176,8 +185,8 @@ RECOMMENDATIONS = _ranked(
 TABLES = {
     t.file: t
     for t in (
-        LISTENS, USERS, ITEMS, SONGS, QUARANTINE, EVENTS, HOLDOUT, TOP_POPULAR, PERSONAL_ALS,
-        NEW_TRACKS, SIMILAR, NEXT_PLAYED, FOLLOWERS, RECOMMENDATIONS,
+        LISTENS, USERS, ITEMS, SONGS, QUARANTINE, SUSPICIOUS, EVENTS, HOLDOUT, TOP_POPULAR,
+        PERSONAL_ALS, NEW_TRACKS, SIMILAR, NEXT_PLAYED, FOLLOWERS, RECOMMENDATIONS,
     )
 }  # fmt: skip
 

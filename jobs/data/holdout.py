@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 
 from jobs.contract.ids import MISSING, find
 from jobs.contract.ragged import offsets_of
-from jobs.data import listens
+from jobs.data import listens, sampling
 from jobs.data.listens import Listens
 
 COLD = MISSING  # the row of a user without a past
@@ -37,11 +37,10 @@ class Holdout:
         return self.take(self.row != COLD)
 
     def sample(self, most: int) -> "Holdout":
-        """Return the holdout of at most so many users, drawn at random."""
-        n = len(self.user_ids)
-        if n <= most:
+        """Return the holdout of at most so many users, drawn by a hash of their ids."""
+        if len(self.user_ids) <= most:
             return self
-        return self.take(np.sort(np.random.default_rng(SEED).permutation(n)[:most]))
+        return self.take(sampling.drawn(self.user_ids, most, SEED))
 
 
 def read(window: Path, past: Listens, heard: str) -> Holdout:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix, vstack
 
 from jobs.contract import tables
+from jobs.contract.ids import MISSING, find
 from jobs.contract.ragged import last_entries, offsets_of, runs
 from jobs.data import songs
 from jobs.data.ids import Encoder, encode
@@ -61,11 +62,14 @@ class Listens:
         at = self.at[rows] if len(self.at) else self.at
         return Listens(starts, self.item[rows], at, self.user_ids[users], self.track_ids)
 
-    def blocks(self) -> Iterator["Listens"]:
-        """Yield all users in blocks of about LISTENS_A_BLOCK listens, each renumbered from 0."""
+    def blocks(self, some: np.ndarray | None = None) -> Iterator["Listens"]:
+        """Yield all users in blocks of about LISTENS_A_BLOCK listens, each renumbered from 0.
+
+        With a mask (users,) bool, only the users for whom it is true.
+        """
         share = self.starts[:-1] // LISTENS_A_BLOCK
         for users in np.split(np.arange(self.shape[0]), np.flatnonzero(np.diff(share)) + 1):
-            yield self.of_users(users)
+            yield self.of_users(users if some is None else users[some[users]])
 
     def plays(self) -> np.ndarray:
         """Return how often each track was played, (items,) int64."""
@@ -97,22 +101,36 @@ class Listens:
         plays_since = self.starts[self.user.astype(np.int64) + 1] - 1 - np.arange(len(self.item))
         return self._matrix(np.exp2(-plays_since / half_life).astype(np.float32))
 
-    def weights(self, repeats: float, plays: float | None, days: float | None = None) -> csr_matrix:
+    def weights(
+        self,
+        repeats: float,
+        plays: float | None,
+        days: float | None = None,
+        most: int | None = None,
+    ) -> csr_matrix:
         """Return (users, items) float32: how much each pair tells about the user's taste.
 
-        It is the pair's count to the power `repeats`, halved for every `plays` plays of the user
-        after its last listen, and for every `days` from that listen to the end of the span.
+        It is the pair's count (at most `most`) to the power `repeats`, halved for every `plays`
+        plays of the user after its last listen, and for every `days` from that listen to the end of
+        the span.
         """
         end = self.span[1] if days is not None else None
         return vstack(
-            [block._weights(repeats, plays, days, end) for block in self.blocks()],
+            [block._weights(repeats, plays, days, end, most) for block in self.blocks()],
             format="csr",
         )
 
     def _weights(
-        self, repeats: float, plays: float | None, days: float | None, end: int | None
+        self,
+        repeats: float,
+        plays: float | None,
+        days: float | None,
+        end: int | None,
+        most: int | None,
     ) -> csr_matrix:
         counts = self.profiles(None)
+        if most is not None:
+            np.minimum(counts.data, most, out=counts.data)
         counts.data **= np.float32(repeats)
         if plays is None and days is None:
             return counts
@@ -155,15 +173,33 @@ def robust_span(first: np.ndarray, last: np.ndarray) -> tuple[int, int]:
     return int(np.partition(first, k)[k]), int(np.partition(last, n - 1 - k)[n - 1 - k])
 
 
-def load(work: Path, timed: bool = True, by_song: bool = True) -> Listens:
+def load(work: Path, timed: bool = True, by_song: bool = True, everyone: bool = True) -> Listens:
     """Read WORK's listens, users and items; times only if `timed`.
 
     Each listen is of the track under which its song is shown, or, without `by_song`, of the track
-    that was played.
+    that was played. Unless `everyone`, the accounts that suspicious.parquet leaves out have no
+    listens.
     """
     user_ids = tables.read(tables.USERS, work, ["user_id"])["user_id"].to_numpy()
     track_ids = tables.read(tables.ITEMS, work, ["track_id"])["track_id"].to_numpy()
-    return _load(tables.LISTENS, work, user_ids, track_ids, timed, by_song)
+    counted = None if everyone else ~left_out(work, user_ids)
+    return _load(tables.LISTENS, work, user_ids, track_ids, timed, by_song, counted)
+
+
+def left_out(work: Path, user_ids: np.ndarray) -> np.ndarray:
+    """Return which users (n,) bool are suspicious and left out of what all users get."""
+    table = read_suspicious(work)
+    rows = find(user_ids, table.filter(table["left_out"])["user_id"].to_numpy())
+    result = np.zeros(len(user_ids), bool)
+    result[rows[rows != MISSING]] = True
+    return result
+
+
+def read_suspicious(work: Path) -> pa.Table:
+    """Return the rows of suspicious.parquet; none in a folder that an earlier version made."""
+    if not (work / tables.SUSPICIOUS.file).exists():
+        return tables.SUSPICIOUS.schema.empty_table()
+    return tables.read(tables.SUSPICIOUS, work)
 
 
 def load_holdout(work: Path, track_ids: np.ndarray, by_song: bool = True) -> Listens:
@@ -179,7 +215,9 @@ def _load(
     track_ids: np.ndarray,
     timed: bool,
     by_song: bool,
+    counted: np.ndarray | None = None,
 ) -> Listens:
+    """Read a table; without the listens of the users for whom `counted` (users,) is false."""
     n = tables.n_rows(table, work)
     users, tracks = Encoder.of(user_ids), Encoder.of(track_ids)
     shown = songs.shown(work, track_ids) if by_song else None
@@ -188,6 +226,9 @@ def _load(
     end = 0
     columns = ["user_id", "track_id", *(["started_at"] if timed else [])]
     for batch in tables.batches(table, work, columns):
+        if counted is not None and not counted.all():
+            rows = users.positions(batch["user_id"].to_numpy())
+            batch = batch.filter(pa.array(counted[rows] | (rows == MISSING)))
         start, end = end, end + len(batch)
         ids = batch["user_id"].to_numpy()
         first = np.flatnonzero(np.diff(ids, prepend=-1))  # of each user's rows
@@ -197,4 +238,4 @@ def _load(
         item[start:end] = played if shown is None else shown[played]
         if timed:
             at[start:end] = batch["started_at"].cast(pa.int64()).to_numpy() // 1_000_000
-    return Listens(offsets_of(counts), item, at, user_ids, track_ids)
+    return Listens(offsets_of(counts), item[:end], at[:end], user_ids, track_ids)

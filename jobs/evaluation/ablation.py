@@ -80,9 +80,9 @@ def examples(window: Path, generators: Iterable[str]) -> dict[str, list[Training
     )
 
     def visit(candidates: Candidates, part: slice) -> dict[str, TrainingExamples]:
-        labels, users = csr_matrix(later.labels[part]), later.row[part]
+        labels, users = csr_matrix(later.labels[part]), (later.row[part], later.user_ids[part])
         left = variants(candidates, generators)
-        return {out: ranker.collect_examples(of, labels, users) for out, of in left.items()}
+        return {out: ranker.collect_examples(of, labels, *users) for out, of in left.items()}
 
     result: dict[str, list[TrainingExamples]] = {}
     for block in ranker.over_users(snapshot, later.row, visit, f"ablation {window.name}"):

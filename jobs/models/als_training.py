@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix
 
 from jobs.contract.fold_in import penalty_groups, row_penalties
 from jobs.contract.names import ALS_MODEL
+from jobs.data.bounds import PLAYS_OF_PAIR
 from jobs.data.listens import Listens
 from jobs.models import als_model
 from jobs.models.hyperparameters import Hyperparameters
@@ -21,8 +22,13 @@ WORTH_THREADS = 30_000  # pairs: with fewer, threads wait for each other longer 
 
 
 def training_weights(data: Listens, hyperparameters: Hyperparameters) -> csr_matrix:
-    """Return the weight of each pair of a user and a track in training, (users, items) float32."""
-    return data.weights(hyperparameters.als_repeats, None, hyperparameters.als_recency)
+    """Return the weight of each pair of a user and a track in training, (users, items) float32.
+
+    A user's plays of one track count as at most PLAYS_OF_PAIR, so that no user's weight decides the
+    track's vector.
+    """
+    days = hyperparameters.als_recency
+    return data.weights(hyperparameters.als_repeats, None, days, PLAYS_OF_PAIR)
 
 
 def factorise(
@@ -38,12 +44,15 @@ def factorise(
     with the factors after each epoch. start (items, d) are item factors to start from; rows that
     are zero in it start at random, and without it all rows do.
     """
-    rng = np.random.default_rng(SEED)
+    # The users' vectors are solved for first. They start at zero, and the tracks' vectors at random
+    # numbers that do not depend on how many users there are: one more user changes no start.
+    n_users, n_items = weights.shape
     deviation = 0.1 / np.sqrt(hyperparameters.als_factors)
-    users, items = (
-        rng.normal(0, deviation, (n, hyperparameters.als_factors)).astype(np.float32)
-        for n in weights.shape
+    random = np.random.default_rng(SEED).normal(
+        0, deviation, (n_items, hyperparameters.als_factors)
     )
+    items = random.astype(np.float32)
+    users = np.zeros((n_users, hyperparameters.als_factors), np.float32)
     if start is not None:
         known = start.any(axis=1)
         items[known] = start[known]

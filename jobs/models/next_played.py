@@ -3,6 +3,10 @@
 A user plays A, B, C, with a window of 2 plays and a decay of 0.9. A is followed by B (counts 1) and
 by C (one play further, counts 0.9); B is followed by C (counts 1). The counts of all users are
 added up, and `normalise` divides them by how often the tracks are played at all.
+
+No user decides what follows a track. If a user plays a track n times, more than PLAYS_OF_PAIR, each
+of these plays weighs PLAYS_OF_PAIR / n, and the plays of one user weigh at most SHARE_OF_USER of
+all (see data/bounds).
 """
 
 from collections.abc import Iterator
@@ -17,6 +21,7 @@ from jobs.contract import tables
 from jobs.contract.names import LIST_LENGTH
 from jobs.contract.ragged import offsets_of
 from jobs.contract.top_k import NOTHING
+from jobs.data.bounds import PLAYS_OF_PAIR, user_weights
 from jobs.data.listens import SECONDS_A_DAY, Listens
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.ranked_lists import best_of_rows, rows_of
@@ -39,6 +44,7 @@ class Plays:
     at: np.ndarray  # (n,) int32 or int64: the place of each listen
     last: np.ndarray  # (n,) like `at`: the place of the last listen of the same user
     weight: np.ndarray  # (n,) float32: how much each listen counts
+    times: np.ndarray  # (items,) float64: how often each track is played, within the bounds
 
     @classmethod
     def of(cls, data: Listens, half_life_days: float | None) -> "Plays":
@@ -48,12 +54,15 @@ class Plays:
         by_track = csr_matrix((places, data.item, data.starts), data.shape).tocsc()
         last = (data.starts[1:] - 1).astype(places.dtype)[by_track.indices]
         at = by_track.data
-        weight = np.ones(n, np.float32)
+        starts = by_track.indptr.astype(np.int64)
+        weight = user_weights(np.diff(data.starts)).astype(np.float32)[by_track.indices]
+        weight *= pair_weights(starts, last)
+        times = sums_of_rows(weight, starts)
         if half_life_days is not None:
             _, end = data.span
             age = (end - np.minimum(data.at[at], end)).astype(np.float32)
-            weight = np.exp2(age / np.float32(-half_life_days * SECONDS_A_DAY))
-        return cls(data.item, by_track.indptr.astype(np.int64), at, last, weight)
+            weight *= np.exp2(age / np.float32(-half_life_days * SECONDS_A_DAY))
+        return cls(data.item, starts, at, last, weight, times)
 
     def ranges(self) -> list[tuple[int, int]]:
         """Return (first, last) of blocks of tracks with about PLAYS_A_BLOCK listens each."""
@@ -92,6 +101,38 @@ class Plays:
         return csr_matrix(csr_matrix(by_track, (len(rows) - 1, high - low)) @ by_listen)
 
 
+def pair_weights(starts: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Return the weight of each listen (n,) float32 by how often its user played its track.
+
+    The listens of track t are at starts[t] to starts[t + 1]; equal values of `last` that follow
+    each other are listens of one user. 30 plays of one track by one user, and a single play by
+    another user:
+
+    >>> weights = pair_weights(np.array([0, 31]), np.array([99] * 30 + [150]))
+    >>> weights.sum().round(), weights[30]
+    (np.float32(21.0), np.float32(1.0))
+    """
+    new = np.ones(len(last), bool)
+    new[1:] = last[1:] != last[:-1]
+    new[starts[:-1][np.diff(starts) > 0]] = True
+    plays = np.diff(np.flatnonzero(new), append=len(last))
+    weights = np.minimum(1, np.float32(PLAYS_OF_PAIR) / plays).astype(np.float32)
+    return np.repeat(weights, plays)
+
+
+def sums_of_rows(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return the sums (rows,) float64 of values (n,), those of row i being at starts[i:i + 2].
+
+    >>> sums_of_rows(np.array([1.0, 2.0, 3.0]), np.array([0, 2, 2, 3])).tolist()
+    [3.0, 0.0, 3.0]
+    """
+    result = np.zeros(len(starts) - 1)
+    some = np.diff(starts) > 0
+    if some.any():
+        result[some] = np.add.reduceat(values, starts[:-1][some], dtype=np.float64)
+    return result
+
+
 def step_weights(window: int, decay: float) -> np.ndarray:
     """Return how much the play 1, 2, …, window plays after a listen counts, (window,) float32.
 
@@ -113,7 +154,11 @@ def follow_counts(data: Listens, hyperparameters: Hyperparameters) -> csr_matrix
     >>> follow_counts(data, Hyperparameters(next_window=2, next_decay=0.5)).toarray().tolist()
     [[0.0, 1.0, 0.5], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
     """
-    plays = Plays.of(data, hyperparameters.next_recency)
+    return counts_of(Plays.of(data, hyperparameters.next_recency), hyperparameters)
+
+
+def counts_of(plays: Plays, hyperparameters: Hyperparameters) -> csr_matrix:
+    """Return the same as follow_counts, of plays that are sorted already."""
     weights = step_weights(hyperparameters.next_window, hyperparameters.next_decay)
     blocks = [plays.followers(first, last, weights)[0] for first, last in plays.ranges()]
     return vstack(blocks, format="csr")
@@ -125,7 +170,8 @@ def normalise(
     """Return counts (tracks, items) divided by powers of the row's sum and of the column's plays.
 
     The result is count / sum of the row ^ next_source_exponent / plays ^ next_target_exponent, so
-    that popular tracks don't follow everything. plays (items,) is how often each track is played.
+    that popular tracks don't follow everything. plays (items,) is how often each track is
+    played (see Plays.times).
 
     Track 1 follows three times as often as track 2, but is played nine times as often as track 2.
     With exponents of 0.5 both have the same score: 3 / 4^0.5 / 9^0.5 = 1 / 4^0.5 / 1^0.5 = 0.5.
@@ -154,13 +200,13 @@ def follower_tables(data: Listens, hyperparameters: Hyperparameters) -> Iterator
     """Yield the rows of followers.parquet, a block of tracks at a time."""
     plays, ids = Plays.of(data, hyperparameters.next_recency), data.track_ids
     weights = step_weights(hyperparameters.next_window, hyperparameters.next_decay)
-    times_played, ranges = np.diff(plays.starts), plays.ranges()
+    ranges = plays.ranges()
     most = followers_a_track(len(ids))
 
     def block(number: int, _: int) -> pa.Table:
         first, last = ranges[number]
         within, directly = (
-            normalise(counts, times_played, hyperparameters)
+            normalise(counts, plays.times, hyperparameters)
             for counts in plays.followers(first, last, weights)
         )
         found, scores = best_of_rows(within, most)

@@ -27,6 +27,10 @@ from jobs.selection.hill_climb import Axis, climb, sweep
 
 CONSTANT = 20  # added to every place, so that the first few places differ less
 LADDER = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0)  # the weights that are tried
+DEFAULT_WEIGHTS = {  # where users are too few to fit weights to
+    "popular": 0.2, "als": 1.0, "next_played": 1.0, "after_last": 0.4, "similar": 0.4,
+    "artist": 0.2, "replayed": 0.4, "new_tracks": 0.1,
+}  # fmt: skip
 MARGIN = 1.002  # factor that NDCG@10 has to gain for a weight to change
 MOST_ROUNDS = 5  # over all weights
 K = 10  # length of a list at which NDCG is computed
@@ -79,19 +83,24 @@ def parts(candidates: Candidates) -> np.ndarray:
     )
 
 
-def sample(candidates: Candidates, labels: csr_matrix) -> Sample:
-    """Return the sample of a block's first users: those who have a row in labels (users, items)."""
+def sample(candidates: Candidates, labels: csr_matrix, some: np.ndarray) -> Sample:
+    """Return the sample of some of a block's users (users,) bool, with labels (users, items)."""
     offsets = offsets_of_sorted(candidates.row, labels.shape[0])
-    n = offsets[-1]
-    played = np.flatnonzero(accuracy.marked(labels, candidates.row[:n], candidates.item[:n]))
+    of_some = accuracy.marked(labels, candidates.row, candidates.item) & some[candidates.row]
+    played = np.flatnonzero(of_some)
     users, row = np.unique(candidates.row[played], return_inverse=True)
     entries, lengths = entries_of(offsets, users)
+    n = len(entries)
     table = np.full((len(users), lengths.max(initial=1)), n)
-    table[row_of_each(lengths), place_in_row(lengths)] = entries
+    table[row_of_each(lengths), place_in_row(lengths)] = np.arange(n)
     ideal = np.cumsum(1 / np.log2(np.arange(2, K + 2)))
     relevant = np.minimum(labels.getnnz(axis=1), K)[users[row]]
     return Sample(
-        parts(candidates)[:n], table, row, played - offsets[users[row]], 1 / ideal[relevant - 1]
+        parts(candidates)[entries],
+        table,
+        row,
+        played - offsets[users[row]],
+        1 / ideal[relevant - 1],
     )
 
 

@@ -14,7 +14,7 @@ from jobs.contract import tables
 from jobs.contract.names import LIST_LENGTH
 from jobs.contract.ragged import place_in_row
 from jobs.contract.top_k import NOTHING
-from jobs.data import holdout
+from jobs.data import holdout, sampling
 from jobs.data.holdout import Holdout
 from jobs.metrics import accuracy
 from jobs.models.ranked_lists import rows_of
@@ -85,15 +85,16 @@ def listed_users(work: Path, snapshot: Snapshot) -> Holdout:
 
 
 def collect_examples(
-    candidates: Candidates, labels: csr_matrix, users: np.ndarray
+    candidates: Candidates, labels: csr_matrix, users: np.ndarray, user_ids: np.ndarray
 ) -> TrainingExamples:
-    """Return the played candidates of users, and for each user NEGATIVES others, drawn at random.
+    """Return the played candidates of users, and for each user NEGATIVES others, drawn by a hash.
 
-    labels (users, items) are nonzero where the user played the track after the cut. Users of whom
-    no candidate was played are left out, since there is nothing to learn from them.
+    labels (users, items) are nonzero where the user played the track after the cut; users (n,) are
+    their rows. Users of whom no candidate was played are left out, since there is nothing to learn
+    from them. What is drawn for a user depends on their id and on the candidates alone.
     """
     played = accuracy.marked(labels, candidates.row, candidates.item)
-    chance = np.random.default_rng((SEED, users[0])).random(len(played))
+    chance = sampling.fractions(user_ids[candidates.row], candidates.item, SEED)
     chance[played] = -1  # played candidates come first in their row
     order = np.lexsort((chance, candidates.row))
     place = place_in_row(np.bincount(candidates.row))
@@ -133,17 +134,16 @@ class BlockExamples:
 
 
 def block_examples(
-    candidates: Candidates, labels: csr_matrix, users: np.ndarray, users_in_all: int
+    candidates: Candidates, later: Holdout, part: slice, for_fusion: np.ndarray
 ) -> BlockExamples:
-    """Return the examples of a block of users, with their labels (users, items).
+    """Return the examples of the users in a part of a holdout.
 
-    The fusion learns from the block's first users only, so many that they are about FUSION_USERS of
-    the window's users_in_all.
+    The fusion learns only from those for whom for_fusion (users of the holdout,) bool is true.
     """
-    share = min(1, FUSION_USERS / users_in_all)
-    first_labels = csr_matrix(labels[: int(np.ceil(share * len(users)))])
+    labels = csr_matrix(later.labels[part])
     return BlockExamples(
-        collect_examples(candidates, labels, users), fusion.sample(candidates, first_labels)
+        collect_examples(candidates, labels, later.row[part], later.user_ids[part]),
+        fusion.sample(candidates, labels, for_fusion[part]),
     )
 
 
@@ -160,6 +160,12 @@ class FittedRankers:
         samples = [block.for_fusion for window in windows for block in window]
         examples = [[block.for_ranker for block in window] for window in windows]
         return cls(fit_ranker(examples, names), fusion.fit(samples))
+
+    @classmethod
+    def default(cls) -> "FittedRankers":
+        """Return what orders the lists where users are too few to learn from: a plain fusion."""
+        weights = [fusion.DEFAULT_WEIGHTS[name] for name in GENERATORS]
+        return cls(None, np.array(weights, np.float32))
 
     @property
     def rules(self) -> list[str]:
@@ -213,6 +219,8 @@ def collect_and_evaluate(
     """
     later = later.sample(MOST_USERS)
     rules = models.rules if models else []
+    for_fusion = np.zeros(len(later.row), bool)
+    for_fusion[sampling.drawn(later.user_ids, FUSION_USERS, SEED)] = True
 
     def visit(candidates: Candidates, part: slice) -> tuple[BlockExamples, list[np.ndarray]]:
         labels = csr_matrix(later.labels[part])
@@ -223,7 +231,7 @@ def collect_and_evaluate(
             for share in dict.fromkeys((0, new_share)):
                 found, _ = explored(*lists, snapshot.new_lists[later.row[part]], share)
                 ndcg.append(accuracy.per_user(found, labels, 10)["ndcg"])
-        return block_examples(candidates, labels, later.row[part], len(later.row)), ndcg
+        return block_examples(candidates, later, part, for_fusion), ndcg
 
     blocks = list(over_users(snapshot, later.row, visit, name))
     ndcg = [values for _, values in blocks]

@@ -9,7 +9,8 @@ from scipy.sparse import csr_matrix
 
 from jobs.contract import tables
 from jobs.contract.names import NEW_LENGTH
-from jobs.data import listens, songs, splitting
+from jobs.data import bounds, listens, songs, splitting
+from jobs.data.bounds import TrackCounts
 from jobs.data.listens import SECONDS_A_DAY, Listens
 from jobs.models import als_model, hyperparameters, popularity
 from jobs.models.hyperparameters import Hyperparameters
@@ -41,6 +42,7 @@ class Snapshot:
     # (items,) bool: false for other ids of a song. No list may have them, so they have no artists
     # and genres here.
     listed: np.ndarray
+    counted: np.ndarray  # (users,) bool: whose plays count in what all users get
 
     @classmethod
     def read(cls, work: Path) -> "Snapshot":
@@ -71,6 +73,7 @@ class Snapshot:
             scale_rows(genres, 1 / np.sqrt(np.maximum(genres.getnnz(axis=1), 1))),
             splitting.users_share(work),
             listed,
+            ~listens.left_out(work, data.user_ids),
         )
 
     @cached_property
@@ -91,33 +94,34 @@ class Snapshot:
 
         The score is 0.1 + log(1 + plays), divided by the number of the track's artists.
         """
-        plays = np.log1p(self.data.plays()) + 0.1
+        plays = np.log1p(self.track_counts.bounded) + 0.1
         by_artist = scale_rows(self.artists, plays).T.tocsr()
         items, scores = best_of_rows(by_artist, TRACKS_AN_ARTIST)
         return matrix_of_lists(items, scores, self.data.shape[1])
 
     @cached_property
+    def track_counts(self) -> TrackCounts:
+        """Return the tracks' plays and listeners, in all and since the moments of HORIZONS."""
+        weights = bounds.user_weights(np.diff(self.data.starts) * self.counted)
+        moments = bounds.moments(self.data, weights, [1 - share for share in HORIZONS])
+        return bounds.track_counts(self.data, self.counted, moments)
+
+    @cached_property
     def item_features(self) -> dict[str, np.ndarray]:
         """Return the features of tracks that don't depend on the user, (items,) float32, by name.
 
-        Where the folder was made from a sample of the users, plays are scaled up to all users.
+        Each is bounded in what one user can change (see data/bounds). Where the folder was made
+        from a sample of the users, plays are scaled up to all users.
         """
-        data, n = self.data, self.data.shape[1]
-        begin, end = data.span
-        plays = data.plays() / self.users_share
-        first, last = np.full(n, end, np.uint32), np.full(n, begin, np.uint32)
-        np.minimum.at(first, data.item, data.at)
-        np.maximum.at(last, data.item, data.at)
-        first, last = (np.clip(at, begin, end) for at in (first, last))
+        (_, end), counts = self.data.span, self.track_counts
+        first, last = bounds.track_ends(self.data, self.counted)
+        listeners = counts.listeners / self.users_share
         result = {
-            "item_plays": np.log1p(plays),
+            "item_plays": np.log1p(counts.bounded / self.users_share),
             "item_age_days": (end - first) / SECONDS_A_DAY,
             "item_idle_days": (end - last) / SECONDS_A_DAY,
         }
-        starts = np.quantile(data.at, 1 - np.array(HORIZONS))
-        for share, start in zip(HORIZONS, starts, strict=True):
-            recent = data.at >= start
-            late = np.bincount(data.item[recent], minlength=n) / self.users_share
+        for share, late in zip(HORIZONS, counts.since.T / self.users_share, strict=True):
             result[f"item_plays_last_{share:.0%}"] = np.log1p(late)
-            result[f"item_trend_{share:.0%}"] = np.log((late + 1) / (plays * share + 1))
+            result[f"item_trend_{share:.0%}"] = np.log((late + 1) / (listeners * share + 1))
         return {name: values.astype(np.float32) for name, values in result.items()}

@@ -12,12 +12,14 @@ import pyarrow.compute as pc
 from matplotlib.dates import ConciseDateFormatter
 
 from jobs.contract import tables
-from jobs.contract.tables import QUARANTINE
+from jobs.contract.tables import QUARANTINE, SUSPICIOUS
+from jobs.data import listens
 from jobs.data.statistics import DAY, GAPS, PLAYS, Statistics
 from jobs.reporting.page import WIDTH, Page, shortened
 
 QUANTILES = (0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1)
 TOP = 20  # most played tracks, artists and genres that are shown
+MOST_ACCOUNTS = 50  # suspicious accounts that are shown
 WEEKLY_FROM = 120  # days of data from which a point of the plot over time is a week
 
 
@@ -31,6 +33,7 @@ def page(work: Path, users: pa.Table, items: pa.Table, counts: Statistics) -> Pa
     repeats(result, counts)
     gaps(result, users, items, counts)
     catalogue(result, items, counts)
+    suspicious(result, work)
     quarantine(result, work)
     return result
 
@@ -237,6 +240,39 @@ def lengths(lists: pa.ChunkedArray) -> np.ndarray:
     """Return the length of each list; a null counts as 0."""
     result: np.ndarray = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
     return result
+
+
+def suspicious(page: Page, work: Path) -> None:
+    """Name the accounts that do not play as a listener does, with the reason."""
+    found = listens.read_suspicious(work)
+    page.heading("Accounts that play unlike a listener")
+    if not len(found):
+        page.text("No account was found that plays unlike a listener.")
+        return
+    left_out = found["left_out"].to_pylist()
+    page.text(
+        f"{len(found):,} accounts have a habit that no listener has. "
+        + (
+            "They are left out of what all users get, such as the top list, but they still get "
+            "lists of their own. The option --suspicious keep counts them as all others."
+            if all(left_out)
+            else "They count as all others, since --suspicious is keep, or since they are so many "
+            "that the rules do not fit the data."
+        )
+    )
+    rows = found.sort_by([("value", "descending"), ("user_id", "ascending")]).slice(
+        0, MOST_ACCOUNTS
+    )
+    page.table(
+        pd.DataFrame(
+            {
+                "user_id": [str(user) for user in rows["user_id"].to_pylist()],
+                "plays": rows["value"].to_numpy(),
+                "reason": rows["reason"].to_pylist(),
+            }
+        ),
+        f"The {len(rows)} accounts with most such plays, of {len(found):,} in {SUSPICIOUS.file}",
+    )
 
 
 def quarantine(page: Page, work: Path) -> None:

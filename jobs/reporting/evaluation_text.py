@@ -1,6 +1,7 @@
 """The first screen of the evaluation page: the outcome, and how the lists were tested."""
 
 from jobs.contract.results import Metrics, Ranking, Ratio
+from jobs.data.bounds import ENOUGH_USERS
 from jobs.reporting.page import Page
 from jobs.reporting.terms import BEST, FINAL, PERSONAL, list_name
 
@@ -8,8 +9,23 @@ MIDNIGHT = "T00:00:00+00:00"  # of a date without a time
 SINGLE_ALS = "als"  # the generator that may itself be the best single one
 
 
+def too_few_users(content: Metrics) -> str:
+    """Return a sentence that says that the figures prove nothing, or "" if users are enough."""
+    users = content.window.users
+    if users >= ENOUGH_USERS:
+        return ""
+    have = "1 user has" if users == 1 else f"{users:,} users have"
+    return (
+        f"Only {have} a label, fewer than {ENOUGH_USERS}: the figures prove nothing about "
+        "the quality of the lists."
+    )
+
+
 def conclusion(page: Page, content: Metrics) -> None:
     """Say which list is better by how much."""
+    if warning := too_few_users(content):
+        page.heading("Too few users")
+        page.text(warning)
     at_10, over = all_at_10(content), content.comparisons
     opponents = opponents_of(content)
     sentences = [
@@ -61,7 +77,14 @@ def method(page: Page, content: Metrics, ranking: Ranking) -> None:
     page.text(
         "Nothing was chosen by these plays. The settings, the ranker and the way the final list is "
         f"ordered (here: {list_name(ranking.rule)}) were chosen on earlier plays, and so was "
-        "the best single generator. The intervals come from a paired bootstrap (users are drawn "
+        "the best single generator. "
+        + (
+            f"But there were only {ranking.users:,} users to choose by, fewer than {ENOUGH_USERS}. "
+            "So the way the final list is ordered is the default. "
+            if ranking.too_few
+            else ""
+        )
+        + "The intervals come from a paired bootstrap (users are drawn "
         "again 2,000 times). They show how much a figure depends on which users were tested, not "
         "how much it would change in another period."
     )

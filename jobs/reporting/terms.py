@@ -102,7 +102,7 @@ _FEATURE_KINDS = {  # patterns with a group for what they are about
     r"(.+)_to_best": "{}: relative score",
     r"(.+)_rank": "{}: rank",
     r"follows_(\d+)": "often played after the user's last play but {}",
-    r"item_plays_last_(.+)": "plays of the track in the last {} of all plays",
+    r"item_plays_last_(.+)": "listeners of the track in the last {} of all plays",
     r"item_trend_(.+)": "trend of the track in the last {} of all plays",
 }
 

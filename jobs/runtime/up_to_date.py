@@ -44,7 +44,9 @@ def _in(windows: tuple[str, ...], *files: str) -> tuple[str, ...]:
 
 DATA = "{data}/"  # start of the patterns of files below --data
 INPUT = ("tracks.parquet", "catalog_names.parquet", "interactions.parquet")
-LISTENS = ("listens.parquet", "users.parquet", "items.parquet", "songs.parquet")
+LISTENS = (
+    "listens.parquet", "users.parquet", "items.parquet", "songs.parquet", "suspicious.parquet",
+)  # fmt: skip
 CHOSEN = (*LISTENS, "settings.json")
 PAST = (
     *CHOSEN, "top_popular.parquet", "als_model.npz", "personal_als.parquet", "similar.parquet",

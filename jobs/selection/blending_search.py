@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from jobs.contract.blending import LISTED, SOURCES, Blending, Source
+from jobs.data.bounds import ENOUGH_USERS
 from jobs.metrics.bootstrap import LEVELS, drawn_means
 from jobs.runtime.progress import progress_bar
 from jobs.selection.hill_climb import Axis, Point, climb, step_by_step
@@ -172,13 +173,20 @@ def is_surely_better(hits: np.ndarray, baseline: np.ndarray, sessions: Sessions)
     return bool(np.quantile(np.nan_to_num(gains), LEVELS[0]) > 0)
 
 
+def users_with_events(sessions: Sessions) -> int:
+    """Return how many users have a play with an event before it."""
+    return len(np.unique(sessions.session[sessions.at > 0]))
+
+
 def choose_blending(sessions: Sessions) -> tuple[Blending, pd.DataFrame]:
     """Return the rule to serve, and a table of all rules compared, with hit@10, the best first.
 
-    Returns the default rule and an empty table if among the users of the search, or among the
-    others, no play has an event before it.
+    Returns the default rule and an empty table if fewer than ENOUGH_USERS users have a play with an
+    event before it, or if none of the users of the search has one, or none of the others.
     """
     searched, others = sessions.split()
+    if users_with_events(sessions) < ENOUGH_USERS:
+        return Blending(), pd.DataFrame()
     if not ((searched.at > 0).any() and (others.at > 0).any()):
         return Blending(), pd.DataFrame()
     offline_score = mean_hit_rate(searched.offline_place < K, searched.at)

@@ -38,7 +38,7 @@ from jobs.contract.fold_in import FoldInModel
 from jobs.contract.names import LIST_LENGTH
 from jobs.contract.ragged import offsets_of_sorted, place_in_row
 from jobs.contract.top_k import NOTHING
-from jobs.data import holdout, ids, listens
+from jobs.data import holdout, ids, listens, sampling
 from jobs.data.holdout import COLD
 from jobs.data.listens import Listens
 from jobs.metrics import accuracy
@@ -63,6 +63,7 @@ class Sessions:
     lists: dict[str, Neighbours]  # by source
     model: FoldInModel
     top: Tracks
+    user_ids: np.ndarray  # (sessions,)
     tracks: list[Tracks]  # of each session, in the order played
     final: list[Tracks]  # the user's final list, best first; none of a cold user
     history: list[Tracks]  # what the user has played before, oldest first
@@ -245,7 +246,7 @@ class Sessions:
 
     def split(self) -> tuple["Sessions", "Sessions"]:
         """Return the plays of two thirds of the users, and the plays of the others."""
-        others = self.session % 3 == 2
+        others = (sampling.hashes(self.user_ids, SEED) % np.uint64(3) == 2)[self.session]
         return self.of(~others), self.of(others)
 
     def of(self, some: np.ndarray) -> "Sessions":
@@ -275,7 +276,8 @@ def read(window: Path, heard: str, most: int) -> Sessions:
     later = listens.load_holdout(window, past.track_ids)
     row = holdout.rows_in(past, later.user_ids)
     later = later.of_users(np.flatnonzero((row == COLD) | (lists[row, 0] != NOTHING)))
-    later = later.of_users(_drawn(np.minimum(np.diff(later.starts), LONGEST), most))
+    plays = np.minimum(np.diff(later.starts), LONGEST)
+    later = later.of_users(_drawn(later.user_ids, plays, most))
     row = holdout.rows_in(past, later.user_ids)
     final = lists[row]
     final[row == COLD] = NOTHING
@@ -290,6 +292,7 @@ def read(window: Path, heard: str, most: int) -> Sessions:
         lists={name: _neighbours(table, window, past.track_ids) for name, table in TABLES.items()},
         model=als_model.load_model(window, hyperparameters.load(window)),
         top=popularity.read_top(window, past.track_ids),
+        user_ids=later.user_ids,
         tracks=np.split(later.item, later.starts[1:-1]),
         final=[found[found != NOTHING] for found in final],
         history=[
@@ -303,9 +306,9 @@ def read(window: Path, heard: str, most: int) -> Sessions:
     )
 
 
-def _drawn(plays: np.ndarray, most: int) -> np.ndarray:
-    """Users, ascending: all of them, or as many in random order as have `most` plays together."""
-    order = np.random.default_rng(SEED).permutation(len(plays))
+def _drawn(user_ids: np.ndarray, plays: np.ndarray, most: int) -> np.ndarray:
+    """Users, ascending: all, or as many in the order of a hash as have `most` plays together."""
+    order = sampling.order(user_ids, SEED)
     return np.sort(order[np.cumsum(plays[order]) - plays[order] < most])
 
 

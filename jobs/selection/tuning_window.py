@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from jobs.contract.top_k import NormOrder, top_k
+from jobs.data import sampling
 from jobs.data.holdout import Holdout
 from jobs.data.holdout import read as read_holdout
 from jobs.data.listens import RECENT, Listens
@@ -16,7 +17,7 @@ from jobs.data.listens import load as load_listens
 from jobs.metrics import accuracy
 from jobs.models import als_model
 from jobs.models.hyperparameters import Hyperparameters
-from jobs.models.next_played import followers_a_track, normalise
+from jobs.models.next_played import Plays, followers_a_track, normalise
 from jobs.models.popularity import popularity
 from jobs.models.ranked_lists import best_of_rows, first_unheard, matrix_of_lists
 from jobs.runtime.parallel import in_blocks
@@ -47,7 +48,7 @@ class TuningWindow:
         n_users, n_tracks = listens.shape
         most = max(MOST_LISTENS[effort], LISTENS_A_TRACK[effort] * n_tracks)
         kept = int(n_users * min(1, most / max(len(listens.item), 1)))
-        users = np.sort(np.random.default_rng(SAMPLE_SEED).permutation(n_users)[: max(kept, 1)])
+        users = sampling.drawn(listens.user_ids, max(kept, 1), SAMPLE_SEED)
         holdout = holdout.take(np.isin(holdout.row, users))
         rows = np.searchsorted(users, holdout.row)
         holdout = Holdout(holdout.user_ids, rows, holdout.labels).sample(MOST_USERS[effort])
@@ -60,6 +61,11 @@ class TuningWindow:
         Relations between tracks need no other rows.
         """
         return np.unique(self.listens.of_users(self.holdout.row).latest(RECENT).item)
+
+    @cached_property
+    def times_played(self) -> np.ndarray:
+        """Return how often each track is played, within the bounds of one user's part, (items,)."""
+        return Plays.of(self.listens, None).times
 
     def ndcg(self, recommend: Callable[[np.ndarray, csr_matrix], np.ndarray], heard: str) -> float:
         """Return the mean NDCG@10 of the scored users.
@@ -96,7 +102,7 @@ def score_next_played(
 
     counts (window.source_tracks, items) are rows of models.next_played.follow_counts.
     """
-    plays = np.bincount(window.listens.item, minlength=window.listens.shape[1])
+    plays = window.times_played
     lists = best_of_rows(normalise(counts, plays, hyperparameters), followers_a_track(len(plays)))
     relation = matrix_of_lists(*lists, len(plays))
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from jobs import prepare
 from jobs.contract import tables as tables_
 from jobs.contract.storage import JobError
-from jobs.contract.tables import ITEMS, LISTENS, QUARANTINE, USERS, Table, read
+from jobs.contract.tables import ITEMS, LISTENS, QUARANTINE, SUSPICIOUS, USERS, Table, read
 from jobs.data import histories, raw_files
 
-FILES = [*(t.file for t in (LISTENS, USERS, ITEMS, QUARANTINE)), "clock.json"]
+FILES = [*(t.file for t in (LISTENS, USERS, ITEMS, QUARANTINE, SUSPICIOUS)), "clock.json"]
 OTHER_TEXT = "is a text other than the plain digits of a whole number, as 7"
 JAN = [datetime(2022, 1, day) for day in range(1, 10)]
 

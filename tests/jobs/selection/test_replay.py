@@ -187,8 +187,9 @@ def test_long_sessions_do_not_decide():
     assert blending_search.hit_rates(hit, at) == {"0": 0.0, "1": 1.0, "2": 0.0, "3+": 0.0}
 
 
-def test_a_chosen_rule_is_one_that_the_service_takes_and_can_afford(random_world):
+def test_a_chosen_rule_is_one_that_the_service_takes_and_can_afford(random_world, monkeypatch):
     folder, heard, _ = random_world
+    monkeypatch.setattr(blending_search, "ENOUGH_USERS", 20)
     rule, tried = blending_search.choose_blending(replay_sessions.read(folder, heard, 10**6))
     assert msgspec.convert(msgspec.to_builtins(rule), Blending) == rule
     assert (
@@ -212,6 +213,12 @@ def test_events_are_left_out_unless_they_surely_help(random_world, gain, chosen)
     )
     other, hit = rng.random((2, 4000)) < [[0.2], [0.2 + gain]]
     assert blending_search.is_surely_better(hit, other, found) == chosen
+
+
+def test_of_few_users_no_rule_is_chosen(random_world):
+    folder, heard, _ = random_world
+    rule, tried = blending_search.choose_blending(replay_sessions.read(folder, heard, 10**6))
+    assert (rule, len(tried)) == (Blending(), 0)
 
 
 def test_without_a_second_play_in_a_session_the_default_serves(small):
