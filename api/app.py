@@ -14,12 +14,12 @@ from click import Group, get_current_context
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, Reference, SecurityScheme
 from litestar.plugins import CLIPlugin
 
 from api.http import problems, routes
 from api.http.asgi import Application
+from api.http.description import Description, DescriptionPage
 from api.http.guard import Guard, check_host
 from api.prometheus import Metrics
 from api.service import Service
@@ -139,7 +139,7 @@ def create_app(
             security=[{}, {"key": []}, {"bearer": []}],  # {}: without a key, as long as none is set
             components=Components(security_schemes=KEYS),
             use_handler_docstrings=True,
-            render_plugins=[JsonRenderPlugin(), SwaggerRenderPlugin()],
+            render_plugins=[Description(), DescriptionPage()],
         ),
     )
     app.given_settings = settings

@@ -66,6 +66,15 @@ class World:
         """Return the first k tracks of the user's list and then the top list, no track twice."""
         return list(islice(_without(self.kept_out(who), chain(who.final or [], self.top)), k))
 
+    def fewest(self, who: Visitor, k: int) -> int:
+        """Return how many of k tracks there must be.
+
+        A release that includes heard tracks keeps out some of the last events, by a setting that
+        the test does not know; so only tracks that are none of the events are certain.
+        """
+        kept_out = self.kept_out(who) | {*who.events}
+        return len(list(islice(_without(kept_out, chain(who.final or [], self.top)), k)))
+
 
 def _without(kept_out: set[int], tracks: Iterator[int]) -> Iterator[int]:
     """Yield each track once, unless it is kept out."""
@@ -102,7 +111,7 @@ def _of_users(path: Path, users: np.ndarray) -> dict[int, list[int]]:
     filters = [("user_id", ">=", users[0]), ("user_id", "<=", users[-1])]
     table = pq.read_table(path, columns=["user_id", "track_id"], filters=filters)
     ids, starts = np.unique(table["user_id"].to_numpy(), return_index=True)
-    lists = np.split(table["track_id"].to_numpy(), starts[1:])
+    lists = np.split(table["track_id"].to_numpy(), starts)[1:]  # the first part is empty
     return {user: tracks.tolist() for user, tracks in zip(ids.tolist(), lists, strict=True)}
 
 
@@ -113,7 +122,7 @@ def recommendations(answer: Any, world: World, who: Visitor, k: int) -> None:
     known = who.final is not None
     _no_repeats(recs)
     _none_of(recs, world.kept_out(who))
-    if len(recs) > k or ((known or world.is_large) and len(recs) < len(expected)):
+    if len(recs) > k or ((known or world.is_large) and len(recs) < world.fewest(who, k)):
         raise Violation("not exactly k tracks")
     if known and not who.events and recs != expected:
         name = "the user's own" if who.final else "the top"

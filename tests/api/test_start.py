@@ -22,10 +22,10 @@ BAD_SETTINGS = [
 ]
 
 
-def start(server, port, **settings):
+def start(server, port, *options, **settings):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RECO_")}
     return subprocess.Popen(
-        [sys.executable, "-m", *COMMANDS[server], "--port", str(port)],
+        [sys.executable, "-m", *COMMANDS[server], "--port", str(port), *options],
         cwd=ROOT, env=environment | {f"RECO_{name}": str(v) for name, v in settings.items()},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
@@ -81,6 +81,25 @@ def test_an_empty_work_folder_is_served_with_503_until_there_is_a_release(tmp_pa
         process.terminate()
         log = process.communicate(timeout=30)[0]
     assert "Refused a release" in log and "Traceback" not in log
+
+
+@pytest.mark.parametrize(("prefix", "url"), [(None, "/"), ("/music", "/music"), ("/a/b/", "/a/b")])
+def test_the_schema_and_its_page_name_the_prefix_under_which_the_service_is(tmp_path, prefix, url):
+    port = free_port()
+    options = ["--root-path", prefix] if prefix else []
+    process = start("uvicorn", port, *options, WORK=tmp_path)
+    try:
+        # the proxy has removed the prefix
+        schema = first_answer(process, f"http://127.0.0.1:{port}/schema").json()
+        assert schema["servers"] == [{"url": url}]
+        page = httpx.get(f"http://127.0.0.1:{port}/schema/swagger").text
+        assert json.dumps([{"url": url}], separators=(",", ":")) in page
+        called = [path for path in schema["paths"] if path == "/health/live"]
+        assert [httpx.get(f"http://127.0.0.1:{port}{path}").status_code for path in called] == [200]
+    finally:
+        process.terminate()
+        log = process.communicate(timeout=30)[0]
+    assert "Traceback" not in log
 
 
 def first_answer(process, url):

@@ -23,6 +23,7 @@ from tests.support.server import ROOT, litestar_run
 
 USERS = range(1, 41)
 FINAL = {user: range(200 - user, 100 - user, -1) for user in USERS}
+ONE_TRACK = {"tracks": [1], "top": [1], "similar": {}, "next_played": {}}
 HEARD = {user: [201, 202, 300 - user] for user in USERS}
 
 
@@ -210,6 +211,40 @@ def test_a_right_service_passes(work, tmp_path, source):
     for call in ("/recommendations", "/get_online_u2i", "/put_user_event", "/get_statistics"):
         assert call in output
     assert "<html" in (tmp_path / "loadtest/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"final": {}},
+        {"final": {}, "heard": {}},
+        ONE_TRACK | {"final": {}, "heard": {7: [1]}},
+        ONE_TRACK | {"final": {47: [1]}, "heard": {7: [1]}},
+        ONE_TRACK | {"final": {47: [1]}, "heard": {47: [1]}, "heard_rule": "include"},
+    ],
+    ids=["nobody has a list", "nobody is known", "one track", "one track in a list", "included"],
+)
+def test_a_right_service_passes_with_a_release_that_has_hardly_anything(tmp_path, content):
+    releases.make(tmp_path / "work", **content)
+    with litestar_run(tmp_path / "work") as service:
+        run = locust(tmp_path, tmp_path / "work", service.url)
+        output = run.communicate(timeout=60)[0]
+    assert run.returncode == 0, output
+    assert " answers, 0 wrong" in output
+
+
+def test_rules_on_a_release_that_includes_its_only_track():
+    """The service may keep out any number of the last events, and must keep out the last one."""
+    who = Visitor(1, final=[1])
+    world = World(top=[1], tracks=[1], known=[who], excludes_heard=False)
+    with pytest.raises(expectations.Violation, match="not exactly k tracks"):
+        expectations.recommendations({"recs": []}, world, who, 3)
+    who.events.extend([9, 1])  # newest first
+    for right in ([], [1]):
+        expectations.recommendations({"recs": right}, world, who, 3)
+    who.events.appendleft(1)
+    with pytest.raises(expectations.Violation, match="has heard is in the list"):
+        expectations.recommendations({"recs": [1]}, world, who, 3)
 
 
 def test_a_test_that_asks_nothing_fails(work, tmp_path):
