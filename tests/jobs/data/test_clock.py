@@ -127,3 +127,17 @@ def test_the_span_lies_within_the_listens(users):
     listens = listens_of(users)
     begin, end = listens.span
     assert (begin, end) == (0, 0) if not len(listens.at) else begin <= max(listens.at) >= end
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.5, 0.9, 0.999]), st.integers(0, 1000))
+def test_a_bot_that_plays_more_than_all_others_makes_none_of_their_times_far(seed, share, day):
+    rng = np.random.default_rng(seed)
+    n = 4000
+    people = rng.integers(0, 200, n), rng.integers(0, 1000, n)
+    plays = int(n * share / (1 - share))
+    user = np.append(people[0], np.full(plays, 999))
+    time = np.append(people[1], np.full(plays, day)) * clock.DAY
+    order = rng.permutation(len(user))
+    listens = Read(user[order], np.zeros(len(user), int), time[order], np.zeros(len(user), int))
+    bounds = clock.time_bounds(listens, len(user), clock.FAR)
+    assert bounds.first == 0 and bounds.last > 1000 * clock.DAY
