@@ -7,7 +7,7 @@ who never stops. So wherever the plays of all users are added up, two bounds hol
                      they count as one listener.) A track that is played more often by the same user
                      is not liked by more people.
     SHARE_OF_USER    All plays of a user weigh at most this share of the plays of all users. In a
-                     service with fewer than 1,000 users it is ten times the mean share of a user.
+                     service with fewer than 1,500 users it is 15 times the mean share of a user.
 
 Ordinary heavy listeners stay below: in public data sets with thousands of users, nobody has a
 hundredth of the plays. Adding one account with any plays changes a track's count by at most
@@ -23,7 +23,7 @@ from jobs.data.listens import SECONDS_A_DAY, Listens
 
 PLAYS_OF_PAIR = 20  # plays of one track by one user, at most, that count
 SHARE_OF_USER = 0.01  # of the plays of all users
-MEANS_OF_USER = 10  # times the mean share of a user: allowed where that is more
+MEANS_OF_USER = 15  # times the mean share of a user: allowed where that is more
 ENOUGH_USERS = 50  # users with a label: fewer prove nothing, and nothing is chosen by them
 HALF = 16  # bits
 
@@ -32,7 +32,7 @@ def most_share(users: int) -> float:
     """Return which share of all plays one of so many users may have at most.
 
     >>> most_share(100), most_share(50_000)
-    (0.1, 0.01)
+    (0.15, 0.01)
     """
     return min(1.0, max(SHARE_OF_USER, MEANS_OF_USER / max(users, 1)))
 
@@ -41,12 +41,12 @@ def user_weights(plays: np.ndarray) -> np.ndarray:
     """Return how much each play of a user weighs, (users,) float64: 1, or less for many plays.
 
     plays (users,) are their numbers of plays; users with 0 are not counted and weigh 0. With these
-    weights no user has more than most_share of all. Of 200 users, one may have a twentieth: 1,000
-    plays of one user beside one play of each other user count as 199 / 19 = 10.5.
+    weights no user has more than most_share of all. Of 200 users, one may have 7.5 %: 1,000 plays
+    of one user beside one play of each other user count as 199 × 0.075 / 0.925 = 16.1.
 
     >>> counts = np.array([1_000] + [1] * 199)
     >>> (counts * user_weights(counts)).round(1)[:3].tolist()
-    [10.5, 1.0, 1.0]
+    [16.1, 1.0, 1.0]
     """
     most = most_play_sum(plays[plays > 0])
     return np.where(plays > 0, np.minimum(1.0, most / np.maximum(plays, 1)), 0.0)

@@ -22,7 +22,7 @@ from jobs.contract.names import LIST_LENGTH
 from jobs.contract.ragged import offsets_of
 from jobs.contract.top_k import NOTHING
 from jobs.data.bounds import PLAYS_OF_PAIR, user_weights
-from jobs.data.listens import SECONDS_A_DAY, Listens
+from jobs.data.listens import LISTENS_A_BLOCK, SECONDS_A_DAY, Listens
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.ranked_lists import best_of_rows, rows_of
 from jobs.models.sparse import look_up
@@ -56,7 +56,9 @@ class Plays:
         at = by_track.data
         starts = by_track.indptr.astype(np.int64)
         weight = user_weights(np.diff(data.starts)).astype(np.float32)[by_track.indices]
-        weight *= pair_weights(starts, last)
+        for first, end in track_ranges(starts, LISTENS_A_BLOCK):  # in blocks, to save memory
+            rows = slice(starts[first], starts[end])
+            weight[rows] *= pair_weights(starts[first : end + 1] - starts[first], last[rows])
         times = sums_of_rows(weight, starts)
         if half_life_days is not None:
             _, end = data.span
@@ -66,8 +68,7 @@ class Plays:
 
     def ranges(self) -> list[tuple[int, int]]:
         """Return (first, last) of blocks of tracks with about PLAYS_A_BLOCK listens each."""
-        edges = np.flatnonzero(np.diff(self.starts[:-1] // PLAYS_A_BLOCK)) + 1
-        return list(pairwise([0, *edges.tolist(), len(self.starts) - 1]))
+        return track_ranges(self.starts, PLAYS_A_BLOCK)
 
     def followers(self, first: int, last: int, weights: np.ndarray) -> list[csr_matrix]:
         """Return what follows the tracks from first to last: two (last - first, items) float32.
@@ -99,6 +100,16 @@ class Plays:
         by_listen = csr_matrix(entries, (high - low, len(self.starts) - 1))
         by_track = self.weight[low:high], np.arange(high - low), rows
         return csr_matrix(csr_matrix(by_track, (len(rows) - 1, high - low)) @ by_listen)
+
+
+def track_ranges(starts: np.ndarray, plays: int) -> list[tuple[int, int]]:
+    """Return (first, last) of blocks of tracks with about so many listens each; see Plays.starts.
+
+    >>> track_ranges(np.array([0, 2, 4, 5]), 4)
+    [(0, 2), (2, 3)]
+    """
+    edges = np.flatnonzero(np.diff(starts[:-1] // plays)) + 1
+    return list(pairwise([0, *edges.tolist(), len(starts) - 1]))
 
 
 def pair_weights(starts: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -150,3 +150,17 @@ def test_wrong_times_become_their_neighbours_and_right_ones_stay_in_blocks_of_an
             assert found[i] == times[right[0]] - (right[0] - i)
         else:
             assert found[i] == now - (len(times) - 1 - i)
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.5, 0.9, 0.999]), st.integers(0, 1000))
+def test_a_bot_that_plays_more_than_all_others_makes_none_of_their_times_far(seed, share, day):
+    rng = np.random.default_rng(seed)
+    n = 4000
+    people = rng.integers(0, 200, n), rng.integers(0, 1000, n)
+    plays = int(n * share / (1 - share))
+    user = np.append(people[0], np.full(plays, 999))
+    time = np.append(people[1], np.full(plays, day)) * clock.DAY
+    order = rng.permutation(len(user))
+    listens = Read(user[order], np.zeros(len(user), int), time[order], np.zeros(len(user), int))
+    bounds = clock.time_bounds(listens, len(user), clock.FAR)
+    assert bounds.first == 0 and bounds.last > 1000 * clock.DAY

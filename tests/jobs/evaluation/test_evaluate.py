@@ -314,3 +314,13 @@ def test_users_can_be_sampled_but_not_away(finished, tmp_path):
     assert measured(work)["window"]["users"] == 20
     with pytest.raises(JobError, match="--users is 0"):
         run("evaluate", work, "--users", 0)
+
+
+def test_a_report_on_few_users_says_first_that_it_proves_nothing(finished, tmp_path):
+    work = shutil.copytree(finished, tmp_path / "work", ignore=shutil.ignore_patterns("releases"))
+    summary = run("evaluate", work, "--users", 49)
+    assert summary.startswith("WARNING: Only 49 users have a label, fewer than 50: the figures")
+    page = (work / "report" / "evaluation.html").read_text()
+    assert page.index("prove nothing") < page.index("NDCG@10 of")
+    assert run("evaluate", work, "--users", 50).startswith("NDCG@10 of 50 users")
+    assert "prove nothing" not in (work / "report" / "evaluation.html").read_text()
