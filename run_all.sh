@@ -21,6 +21,7 @@
 #   --memory-limit SIZE the most memory that a job may use, as in 8G (default: what is available)
 #   --force             activate the release even if it is much worse than the current one
 #   --max-bad-share X   stop if more than this share of the interactions is bad (default: 0.1)
+#   --artist-limit N    auto | off | 1 to 9: how many of a list's first 10 may be by one artist
 #   --now MOMENT        what counts as now; listens that are later are left out (default: the clock)
 #   --equal-rows RULE   auto | plays | copies: what equal interactions are
 #   --same-song RULE    on | off: whether tracks with the same artists and title are one song
@@ -28,7 +29,7 @@
 set -euo pipefail
 
 data="" work=data
-prepare=() windows=() tune=() evaluate=() publish=() every=()
+prepare=() windows=() tune=() rank=() evaluate=() publish=() every=()
 
 help() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 fail() { echo "run_all.sh: $1" >&2; exit 2; }
@@ -44,7 +45,7 @@ while [[ $# -gt 0 ]]; do
     --peers | --ablation) evaluate+=("$1"); shift; continue ;;
     --force) publish+=("$1"); shift; continue ;;
     --data | --work | --heard | --tune | --split | --share | --gap | --events | --forgotten | --memory-limit | \
-    --max-bad-share | --now | --far | --equal-rows | --same-song)
+    --max-bad-share | --now | --far | --equal-rows | --same-song | --artist-limit)
       [[ -n ${2-} ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
     *) help >&2; fail "unknown option $1; the known ones are listed above" ;;
   esac
@@ -55,6 +56,7 @@ while [[ $# -gt 0 ]]; do
     --tune) one_of "$1" "$2" off quick full; tune+=("$1" "$2") ;;
     --equal-rows) one_of "$1" "$2" auto plays copies; prepare+=("$1" "$2") ;;
     --same-song) one_of "$1" "$2" on off; prepare+=("$1" "$2") ;;
+    --artist-limit) one_of "$1" "$2" auto off 1 2 3 4 5 6 7 8 9; rank+=("$1" "$2") ;;
     --split) one_of "$1" "$2" auto time user; windows+=("$1" "$2") ;;
     --share | --gap) windows+=("$1" "$2") ;;
     --events | --forgotten) prepare+=("$1" "$(realpath -m "$2")") ;;
@@ -133,7 +135,7 @@ line() {
   done
 
   # The final lists, how good they are, how live events are best blended in, and the release.
-  job rank --work "$work"
+  job rank --work "$work" "${rank[@]}"
   job evaluate --work "$work" "${evaluate[@]}"
   job replay --work "$work"
   job publish --work "$work" "${publish[@]}"

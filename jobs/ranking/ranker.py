@@ -1,12 +1,11 @@
 """The CatBoost ranker: collect its training examples, train it, and write lists in its order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import pyarrow as pa
 from catboost import CatBoost, Pool
 from scipy.sparse import csr_matrix
 
@@ -18,7 +17,7 @@ from jobs.data import holdout
 from jobs.data.holdout import Holdout
 from jobs.metrics import accuracy
 from jobs.models.ranked_lists import rows_of
-from jobs.ranking import fusion
+from jobs.ranking import artist_limit, fusion
 from jobs.ranking.candidates import CANDIDATES_A_GENERATOR, GENERATORS, Candidates
 from jobs.ranking.features import featured_candidates
 from jobs.ranking.snapshot import Snapshot
@@ -26,6 +25,7 @@ from jobs.runtime import parallel
 from jobs.runtime.parallel import in_blocks
 
 T = TypeVar("T")
+Lists = tuple[np.ndarray, np.ndarray]  # items and scores, (users, 100) each, best first
 RANKER, FUSION = "ranker", "fusion"
 USERS_A_BLOCK = 512  # users whose candidates are made at a time
 MOST_USERS = 12_000  # users of a window that the ranker is trained or evaluated on
@@ -183,9 +183,7 @@ class FittedRankers:
         return -np.where(np.isnan(places), behind, places).astype(np.float32)
 
 
-def best_lists(
-    candidates: Candidates, scores: np.ndarray, users: int
-) -> tuple[np.ndarray, np.ndarray]:
+def best_lists(candidates: Candidates, scores: np.ndarray, users: int) -> Lists:
     """Return the 100 best candidates of each user: items and scores (users, 100), best first."""
     order = np.lexsort((candidates.item, -scores, candidates.row))
     place = place_in_row(np.bincount(candidates.row))
@@ -237,22 +235,42 @@ def best_rule(ndcg: dict[str, float]) -> str:
     return RANKER if ndcg.get(RANKER, 0) > ndcg[best] * (1 - HANDICAP) else best
 
 
-def recommend(
-    work: Path, snapshot: Snapshot, users: np.ndarray, rule: str, models: FittedRankers
-) -> int:
-    """Write WORK's recommendations.parquet for users (ascending rows); return how many rows."""
-    ids = snapshot.data.user_ids[users], snapshot.data.track_ids
+def final_lists(
+    snapshot: Snapshot,
+    users: np.ndarray,
+    rule: str,
+    models: FittedRankers,
+    limit: int | None,
+    name: str,
+) -> Iterator[Lists]:
+    """Yield the final lists of users (ascending rows), a block of users at a time.
 
-    def visit(candidates: Candidates, part: slice) -> pa.Table:
-        found, scores = best_lists(
-            candidates, models.scores(candidates, rule), part.stop - part.start
-        )
-        return rows_of(tables.RECOMMENDATIONS, ids[0][part], ids[1], found, scores)
+    At most `limit` of the first tracks of a list are by one artist, where that is possible.
+    """
 
-    written = 0
+    def visit(candidates: Candidates, part: slice) -> Lists:
+        n = part.stop - part.start
+        lists = best_lists(candidates, models.scores(candidates, rule), n)
+        return with_limit(lists, snapshot, limit)
+
     length = LIST_LENGTH if rule in GENERATORS else CANDIDATES_A_GENERATOR
+    return over_users(snapshot, users, visit, name, length)
+
+
+def with_limit(lists: Lists, snapshot: Snapshot, limit: int | None) -> Lists:
+    """Return lists in the order in which the limit for each artist is kept."""
+    order = artist_limit.limited(lists[0], snapshot.artists, limit)
+    items, scores = (np.take_along_axis(part, order, axis=1) for part in lists)
+    return items, scores
+
+
+def write_lists(work: Path, snapshot: Snapshot, users: np.ndarray, blocks: Iterable[Lists]) -> int:
+    """Write recommendations.parquet of the lists of users (rows); return how many rows it has."""
+    written = first = 0
     with tables.writer(tables.RECOMMENDATIONS, work) as append:
-        for table in over_users(snapshot, users, visit, work.name, length):
+        for found, scores in blocks:
+            ids = snapshot.data.user_ids[users[first : first + len(found)]]
+            table = rows_of(tables.RECOMMENDATIONS, ids, snapshot.data.track_ids, found, scores)
             append(table)
-            written += len(table)
+            first, written = first + len(found), written + len(table)
     return written
