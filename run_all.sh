@@ -22,6 +22,7 @@
 #   --memory-limit SIZE the most memory that a job may use, as in 8G (default: what is available)
 #   --force             activate the release even if it is much worse than the current one
 #   --max-bad-share X   stop if more than this share of the interactions is bad (default: 0.1)
+#   --artist-limit N    auto | off | 1 to 9: how many of a list's first 10 may be by one artist
 #   --now MOMENT        what counts as now; listens that are later are left out (default: the clock)
 #   --equal-rows RULE   auto | plays | copies: what equal interactions are
 #   --same-song RULE    on | off: whether tracks with the same artists and title are one song
@@ -46,7 +47,7 @@ while [[ $# -gt 0 ]]; do
     --peers | --ablation) evaluate+=("$1"); shift; continue ;;
     --force) publish+=("$1"); shift; continue ;;
     --data | --work | --heard | --tune | --split | --share | --gap | --events | --forgotten | --memory-limit | \
-    --max-bad-share | --now | --far | --equal-rows | --same-song | --suspicious | --new-share)
+    --max-bad-share | --now | --far | --equal-rows | --same-song | --suspicious | --artist-limit | --new-share)
       [[ -n ${2-} ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
     *) help >&2; fail "unknown option $1; the known ones are listed above" ;;
   esac
@@ -58,6 +59,7 @@ while [[ $# -gt 0 ]]; do
     --equal-rows) one_of "$1" "$2" auto plays copies; prepare+=("$1" "$2") ;;
     --same-song) one_of "$1" "$2" on off; prepare+=("$1" "$2") ;;
     --suspicious) one_of "$1" "$2" leave-out keep; prepare+=("$1" "$2"); windows+=("$1" "$2") ;;
+    --artist-limit) one_of "$1" "$2" auto off 1 2 3 4 5 6 7 8 9; rank+=("$1" "$2") ;;
     --split) one_of "$1" "$2" auto time user; windows+=("$1" "$2") ;;
     --share | --gap) windows+=("$1" "$2") ;;
     --events | --forgotten) prepare+=("$1" "$(realpath -m "$2")") ;;

@@ -23,6 +23,8 @@ from jobs.contract import storage, tables
 from jobs.contract.names import METRICS, RANKING, SPLIT
 from jobs.contract.results import (
     Ablation,
+    ArtistLimit,
+    ArtistSpread,
     BaselineSetting,
     Comparison,
     EvaluatedWindow,
@@ -39,9 +41,10 @@ from jobs.evaluation import ablation, baselines
 from jobs.evaluation.evaluator import Evaluator, K, Lists
 from jobs.evaluation.generator_lists import candidate_recall, continued, own_lists
 from jobs.evaluation.segments import segments
-from jobs.metrics import accuracy
+from jobs.metrics import accuracy, beyond_accuracy
 from jobs.metrics.bootstrap import intervals, ratio
-from jobs.models.ranked_lists import read_lists
+from jobs.models.ranked_lists import read_by_score, read_lists
+from jobs.ranking import artist_limit
 from jobs.ranking.candidates import GENERATORS
 from jobs.reporting import evaluation_page
 from jobs.reporting.evaluation_text import too_few_users
@@ -59,7 +62,7 @@ def evaluated_window(evaluator: Evaluator, window: Path) -> EvaluatedWindow:
         "cold": users - warm,
         "labels": evaluator.later.labels.nnz,
         "catalogue": int(np.count_nonzero(evaluator.listeners)),
-        "tracks": evaluator.songs,
+        "tracks": len(evaluator.listeners),
         "heard": evaluator.snapshot.hyperparameters.heard,
         "als_epochs": evaluator.snapshot.hyperparameters.als_epochs,
         "diversity": f"by {evaluator.traits[0]}",
@@ -127,6 +130,28 @@ def lists_of_baselines(
     return lists, settings
 
 
+def measure_artists(
+    evaluator: Evaluator, final: np.ndarray, ranking: Ranking, test: Path
+) -> ArtistLimit | UnsetType:
+    """Return by how many artists final lists (users with a past, 100) are, and the limit's cost.
+
+    UNSET if no track has an artist, or no user a past.
+    """
+    data, artists = evaluator.snapshot.data, evaluator.snapshot.artists
+    if not artists.nnz or not len(final):
+        return UNSET
+    warm, catalogue = evaluator.later.warm(), int(np.count_nonzero(evaluator.listeners))
+    ids = data.user_ids, data.track_ids
+    without = read_by_score(tables.RECOMMENDATIONS, test, *ids)[warm.row]
+
+    def spread(items: np.ndarray) -> ArtistSpread:
+        ndcg = float(accuracy.per_user(items, warm.labels, K)["ndcg"].mean())
+        found = artist_limit.spread(items, artists)
+        return ArtistSpread(*found, beyond_accuracy.coverage(items, K, catalogue), ndcg)
+
+    return ArtistLimit(ranking.artist_limit, spread(final), spread(without))
+
+
 def scores_by_id(evaluator: Evaluator, lists: Lists, test: Path) -> dict[str, Scores] | UnsetType:
     """Return the lists' metrics if only the very id that was played is a hit.
 
@@ -177,6 +202,7 @@ def measure(evaluator: Evaluator, ranking: Ranking, windows: Path, with_peers: b
         window=evaluated_window(evaluator, test),
         lists=evaluator.scores(lists),
         lists_by_id=scores_by_id(evaluator, lists, test),
+        artists=measure_artists(evaluator, final, ranking, test),
         generators=evaluator.scores({name: served[name] for name in GENERATORS}),
         comparisons=compare(ndcg, single),
         intervals=intervals(ndcg),

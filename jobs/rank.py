@@ -14,31 +14,39 @@ alone, and the best of them orders the final lists (see ranking/ranker.best_rule
 With fewer than 50 users on "validation" nothing can be chosen: then the fusion with its default
 weights orders all lists, and no ranker is trained.
 
-Makes recommendations.parquet in these folders. ranking.json says which rule was chosen, and has the
-NDCG@10 of every rule on "validation".
+If it costs little on "validation", only a few of the first ten tracks of a list are by one artist;
+--artist-limit sets how many (see ranking/artist_limit). --new-share reserves a share of the places
+for tracks without a listen (see ranking/exploration).
 
---new-share reserves a share of the places for tracks without a listen (see ranking/exploration),
-and ranking.json has the NDCG@10 with it, too.
+Makes recommendations.parquet in these folders. ranking.json says which rule and limit were chosen,
+and has the NDCG@10 of each on "validation".
 """
 
 import argparse
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from jobs.contract import storage
-from jobs.contract.names import RANKING, WINDOWS
+from jobs.contract.names import LIST_LENGTH, RANKING, WINDOWS
 from jobs.contract.results import Ranking
+from jobs.contract.storage import JobError
 from jobs.data.bounds import ENOUGH_USERS
-from jobs.ranking import exploration, features
+from jobs.metrics import accuracy
+from jobs.ranking import artist_limit, exploration, features
 from jobs.ranking.candidates import GENERATORS
 from jobs.ranking.ranker import (
+    AS_RANKED,
     FUSION,
     FittedRankers,
+    Lists,
+    Places,
     best_rule,
     collect_and_evaluate,
+    final_lists,
     listed_users,
-    recommend,
+    write_lists,
 )
 from jobs.ranking.snapshot import Snapshot
 from jobs.runtime import cli, memory, parallel
@@ -57,7 +65,6 @@ def main(argv: Sequence[str]) -> str:
     del snapshot  # freed before the next one is read, so that only one is in memory
     snapshot = Snapshot.read(validation)
     later = listed_users(validation, snapshot)
-    share = args.new_share
     users = len(later.row)
     too_few = users < ENOUGH_USERS
 
@@ -65,9 +72,16 @@ def main(argv: Sequence[str]) -> str:
         return FittedRankers.default() if too_few else FittedRankers.fit(learned, names)
 
     models = fitted()
-    examples, ndcg, with_new = collect_and_evaluate(snapshot, later, models, "validation", share)
+    examples, ndcg = collect_and_evaluate(snapshot, later, models, "validation")
     rule = FUSION if too_few else best_rule(ndcg)
-    recommend(validation, snapshot, later.row, rule, models, share)
+    lists = list(final_lists(snapshot, later.row, rule, models, AS_RANKED, "validation"))
+    found = np.concatenate([np.empty((0, LIST_LENGTH), np.int32), *(items for items, _ in lists)])
+    asked = artist_limit.OFF if too_few and args.artist_limit == "auto" else args.artist_limit
+    limit = artist_limit.choose(asked, found, later.labels, snapshot.artists)
+    places = Places(limit.limit, args.new_share)
+    arranged = places.arrange_all(lists, snapshot, later.row)
+    write_lists(validation, snapshot, later.row, arranged)
+    ndcg_with_new = mean_ndcg(arranged, later.labels) if args.new_share else None
     learned.append(examples)
 
     del snapshot
@@ -75,34 +89,60 @@ def main(argv: Sequence[str]) -> str:
     ranker, weights = models.ranker, models.weights
     importance = ranker.get_feature_importance(type="PredictionValuesChange") if ranker else []
     later = listed_users(test, snapshot)
-    recommend(test, snapshot, later.row, rule, models, share)
+    lists_of_test = final_lists(snapshot, later.row, rule, models, places, "test")
+    write_lists(test, snapshot, later.row, lists_of_test)
     learned.append(collect_and_evaluate(snapshot, later, None, "test")[0])
 
     del snapshot
     snapshot, models = Snapshot.read(work), fitted()
-    written = recommend(work, snapshot, np.arange(snapshot.data.shape[0]), rule, models, share)
+    everyone = np.arange(snapshot.data.shape[0])
+    lists_of_all = final_lists(snapshot, everyone, rule, models, places, work.name)
+    written = write_lists(work, snapshot, everyone, lists_of_all)
     content = Ranking(
         rule=rule,
         ndcg_on_validation=ndcg,
         fusion_weights=dict(zip(GENERATORS, map(float, weights), strict=True)),
         feature_importance=dict(zip(names, map(float, importance), strict=False)),
-        new_share=share,
-        ndcg_with_new=with_new[rule],
         users=users,
         too_few=too_few,
+        new_share=args.new_share,
+        ndcg_with_new=ndcg_with_new,
+        artist_limit=limit.limit,
+        ndcg_by_artist_limit=limit.ndcg,
     )
     storage.write_json(work / RANKING, content)
     shown = sorted(ndcg, key=lambda name: -ndcg[name])[:3]
     figures = ", ".join(f"{name} {ndcg[name]:.4f}" for name in shown)
-    cost = f"; {with_new[rule]:.4f} with {share:.0%} of the places for new tracks" if share else ""
     if too_few:
         rule += f" with default weights, since {users:,} users are too few to choose by"
-    return f"{written:,} rows by {rule}; NDCG@10 on the window validation: {figures}{cost}"
+    cost = (
+        f"; {ndcg_with_new:.4f} with {args.new_share:.0%} of the places for new tracks"
+        if ndcg_with_new is not None
+        else ""
+    )
+    of_artist = "any number" if limit.limit is None else f"at most {limit.limit}"
+    return (
+        f"{written:,} rows by {rule}; NDCG@10 on the window validation: {figures}; "
+        f"{of_artist} of the first 10 by one artist ({limit.reason}){cost}"
+    )
+
+
+def mean_ndcg(lists: Sequence[Lists], labels: csr_matrix) -> float:
+    """Return the mean NDCG@10 of blocks of lists, by labels (users, items)."""
+    found = np.concatenate([items for items, _ in lists])
+    return float(accuracy.per_user(found, labels, 10)["ndcg"].mean())
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
     parser = cli.parser(__doc__)
+    parser.add_argument(
+        "--artist-limit",
+        default="auto",
+        metavar="LIMIT",
+        help="how many of the first 10 tracks of a list may be by one artist, 1 to 9 (default: "
+        "auto, the smallest that costs at most 0.5 %% of NDCG@10 on the window validation)",
+    )
     parser.add_argument(
         "--new-share",
         type=float,
@@ -113,6 +153,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not 0 <= args.new_share <= exploration.MOST:
         parser.error(f"--new-share is {args.new_share}, expected 0 to {exploration.MOST}")
+    if args.artist_limit not in ("auto", artist_limit.OFF, *"123456789"):
+        raise JobError(f"--artist-limit is {args.artist_limit}: expected auto, off, or 1 to 9")
     return args
 
 

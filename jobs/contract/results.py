@@ -52,6 +52,11 @@ class Ranking(Struct):
     too_few: bool = False  # whether they are too few to choose by, so that the rule is the default
     new_share: float = 0  # share of the places that is reserved for tracks without a listen
     ndcg_with_new: float | None = field(name="ndcg@10_with_new", default=None)  # by `rule`
+    artist_limit: int | None = None  # tracks by one artist in the first 10; None: no limit
+    # by limit, "off" among them; empty if none was compared
+    ndcg_by_artist_limit: dict[str, float] = field(
+        name="ndcg@10_by_artist_limit", default_factory=dict
+    )
 
 
 class ReplayedPlays(Struct, kw_only=True):
@@ -146,7 +151,7 @@ class EvaluatedWindow(Split):
     cold: int
     labels: int  # pairs of a user and a track played after the cut
     catalogue: int  # tracks with a play before the cut
-    tracks: int  # of items.parquet; a song with several ids counts once
+    tracks: int  # of items.parquet
     heard: str
     als_epochs: int
     diversity: str  # what makes two tracks alike
@@ -168,6 +173,23 @@ class GeneratorRecall(Struct):
     users: int  # who have a list of it
     recall: float
     alone: float  # of labels that no other generator brings
+
+
+class ArtistSpread(Struct):
+    """The first ten tracks of final lists, means over users with a past: by whom they are."""
+
+    artists: float  # how many different ones
+    most: float  # how many tracks by one and the same
+    coverage: float
+    ndcg: float = field(name="ndcg@10")
+
+
+class ArtistLimit(Struct):
+    """How many of the first ten tracks may be by one artist, and what that costs."""
+
+    limit: int | None
+    final: ArtistSpread
+    without: ArtistSpread  # the same lists without the limit
 
 
 class CandidateRecall(Struct):
@@ -204,6 +226,7 @@ class Metrics(ListMetrics):
     segments: dict[str, SegmentScores]
     candidates: CandidateRecall
     lists_by_id: dict[str, Scores] | UnsetType = UNSET  # only the very id played is a hit
+    artists: ArtistLimit | UnsetType = UNSET  # where tracks have artists
     peers: dict[str, Scores] | UnsetType = UNSET  # with --peers
     peer_settings: dict[str, BaselineSetting] | UnsetType = UNSET
     ablation: Ablation | UnsetType = UNSET  # with --ablation

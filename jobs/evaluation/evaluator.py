@@ -67,11 +67,6 @@ class Evaluator:
         """Return how many users have heard each track before the cut, (items,)."""
         return np.asarray(self.snapshot.data.pairs().getnnz(axis=0))
 
-    @property
-    def songs(self) -> int:
-        """Return how many tracks a list may have: all but other ids of the same songs."""
-        return int(np.count_nonzero(self.snapshot.listed))
-
     @cached_property
     def traits(self) -> tuple[str, csr_matrix | np.ndarray]:
         """Return by what tracks are similar, in words, and the tracks' vectors (items, d) for it.

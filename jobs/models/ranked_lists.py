@@ -150,6 +150,21 @@ def read_matrices(
     ]
 
 
+def read_by_score(table: Table, work: Path, keys: np.ndarray, track_ids: np.ndarray) -> np.ndarray:
+    """Return the items of a ranked file as read_lists does, but by score, equal ones by track.
+
+    This is another order than by rank where a rule has moved tracks down.
+    """
+    key, item, _, score = table.schema.names
+    rows = tables.read(table, work, [key, item, score])
+    row = ids.encode(rows[key].to_numpy(), keys, key, table, work)
+    column = ids.encode(rows[item].to_numpy(), track_ids, item, table, work)
+    order = np.lexsort((column, -rows[score].to_numpy(), row))
+    result = np.full((len(keys), LIST_LENGTH), NOTHING, np.int32)
+    result[row[order], place_in_row(np.bincount(row, minlength=len(keys)))] = column[order]
+    return result
+
+
 def read_lists(
     table: Table, work: Path, keys: np.ndarray, track_ids: np.ndarray, length: int = LIST_LENGTH
 ) -> np.ndarray:

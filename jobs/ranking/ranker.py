@@ -1,12 +1,11 @@
 """The CatBoost ranker: collect its training examples, train it, and write lists in its order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import pyarrow as pa
 from catboost import CatBoost, Pool
 from scipy.sparse import csr_matrix
 
@@ -18,7 +17,7 @@ from jobs.data import holdout, sampling
 from jobs.data.holdout import Holdout
 from jobs.metrics import accuracy
 from jobs.models.ranked_lists import rows_of
-from jobs.ranking import fusion
+from jobs.ranking import artist_limit, fusion
 from jobs.ranking.candidates import CANDIDATES_A_GENERATOR, GENERATORS, Candidates
 from jobs.ranking.exploration import explored
 from jobs.ranking.features import featured_candidates
@@ -27,6 +26,7 @@ from jobs.runtime import parallel
 from jobs.runtime.parallel import in_blocks
 
 T = TypeVar("T")
+Lists = tuple[np.ndarray, np.ndarray]  # items and scores, (users, 100) each, best first
 RANKER, FUSION = "ranker", "fusion"
 USERS_A_BLOCK = 512  # users whose candidates are made at a time
 MOST_USERS = 12_000  # users of a window that the ranker is trained or evaluated on
@@ -190,9 +190,7 @@ class FittedRankers:
         return -np.where(np.isnan(places), behind, places).astype(np.float32)
 
 
-def best_lists(
-    candidates: Candidates, scores: np.ndarray, users: int
-) -> tuple[np.ndarray, np.ndarray]:
+def best_lists(candidates: Candidates, scores: np.ndarray, users: int) -> Lists:
     """Return the 100 best candidates of each user: items and scores (users, 100), best first."""
     order = np.lexsort((candidates.item, -scores, candidates.row))
     place = place_in_row(np.bincount(candidates.row))
@@ -205,17 +203,11 @@ def best_lists(
 
 
 def collect_and_evaluate(
-    snapshot: Snapshot,
-    later: Holdout,
-    models: FittedRankers | None,
-    name: str,
-    new_share: float = 0,
-) -> tuple[list[BlockExamples], dict[str, float], dict[str, float]]:
+    snapshot: Snapshot, later: Holdout, models: FittedRankers | None, name: str
+) -> tuple[list[BlockExamples], dict[str, float]]:
     """Return the training examples of a window's users, and the mean NDCG@10 of each rule.
 
-    The last part has the NDCG@10 with a share of the places for new tracks (see exploration); it is
-    the same without such a share. Without models no rule is evaluated. Each block of candidates is
-    made once, for all.
+    Without models no rule is evaluated. Each block of candidates is made once, for both.
     """
     later = later.sample(MOST_USERS)
     rules = models.rules if models else []
@@ -227,19 +219,16 @@ def collect_and_evaluate(
         ndcg = []
         for rule in rules:
             assert models is not None
-            lists = best_lists(candidates, models.scores(candidates, rule), labels.shape[0])
-            for share in dict.fromkeys((0, new_share)):
-                found, _ = explored(*lists, snapshot.new_lists[later.row[part]], share)
-                ndcg.append(accuracy.per_user(found, labels, 10)["ndcg"])
+            found, _ = best_lists(candidates, models.scores(candidates, rule), labels.shape[0])
+            ndcg.append(accuracy.per_user(found, labels, 10)["ndcg"])
         return block_examples(candidates, later, part, for_fusion), ndcg
 
     blocks = list(over_users(snapshot, later.row, visit, name))
-    ndcg = [values for _, values in blocks]
-    sums = [float(sum(of_block.sum() for of_block in of)) for of in zip(*ndcg, strict=True)]
-    means = [total / max(len(later.row), 1) for total in sums] or [0.0] * 2 * len(rules)
-    kinds = 2 if new_share else 1
-    plain, with_new = (dict(zip(rules, means[i::kinds], strict=True)) for i in (0, kinds - 1))
-    return [examples for examples, _ in blocks], plain, with_new
+    ndcg = {
+        rule: float(sum(by_rule[i].sum() for _, by_rule in blocks)) / max(len(later.row), 1)
+        for i, rule in enumerate(rules)
+    }
+    return [examples for examples, _ in blocks], ndcg
 
 
 def best_rule(ndcg: dict[str, float]) -> str:
@@ -255,31 +244,65 @@ def best_rule(ndcg: dict[str, float]) -> str:
     return RANKER if ndcg.get(RANKER, 0) > ndcg[best] * (1 - HANDICAP) else best
 
 
-def recommend(
-    work: Path,
+@dataclass(frozen=True)
+class Places:
+    """What moves tracks in lists that are ranked already.
+
+    At most `limit` of the first tracks are by one artist, where that is possible (see
+    artist_limit); None stands for any number. new_share of the places are for tracks without a
+    listen (see exploration).
+    """
+
+    limit: int | None
+    new_share: float
+
+    def arrange(self, lists: Lists, snapshot: Snapshot, users: np.ndarray) -> Lists:
+        """Return the lists of some users (rows) in their final order."""
+        order = artist_limit.limited(lists[0], snapshot.artists, self.limit)
+        items, scores = (np.take_along_axis(part, order, axis=1) for part in lists)
+        return explored(items, scores, snapshot.new_lists[users], self.new_share)
+
+    def arrange_all(
+        self, blocks: Iterable[Lists], snapshot: Snapshot, users: np.ndarray
+    ) -> list[Lists]:
+        """Return the blocks of lists of users (rows) in their final order."""
+        result, first = [], 0
+        for lists in blocks:
+            last = first + len(lists[0])
+            result.append(self.arrange(lists, snapshot, users[first:last]))
+            first = last
+        return result
+
+
+AS_RANKED = Places(None, 0)
+
+
+def final_lists(
     snapshot: Snapshot,
     users: np.ndarray,
     rule: str,
     models: FittedRankers,
-    new_share: float = 0,
-) -> int:
-    """Write WORK's recommendations.parquet for users (ascending rows); return how many rows.
+    places: Places,
+    name: str,
+) -> Iterator[Lists]:
+    """Yield the final lists of users (ascending rows), a block of users at a time."""
 
-    new_share of the places are for new tracks: see exploration.
-    """
-    ids = snapshot.data.user_ids[users], snapshot.data.track_ids
+    def visit(candidates: Candidates, part: slice) -> Lists:
+        n = part.stop - part.start
+        lists = best_lists(candidates, models.scores(candidates, rule), n)
+        return places.arrange(lists, snapshot, users[part])
 
-    def visit(candidates: Candidates, part: slice) -> pa.Table:
-        found, scores = best_lists(
-            candidates, models.scores(candidates, rule), part.stop - part.start
-        )
-        found, scores = explored(found, scores, snapshot.new_lists[users[part]], new_share)
-        return rows_of(tables.RECOMMENDATIONS, ids[0][part], ids[1], found, scores)
-
-    written = 0
     length = LIST_LENGTH if rule in GENERATORS else CANDIDATES_A_GENERATOR
+    return over_users(snapshot, users, visit, name, length)
+
+
+def write_lists(work: Path, snapshot: Snapshot, users: np.ndarray, blocks: Iterable[Lists]) -> int:
+    """Write recommendations.parquet of the lists of users (rows); return how many rows it has."""
+    written = first = 0
     with tables.writer(tables.RECOMMENDATIONS, work) as append:
-        for table in over_users(snapshot, users, visit, work.name, length):
+        for found, scores in blocks:
+            ids = snapshot.data.user_ids[users[first : first + len(found)]]
+            table = rows_of(tables.RECOMMENDATIONS, ids, snapshot.data.track_ids, found, scores)
             append(table)
-            written += len(table)
+            first, written = first + len(found), written + len(table)
     return written

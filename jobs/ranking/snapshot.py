@@ -39,9 +39,6 @@ class Snapshot:
     artists: csr_matrix  # (items, artists): 1 / number of the track's artists
     genres: csr_matrix  # (items, genres), rows of unit length
     users_share: float  # 0 to 1: the share of all users that the folder was made from
-    # (items,) bool: false for other ids of a song. No list may have them, so they have no artists
-    # and genres here.
-    listed: np.ndarray
     counted: np.ndarray  # (users,) bool: whose plays count in what all users get
 
     @classmethod
@@ -50,7 +47,7 @@ class Snapshot:
         data = listens.load(work)
         users, items = als_model.load(work, data.shape)
         tracks = tables.read(tables.ITEMS, work, ["artist_ids", "genre_ids"])
-        listed = ~songs.hidden(work, data.track_ids)
+        listed = ~songs.hidden(work, data.track_ids)  # the others must not be found by their kinds
         artists, genres = (
             only_rows(incidence(tracks[name]), listed) for name in ("artist_ids", "genre_ids")
         )
@@ -72,7 +69,6 @@ class Snapshot:
             scale_rows(artists, 1 / np.maximum(artists.getnnz(axis=1), 1)),
             scale_rows(genres, 1 / np.sqrt(np.maximum(genres.getnnz(axis=1), 1))),
             splitting.users_share(work),
-            listed,
             ~listens.left_out(work, data.user_ids),
         )
 

@@ -68,6 +68,11 @@ def method(page: Page, content: Metrics, ranking: Ranking) -> None:
         + (
             f"The other {without_plays:,} of the {window.tracks:,} tracks in the catalogue had "
             "no play by then: no list contains them, so their later plays count as missed. "
+            + (
+                "(Among them are other ids of songs; their plays count as those of the song.) "
+                if content.lists_by_id
+                else ""
+            )
             if without_plays
             else ""
         )

@@ -163,7 +163,8 @@ def test_a_result_is_read_back_as_it_was_written_and_unknown_keys_are_ignored(tm
     storage.write_json(path, ranking)
     content = json.loads(path.read_text())
     assert [*content] == [
-        "rule", "ndcg@10_on_validation", "fusion_weights", "feature_importance"
+        "rule", "ndcg@10_on_validation", "fusion_weights", "feature_importance",
+        "artist_limit", "ndcg@10_by_artist_limit",
     ]  # fmt: skip
     storage.write_json(path, content | {"of a later version": 1})
     found = storage.read_json(path, "jobs.rank", Ranking)
