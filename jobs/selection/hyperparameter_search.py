@@ -16,6 +16,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from jobs.contract import tables
+from jobs.data.listens import Listens
 from jobs.models.als_training import factorise, training_weights
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.next_played import follow_counts
@@ -37,6 +38,7 @@ USUAL_TRACKS = (
 )
 MARGIN = 1.003  # factor that NDCG@10 has to gain for a step to the next value
 LADDER_MARGIN = 1.01  # factor that NDCG@10 has to gain for a step to the best of a whole ladder
+FEW_REPEATERS = 0.01  # share of users: with fewer who repeat tracks, repeats are not looked at
 TRIAL_FACTORS, TRIAL_EPOCHS = 64, 6  # of ALS in the search: enough to compare values
 MOST_TRIAL_NUMBERS = 10_000_000  # tracks x factors: with more, ALS gets half of TRIAL_FACTORS
 KEPT_FACTORS = 16  # matrices of item factors from trials that are kept in memory
@@ -73,7 +75,7 @@ def tune(windows: list[TuningWindow], start: Hyperparameters, log: list[str]) ->
     Appends one line for each search to the log. Half-lives in days are tried for the other
     generators only if one makes the top list better.
     """
-    repeats = any(window.listens.pairs().nnz < len(window.listens.item) for window in windows)
+    repeats = any(share_of_repeaters(window.listens) > FEW_REPEATERS for window in windows)
     popular, next_played = mean_score(windows, score_popular), next_played_score(windows)
     als, replayed = als_score(windows), mean_score(windows, score_replayed)
 
@@ -88,6 +90,12 @@ def tune(windows: list[TuningWindow], start: Hyperparameters, log: list[str]) ->
     if repeats and best.heard == "include":
         best = climb(best, ("own_half_life",), replayed, log)
     return best
+
+
+def share_of_repeaters(listens: Listens) -> float:
+    """Return the share of the users who played a track more than once."""
+    tracks, plays = listens.pairs().getnnz(axis=1), np.diff(listens.starts)
+    return float(np.mean(tracks < plays))
 
 
 def climb(

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from jobs.data.listens import Listens
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.selection import hyperparameter_search
@@ -73,3 +74,15 @@ def test_where_favourites_come_back_plays_count_if_they_may_be_recommended(heard
     if heard == "include":
         assert chosen.als_repeats > 0
         assert chosen.own_half_life is None or chosen.own_half_life >= 16
+
+
+def test_one_user_who_repeats_tracks_does_not_decide_that_repeats_matter():
+    def share(repeaters: int) -> float:
+        plays = [[1, 2, 2]] * repeaters + [[1, 2]] * (200 - repeaters)
+        starts = np.cumsum([0, *map(len, plays)])
+        item = np.concatenate(plays).astype(np.int32)
+        data = Listens(starts, item, np.zeros(len(item), np.uint32), np.arange(200), np.arange(3))
+        return hyperparameter_search.share_of_repeaters(data)
+
+    assert share(0) == 0
+    assert share(1) < hyperparameter_search.FEW_REPEATERS < share(3)
