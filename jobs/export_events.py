@@ -36,6 +36,7 @@ from jobs.runtime import cli
 from jobs.runtime.progress import progress_bar
 
 BLOCK = 1 << 18  # events read at a time
+FEW = 1 << 10  # the same where the first one will probably do
 
 
 def main(argv: Sequence[str]) -> str:
@@ -106,7 +107,7 @@ def export(
     exported = last_exported(work)
     last = max(exported, newest_seq(journal))
     correct = TimeCorrection(now)
-    correct.begin(chain(events_of_file(work), since(journal, exported, last)))
+    correct.begin(chain(events_of_file(work), since(journal, exported, last, FEW)))
     added, newest = 0, EVENTS.schema.empty_table()
     with tables.writer(EVENTS, work) as append:
         for block in events_of_file(work):
@@ -210,14 +211,16 @@ def without_forgotten(events: pa.Table, to_forget: Tombstones) -> pa.Table:
     return events.filter(pa.array(~to_forget.covers(user, times_of(events), seq)))
 
 
-def since(journal: sqlite3.Connection, after: int, last: int) -> Iterator[pa.Table]:
+def since(
+    journal: sqlite3.Connection, after: int, last: int, block: int = BLOCK
+) -> Iterator[pa.Table]:
     """Yield the events after a seq, and up to another, in their order, block by block."""
     query = f"""
         SELECT user_id, track_id, {TIME_OF_EVENT}, seq FROM events
         WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?
     """
     with progress_bar(desc="export", unit=" events", unit_scale=True) as bar:
-        while rows := journal.execute(query, (after, last, BLOCK)).fetchall():
+        while rows := journal.execute(query, (after, last, block)).fetchall():
             user, track, at, seq = (pa.array(column) for column in zip(*rows, strict=True))
             columns = [user, track, at.cast(TIME), pa.nulls(len(rows), tables.INT), seq]
             yield pa.table(columns, schema=EVENTS.schema)
