@@ -43,16 +43,15 @@ def pack(folder: Path, settings: Hyperparameters) -> None:
     shown = songs.shown(folder, tracks)
     if shown is not None:
         write(folder, "shown_items", shown)
-    model = als_model.load_model(folder, settings)
-    check_model(model, len(tracks))
-    hidden = songs.hidden(folder, tracks)
-    write(folder, "top_items", np.concatenate([top_items, _others(top_items, hidden, model)]))
     _write_history(folder, users, tracks, shown)
     unheard = _unheard_rows(folder, len(tracks)) if settings.heard == "exclude" else None
     _write_lists(folder, tables.RECOMMENDATIONS, "recommendations", users, tracks, unheard)
     _write_lists(folder, tables.SIMILAR, "similar", tracks, tracks)
     _write_lists(folder, tables.NEXT_PLAYED, "next_played", tracks, tracks)
+    model = als_model.load_model(folder, settings)
     write_model(folder, model, len(tracks))
+    others = _others(top_items, songs.hidden(folder, tracks), model)
+    write(folder, "top_items", np.concatenate([top_items, others]))
 
 
 def _others(top: np.ndarray, hidden: np.ndarray, model: FoldInModel) -> np.ndarray:
@@ -69,20 +68,14 @@ def _others(top: np.ndarray, hidden: np.ndarray, model: FoldInModel) -> np.ndarr
     return np.concatenate([known, np.flatnonzero(left)])
 
 
-def check_model(model: FoldInModel, n: int) -> None:
-    """Raise JobError if a model doesn't have n tracks."""
-    found = len(model.order.position)
-    if found != n:
-        raise JobError(
-            f"{ALS_MODEL} has {found:,} tracks, but {tables.ITEMS.file} has {n:,}: "
-            f"run python -m jobs.train_als again"
-        )
-
-
 def write_model(folder: Path, model: FoldInModel, n: int) -> None:
     """Write the ALS vectors of n tracks, by falling norm: the order in which they are searched."""
-    check_model(model, n)
     order = model.order
+    if len(order.position) != n:
+        raise JobError(
+            f"{ALS_MODEL} has {len(order.position):,} tracks, but {tables.ITEMS.file} has {n:,}: "
+            f"run python -m jobs.train_als again"
+        )
     write(folder, "als_items", order.items)
     write(folder, "als_places", order.position)
     write(folder, "als_norms", order.norms)

@@ -89,9 +89,10 @@ def test_segments_part_users_by_their_plays_and_labels_by_those_of_the_track():
         "many plays": [5, 6],
         "head tracks": [*range(7)],
         "tail tracks": [*range(7)],  # nobody played track 1, the only one between
+        "new tracks": [*range(7)],
     }
     labels = [np.unique(part.labels.indices).tolist() for part in found.values()]
-    assert labels == [[0, 2, 4]] * 4 + [[2], [0, 4]]
+    assert labels == [[0, 2, 4]] * 4 + [[2], [0, 4], [4]]
     assert found["few plays"].what == "1 to 2 plays before the cut"
     assert found["tail tracks"].what.startswith("3 tracks: the rest of the catalogue, 2 of them")
 

@@ -43,7 +43,7 @@ def test_the_packed_lists_are_those_of_the_tables(folder):
     assert lists(folder, "similar", "track_ids") == {10: [20, 40], 20: [], 30: [10], 40: []}
     assert lists(folder, "next_played", "track_ids") == {10: [], 20: [], 30: [], 40: [10]}
     assert np.load(folder / "serving/similar_scores.npy").tolist() == [0.5, 0.25, 0.125]
-    assert np.load(folder / "serving/top_items.npy").tolist() == [2, 0, 1]
+    assert np.load(folder / "serving/top_items.npy").tolist() == [2, 0, 1, 3]
 
 
 def test_what_a_user_has_heard_is_packed_only_where_it_may_be_served(tmp_path):
@@ -57,6 +57,18 @@ def test_what_a_user_has_heard_is_packed_only_where_it_may_be_served(tmp_path):
         )  # fmt: skip
         packed[rule] = lists(folder, "recommendations", "user_ids")
     assert packed == {"exclude": {1: [10, 30], 2: [], 3: [20]}, "include": final}
+
+
+def test_the_top_list_goes_on_with_unplayed_tracks_by_the_length_of_their_vectors(tmp_path):
+    folder = releases.make(tmp_path, tracks=range(10, 20), top=[12], final={}, heard={}, similar={})
+    with np.load(folder / "als_model.npz") as model:
+        factors = model["item_factors"].copy()
+    factors[[1, 2, 5]] *= 0
+    np.savez(folder / "als_model.npz", user_factors=factors[:0], item_factors=factors)
+    serving_arrays.pack(folder, hyperparameters.load(folder))
+    lengths = np.linalg.norm(factors, axis=1)
+    rest = sorted({*range(10)} - {2}, key=lambda track: (-lengths[track], track))
+    assert np.load(folder / "serving/top_items.npy").tolist() == [2, *rest]
 
 
 @given(st.lists(st.integers(0, MAX_ID), unique=True))
