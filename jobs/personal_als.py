@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> str:
             tastes = als_model.recent_tastes(block, items, gram, settings)
         heard = block.pairs() if settings.heard == "exclude" else None
         found, scores = top_k(tastes, order, LIST_LENGTH, heard)
-        found_new, new_scores = top_k(tastes, new, NEW_LENGTH)
+        found_new, new_scores = top_k(tastes, new, NEW_LENGTH, heard)
         for of_list in (scores, new_scores):
             of_list[~tastes.any(axis=1)] = -np.inf
         ids = data.user_ids[first:last], data.track_ids

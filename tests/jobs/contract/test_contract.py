@@ -27,6 +27,7 @@ VALUES = {
     tables.TIME: st.integers(-(2**53), 2**53),
     tables.SCORE: st.floats(allow_nan=False, width=32),
     tables.TEXT: st.none() | st.text(max_size=9),
+    pa.bool_(): st.booleans(),
 }
 
 
@@ -49,7 +50,7 @@ def contents(draw, table: Table) -> pa.Table:
 
 def some(table: Table, value: int, n: int = 1000) -> pa.Table:
     """n rows of one value."""
-    of_type = {tables.TEXT: str(value)}
+    of_type = {tables.TEXT: str(value), pa.bool_(): bool(value)}
     columns = [
         pa.array([[] if pa.types.is_list(f.type) else of_type.get(f.type, value)] * n, f.type)
         for f in table.schema

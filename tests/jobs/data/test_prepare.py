@@ -244,6 +244,25 @@ def test_a_file_that_has_all_its_rows_twice_is_refused_and_the_option_named(tmp_
     assert len(rows(LISTENS, tmp_path)) == 64
 
 
+def test_a_file_that_has_a_part_twice_is_refused_and_its_rows_are_named(tmp_path):
+    rng = np.random.default_rng(5)
+    rest = [(i % 50, 10 * (1 + i % 2), JAN[int(rng.integers(12))]) for i in range(3000)]
+    part = [(100 + i, 10, JAN[i % 12]) for i in range(LONG_PART)]
+    for n, says in ((LONG_PART, True), (LONG_PART - 1, False)):
+        listens = [*rest[:700], *part, *rest[700:], *part[:n]]
+        columns = zip(*listens, strict=True)
+        names = ("user_id", "track_id", "started_at")
+        data = save(tmp_path / "in", interactions=pa.table(dict(zip(names, columns, strict=True))))
+        if says:
+            message = r"the rows 4,000 to 4,999 are the same as those from 700 on.* --equal-rows"
+            with pytest.raises(JobError, match=message):
+                run(data, tmp_path)
+            run(data, tmp_path, "--equal-rows", "plays")
+        else:
+            run(data, tmp_path)
+        assert len(rows(LISTENS, tmp_path)) == len(listens)
+
+
 def test_a_value_in_a_list_that_is_no_id_is_counted_and_the_track_is_kept(tmp_path):
     lists = [["1", "Queen"], ["1"], []]
     summary = run(save(tmp_path / "in", tracks=tracks(artists=lists)), tmp_path)
