@@ -1,6 +1,7 @@
 """Songs under two ids, from the files to an answer: once in a list, heard once is heard."""
 
 import asyncio
+import hashlib
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from api.release.loader import ReleaseError
 from api.service import Service
 from api.settings import Settings
 from jobs.contract import storage, tables
@@ -131,3 +133,27 @@ def test_a_release_without_the_array_is_served_as_before(work, tmp_path):
     catalog = service.releases.current().catalog
     assert catalog.positions([3, 503]).tolist() == [3, SONGS + 3]
     assert len(json.loads(service.recommend(1, 100))) > 0
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ([0] * (SONGS - 1), "length of shown_items"),
+        ([2 * SONGS] * 2 * SONGS, "shown_items within the 180 tracks"),
+        ([-1] * 2 * SONGS, "shown_items within the 180 tracks"),
+        ([*range(1, 2 * SONGS), 0], "tracks in shown_items that are shown"),
+    ],
+)
+def test_a_release_whose_songs_can_not_be_right_is_refused(work, tmp_path, values, what):
+    old = shutil.copytree(work, tmp_path / "work", symlinks=True)
+    path = old / CURRENT / SERVING / "shown_items.npy"
+    path.unlink()  # an older release may have a link to it
+    np.save(path, np.array(values, np.int32))
+    manifest = json.loads((old / CURRENT / MANIFEST).read_text())
+    content = path.read_bytes()
+    entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "rows": None}
+    manifest["files"][f"{SERVING}/shown_items.npy"] = entry
+    (old / CURRENT / MANIFEST).write_text(json.dumps(manifest))
+    service = Service(Settings(work=old, journal="off"))
+    with pytest.raises(ReleaseError, match=what):
+        asyncio.run(service.releases.load())
