@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from api.release.loader import ReleaseError
 from api.service import Service
@@ -72,24 +74,30 @@ def test_a_song_heard_under_one_id_is_not_recommended_under_the_other(work):
         assert not heard[user] & {song(track) for track in tracks}
 
 
-def test_a_live_play_of_any_id_counts_as_one_of_the_song(work, service):
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([1, 2, 3, 9999]),
+    st.lists(st.integers(0, SONGS - 1), min_size=1, max_size=12),
+    st.lists(st.booleans(), min_size=12, max_size=12),
+)
+def test_a_live_play_of_any_id_counts_as_one_of_the_song(work, service, user, played, which):
+    """Each play is of a song, under one id of it or the other."""
     shown = dict(rows(tables.SONGS, work))
-    by_song = {song(track): track for track in shown.values()}
-    for user, played in ((1, 7), (2, 31), (9999, 50)):
-        other = next(t for t, s in shown.items() if song(t) == played and s != t)
-        recommender = service.releases.current()
-        row = recommender.catalog.row(user)
-        answers = []
-        for event in (by_song[played], other):
-            recs = recommender.recommended(row, 1000, (event,)).tolist()
-            online = recommender.online(row, 10, 10, (event,)).tolist()
-            answers.append((recs, online))
-            assert len({song(recommender.catalog.ids(np.array([t]))[0]) for t in recs}) == len(recs)
-        assert answers[0] == answers[1]
-        assert len(answers[0][1]) > 0
-        listed = {*recommender.catalog.ids(np.array(answers[0][0]))}
-        assert played not in {song(track) for track in listed}
-        assert listed <= {*shown.values()}
+    events = tuple(s + 500 * other for s, other in zip(played, which, strict=False))
+    recommender = service.releases.current()
+    row = recommender.catalog.row(user)
+    answers = [
+        (
+            recommender.catalog.ids(recommender.recommended(row, 1000, plays)),
+            recommender.catalog.ids(recommender.online(row, 10, 10, plays)),
+        )
+        for plays in (tuple(shown[track] for track in events), events)
+    ]
+    assert answers[0] == answers[1]
+    for tracks in answers[0]:
+        assert {*tracks} <= {*shown.values()}
+        assert len({song(track) for track in tracks}) == len(tracks)
+        assert not {*played} & {song(track) for track in tracks}
 
 
 def test_an_explained_answer_names_the_id_that_was_played(work, service):
