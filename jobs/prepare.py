@@ -104,7 +104,7 @@ def main(argv: Sequence[str]) -> str:
     return (
         f"{options.data}: {pc.sum(users['listens']).as_py():,} listens of {len(users):,} users and "
         f"{heard:,} tracks"
-        + (f"; {n_shared:,} tracks are one song with another" if n_shared else "")
+        + (f"; {n_shared:,} tracks are one song with another" if options.same_song == "on" else "")
         + f"; {sum(map(np.count_nonzero, codes.values())):,} rows quarantined"
         + lost_links(bad_tracks)
         + (f"; {forgotten.sum():,} listens of forgotten users left out" if forgotten.any() else "")

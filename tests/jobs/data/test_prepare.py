@@ -89,7 +89,10 @@ def test_listens_come_by_user_and_time_and_users_count_them(tmp_path):
     ]  # fmt: skip
     assert rows(USERS, tmp_path) == [(1, 0, 2, JAN[3]), (3, 1, 2, JAN[1])]
     assert rows(QUARANTINE, tmp_path) == []
-    assert summary == f"{tmp_path / 'in'}: 4 listens of 2 users and 2 tracks; 0 rows quarantined"
+    assert summary == (
+        f"{tmp_path / 'in'}: 4 listens of 2 users and 2 tracks; "
+        "0 tracks are one song with another; 0 rows quarantined"
+    )
 
 
 def test_names_are_found_by_type_and_id_and_a_track_needs_none(tmp_path):
@@ -613,7 +616,7 @@ def test_the_command_prints_one_line_and_no_traceback(tmp_path):
     data, work = save(tmp_path / "in"), tmp_path / "work"
     command = [sys.executable, "-m", "jobs.prepare", "--data", str(data), "--work", str(work)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.startswith(f"prepare: {data}: 4 listens of 2 users and 2 tracks; 0 rows")
+    assert done.stdout.startswith(f"prepare: {data}: 4 listens of 2 users and 2 tracks; 0 tracks")
     before = content(work)
     (data / "interactions.parquet").write_text("spoilt")
     failed = subprocess.run(command, capture_output=True, text=True, timeout=60)
