@@ -75,6 +75,9 @@ def main(argv: Sequence[str]) -> str:
         raw_files.check(path)
     names, bad_names = read_names(catalogue)
     items, bad_tracks = read_tracks(tracks, names)
+    song = (
+        songs.same_songs(items) if options.same_song == "on" else items["track_id_enc"].to_numpy()
+    )
     to_forget = tombstones.read(options.forgotten or options.work / STATE / FORGOTTEN)
     listens, bad = read_listens(played, items, to_forget)
     forgotten = (listens.user < 0) & (bad == 0)
@@ -93,7 +96,7 @@ def main(argv: Sequence[str]) -> str:
         raise JobError(f"{played[0]} holds listens of users to be forgotten only: add others")
     try:
         n_plays = len(of_file) if plays else 0
-        users, heard, n_shared, habits = write(options, items, listens, bad, codes, n_plays)
+        users, heard, n_shared, habits = write(options, items, song, listens, bad, codes, n_plays)
         tombstones.note(options.work, to_forget)
         storage.write_json(options.work / CLOCK, record_of_times(bad, bounds, options))
     except OSError as error:
@@ -110,7 +113,7 @@ def main(argv: Sequence[str]) -> str:
     return (
         f"{options.data}: {pc.sum(users['listens']).as_py():,} listens of {len(users):,} users and "
         f"{heard:,} tracks"
-        + (f"; {n_shared:,} tracks are one song with another" if n_shared else "")
+        + (f"; {n_shared:,} tracks are one song with another" if options.same_song == "on" else "")
         + f"; {sum(map(np.count_nonzero, codes.values())):,} rows quarantined"
         + lost_links(bad_tracks)
         + (f"; {forgotten.sum():,} listens of forgotten users left out" if forgotten.any() else "")
@@ -174,6 +177,7 @@ def summary_of_events(bad: np.ndarray, forgotten: np.ndarray) -> str:
 def write(
     options: argparse.Namespace,
     items: pa.Table,
+    song: np.ndarray,
     listens: Listens,
     bad: np.ndarray,
     codes: dict[Path, np.ndarray],
@@ -181,13 +185,13 @@ def write(
 ) -> tuple[pa.Table, int, int, accounts.Habits]:
     """Write the files; return users, numbers of tracks with a listen and a shared song, and habits.
 
-    `codes` has the codes of each file's rows, `bad` those of the listens. A listen that equals an
-    earlier one gets its code here, but for the first n_plays rows, where equal rows are plays.
+    `song` has the number of each track's song, `codes` the codes of each file's rows, `bad` those
+    of the listens. A listen that equals an earlier one gets its code here, but for the first
+    n_plays rows, where equal rows are plays.
     Where that makes too many interactions bad, nothing is written.
     """
     track_ids = items["track_id"].to_numpy()
     heard = np.zeros(len(track_ids), bool)
-    song = songs.same_songs(items) if options.same_song == "on" else np.arange(len(track_ids))
     shared, heard_by = songs.shared(song), np.zeros(len(track_ids), np.int64)
     users, habits = [], accounts.Habits()
     with tables.writer(tables.LISTENS, options.work) as append:

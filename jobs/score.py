@@ -78,7 +78,8 @@ def main(argv: Sequence[str]) -> str:
         for name, found in lists.items()
     }
     if shown is not None:
-        played = read_labels(args.labels, listens.load(args.work, by_song=False), heard)
+        raw = listens.load(args.work, timed=False, by_song=False)
+        played = read_labels(args.labels, raw, heard)
         by_id = played.take(np.isin(played.user_ids, later.user_ids)).labels
         for name, found in lists.items():
             rows[name]["ndcg by id"] = accuracy.per_user(found, by_id, K)["ndcg"].mean()

@@ -118,7 +118,12 @@ def _write_songs(work: Path, folder: Path, data: Listens, past: np.ndarray) -> N
     if song is None:
         (folder / tables.SONGS.file).unlink(missing_ok=True)
         return
-    heard_by = songs.listeners(data.user[past], data.item[past], songs.shared(song))
+    shared, start = songs.shared(song), 0
+    heard_by = np.zeros(len(song), np.int64)
+    for block in data.blocks():
+        kept = past[start : start + len(block.item)]
+        heard_by += songs.listeners(block.user[kept], block.item[kept], shared)
+        start += len(kept)
     songs.write(folder, data.track_ids, song, heard_by)
 
 

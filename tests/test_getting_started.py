@@ -121,8 +121,10 @@ def pattern_of(line: str) -> str:
     """A regular expression of a line with other numbers, paths and names in it."""
     if re.fullmatch(r"[^:]+ - [^:]+", line):  # a track and its artists
         return r".+ - .+"
-    known = {"number": NUMBER, "rule": rf"\b(?:{RULE})\b", "path": r"(?<!\S)data/"}
-    free = {"number": NUMBER, "rule": r"\w+", "path": r"\S*data/"}
+    limit = r"[a-z ]+\d* of the first 10 by one artist \([^)]*\)"  # with the reason for it
+    known = {"limit": limit, "number": NUMBER, "rule": rf"\b(?:{RULE})\b"}
+    known["path"] = r"(?<!\S)data/"
+    free = {"limit": limit, "number": NUMBER, "rule": r"\w+", "path": r"\S*data/"}
     parts = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in known.items()))
     result, end = "", 0
     for match in parts.finditer(line):

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.contract import tables
+from jobs.contract.ragged import offsets_of
 from jobs.data.ids import Encoder, encode
 from jobs.runtime.progress import progress_bar
 
@@ -31,6 +32,7 @@ MARK = rf"(?:{'|'.join(MARKS)}|{GUEST})"
 IN_BRACKETS = re.compile(rf" (?:\( ?{MARK} ?\)|\[ ?{MARK} ?\])")
 AFTER_A_DASH = re.compile(rf" - (?:{'|'.join(MARKS)})(?=$| - | [(\[])")
 GUEST_AT_THE_END = re.compile(r" (?:- )?(?:feat\.?|ft\.|featuring) (?:(?! - )[^()\[\]])+")
+MAY_HAVE_MARKS = re.compile(r"[(\[]| - | f")
 BEFORE_BRACKETS = re.compile(r" ?([(\[])")
 # Titles that tell nothing: two tracks that have one of them are two recordings. A number may
 # follow, as in "Track 7", and a part in brackets.
@@ -81,7 +83,7 @@ def normalised(title: str) -> str:
     ('cafe (live)', '', '')
     """
     text = plain(title)
-    if any(sign in text for sign in ("(", "[", " - ", " f")):
+    if MAY_HAVE_MARKS.search(text):
         text = BEFORE_BRACKETS.sub(r" \1", text)
         text = " ".join(GUEST_AT_THE_END.sub(" ", IN_BRACKETS.sub("", text)).split())
         text = IN_BRACKETS.sub("", AFTER_A_DASH.sub("", text))
@@ -110,20 +112,34 @@ def same_songs(items: pa.Table) -> np.ndarray:
     It is the place of the song's first track. items has the columns of items.parquet.
     """
     result = np.arange(len(items))
-    with_artists = pc.greater(pc.list_value_length(items["artist_ids"]), 0)
-    places = np.flatnonzero(with_artists.fill_null(False).to_numpy())
-    columns = ("track_name", "artist_ids", "artist_names")
-    rows = items.select(columns).take(places)
+    places = np.flatnonzero(_known_artists(items) > 0)
+    of_track = offsets_of(np.bincount(_rows(items["artist_ids"]), minlength=len(items)))
+    starts, ends = of_track[places].tolist(), of_track[places + 1].tolist()
+    artists = pc.list_flatten(items["artist_ids"]).to_pylist()
+    titles = items["track_name"].take(places).to_pylist()
     firsts: dict[tuple[tuple[int, ...], str], int] = {}
-    for place, title, artists, names in zip(
-        progress_bar(places.tolist(), "compare titles"),
-        *(rows[name].to_pylist() for name in columns),
-        strict=True,
-    ):
-        known = len(artists) - sum(plain(name) in NO_ARTISTS for name in names or ())
-        if known > 0 and title and (text := normalised(title)):
-            result[place] = firsts.setdefault((tuple(sorted({*artists})), text), place)
+    tracks = zip(places.tolist(), titles, starts, ends, strict=True)
+    for place, title, start, end in progress_bar(tracks, "compare titles", len(places)):
+        if title and (text := normalised(title)):
+            song = tuple(sorted({*artists[start:end]})), text
+            result[place] = firsts.setdefault(song, place)
     return result
+
+
+def _known_artists(items: pa.Table) -> np.ndarray:
+    """Return how many artists each track has, (n,), without those whose name stands for nobody."""
+    names = pc.list_flatten(items["artist_names"]).combine_chunks().dictionary_encode()
+    nobody = np.array([plain(name) in NO_ARTISTS for name in names.dictionary.to_pylist()], bool)
+    rows = _rows(items["artist_names"])[nobody[names.indices.to_numpy()]]
+    artists = np.bincount(_rows(items["artist_ids"]), minlength=len(items))
+    known: np.ndarray = artists - np.bincount(rows, minlength=len(items))
+    return known
+
+
+def _rows(lists: pa.ChunkedArray) -> np.ndarray:
+    """Return the row of each value of a column of lists."""
+    rows: np.ndarray = pc.list_parent_indices(lists).to_numpy()
+    return rows
 
 
 def shared(song: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Songs under two ids, from the files to an answer: once in a list, heard once is heard."""
 
 import asyncio
+import hashlib
 import json
 import shutil
 
@@ -8,7 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from api.release.loader import ReleaseError
 from api.service import Service
 from api.settings import Settings
 from jobs.contract import storage, tables
@@ -70,24 +74,30 @@ def test_a_song_heard_under_one_id_is_not_recommended_under_the_other(work):
         assert not heard[user] & {song(track) for track in tracks}
 
 
-def test_a_live_play_of_any_id_counts_as_one_of_the_song(work, service):
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([1, 2, 3, 9999]),
+    st.lists(st.integers(0, SONGS - 1), min_size=1, max_size=12),
+    st.lists(st.booleans(), min_size=12, max_size=12),
+)
+def test_a_live_play_of_any_id_counts_as_one_of_the_song(work, service, user, played, which):
+    """Each play is of a song, under one id of it or the other."""
     shown = dict(rows(tables.SONGS, work))
-    by_song = {song(track): track for track in shown.values()}
-    for user, played in ((1, 7), (2, 31), (9999, 50)):
-        other = next(t for t, s in shown.items() if song(t) == played and s != t)
-        recommender = service.releases.current()
-        row = recommender.catalog.row(user)
-        answers = []
-        for event in (by_song[played], other):
-            recs = recommender.recommended(row, 1000, (event,)).tolist()
-            online = recommender.online(row, 10, 10, (event,)).tolist()
-            answers.append((recs, online))
-            assert len({song(recommender.catalog.ids(np.array([t]))[0]) for t in recs}) == len(recs)
-        assert answers[0] == answers[1]
-        assert len(answers[0][1]) > 0
-        listed = {*recommender.catalog.ids(np.array(answers[0][0]))}
-        assert played not in {song(track) for track in listed}
-        assert listed <= {*shown.values()}
+    events = tuple(s + 500 * other for s, other in zip(played, which, strict=False))
+    recommender = service.releases.current()
+    row = recommender.catalog.row(user)
+    answers = [
+        (
+            recommender.catalog.ids(recommender.recommended(row, 1000, plays)),
+            recommender.catalog.ids(recommender.online(row, 10, 10, plays)),
+        )
+        for plays in (tuple(shown[track] for track in events), events)
+    ]
+    assert answers[0] == answers[1]
+    for tracks in answers[0]:
+        assert {*tracks} <= {*shown.values()}
+        assert len({song(track) for track in tracks}) == len(tracks)
+        assert not {*played} & {song(track) for track in tracks}
 
 
 def test_an_explained_answer_names_the_id_that_was_played(work, service):
@@ -131,3 +141,27 @@ def test_a_release_without_the_array_is_served_as_before(work, tmp_path):
     catalog = service.releases.current().catalog
     assert catalog.positions([3, 503]).tolist() == [3, SONGS + 3]
     assert len(json.loads(service.recommend(1, 100))) > 0
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ([0] * (SONGS - 1), "length of shown_items"),
+        ([2 * SONGS] * 2 * SONGS, "shown_items within the 180 tracks"),
+        ([-1] * 2 * SONGS, "shown_items within the 180 tracks"),
+        ([*range(1, 2 * SONGS), 0], "tracks in shown_items that are shown"),
+    ],
+)
+def test_a_release_whose_songs_can_not_be_right_is_refused(work, tmp_path, values, what):
+    old = shutil.copytree(work, tmp_path / "work", symlinks=True)
+    path = old / CURRENT / SERVING / "shown_items.npy"
+    path.unlink()  # an older release may have a link to it
+    np.save(path, np.array(values, np.int32))
+    manifest = json.loads((old / CURRENT / MANIFEST).read_text())
+    content = path.read_bytes()
+    entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "rows": None}
+    manifest["files"][f"{SERVING}/shown_items.npy"] = entry
+    (old / CURRENT / MANIFEST).write_text(json.dumps(manifest))
+    service = Service(Settings(work=old, journal="off"))
+    with pytest.raises(ReleaseError, match=what):
+        asyncio.run(service.releases.load())
