@@ -58,6 +58,28 @@ def with_left_out(
     return np.insert(users, left_out - np.arange(len(left_out)), tastes, axis=0)
 
 
+def predict_new(
+    work: Path, track_ids: np.ndarray, items: np.ndarray, left_out: np.ndarray
+) -> np.ndarray:
+    """Set the vectors of tracks without a listen in items (tracks, d); return the certainty of all.
+
+    The certainty (tracks,) is 1 for a played track: see models/content. Other ids of a song, and
+    tracks that only accounts play which are left out (rows), keep a zero vector.
+    """
+    certainty = als_model.is_known(items).astype(np.float32)
+    listed = ~songs.hidden(work, track_ids)
+    if len(left_out):
+        of_left_out = listens.load(work, timed=False).of_users(left_out).item
+        listed[of_left_out] &= certainty[of_left_out] == 1
+    tracks = tables.read(tables.ITEMS, work, ["artist_ids", "genre_ids"])
+    artists, genres = (
+        only_rows(incidence(tracks[name]), listed) for name in ("artist_ids", "genre_ids")
+    )
+    new = content.predict(items, certainty == 1, artists, genres)
+    items[new.items], certainty[new.items] = new.vectors, new.certainty
+    return certainty
+
+
 def main(argv: Sequence[str]) -> str:
     """Make als_model.npz."""
     args = cli.parser(__doc__).parse_args(argv)
@@ -74,14 +96,7 @@ def main(argv: Sequence[str]) -> str:
     users, items = factorise(only_reference.pop(), settings, start=start)
     if len(left_out):
         users = with_left_out(work, left_out, users, items, settings)
-    certainty = als_model.is_known(items).astype(np.float32)
-    tracks = tables.read(tables.ITEMS, work, ["artist_ids", "genre_ids"])
-    listed = ~songs.hidden(work, track_ids)
-    artists, genres = (
-        only_rows(incidence(tracks[name]), listed) for name in ("artist_ids", "genre_ids")
-    )
-    new = content.predict(items, certainty == 1, artists, genres)
-    items[new.items], certainty[new.items] = new.vectors, new.certainty
+    certainty = predict_new(work, track_ids, items, left_out)
     model = AlternatingLeastSquares(
         factors=settings.als_factors,
         regularization=penalty,
@@ -93,7 +108,7 @@ def main(argv: Sequence[str]) -> str:
     with storage.atomic(work / ALS_MODEL) as temporary, temporary.open("w+b") as file:
         model.save(file)
         als_model.append_certainty(file, certainty)
-    n = len(new.items)
+    n = np.count_nonzero((certainty > 0) & (certainty < 1))
     predicted = f"; {n:,} vectors are predicted from content" if n else ""
     return (
         f"{len(users):,} users and {len(items):,} tracks in {settings.als_factors} dimensions"
