@@ -36,8 +36,8 @@ FACTORS_OF_LARGE = 64
 USUAL_TRACKS = (
     20_000  # tracks: with more, the penalty would grow, so als_regularization starts lower
 )
-MARGIN = 1.003  # factor that NDCG@10 has to gain for a step to the next value
-LADDER_MARGIN = 1.01  # factor that NDCG@10 has to gain for a step to the best of a whole ladder
+MARGIN = 1.01  # factor that NDCG@10 has to gain for a step: one user of 1,000 can bring .3 %
+LADDER_MARGIN = 1.01  # the same for a step to the best of a whole ladder
 FEW_REPEATERS = 0.01  # share of users: with fewer who repeat tracks, repeats are not looked at
 TRIAL_FACTORS, TRIAL_EPOCHS = 64, 6  # of ALS in the search: enough to compare values
 MOST_TRIAL_NUMBERS = 10_000_000  # tracks x factors: with more, ALS gets half of TRIAL_FACTORS
