@@ -140,7 +140,7 @@ def measure_artists(
     data, artists = evaluator.snapshot.data, evaluator.snapshot.artists
     if not artists.nnz or not len(final):
         return UNSET
-    warm, catalogue = evaluator.later.warm(), int(np.count_nonzero(evaluator.listeners))
+    warm, catalogue = evaluator.later.warm(), int(np.count_nonzero(evaluator.listable))
     ids = data.user_ids, data.track_ids
     without = read_by_score(tables.RECOMMENDATIONS, test, *ids)[warm.row]
 

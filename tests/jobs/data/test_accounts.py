@@ -12,6 +12,7 @@ from jobs.contract import storage, tables
 from jobs.contract.names import CURRENT, WINDOWS
 from jobs.data import accounts
 from jobs.data.accounts import Habits
+from jobs.metrics.accuracy import PER_USER
 from tests.support.workspace import NOW, START, lists, rows, run, run_line, save_input
 
 DAY, HOUR = 86_400, 3600
@@ -201,19 +202,29 @@ def with_and_without(tmp_path_factory):
 
 def test_a_bot_changes_nobodys_lists_and_gets_a_list_of_its_own(with_and_without):
     clean, work = with_and_without
-    for table in (tables.TOP_POPULAR, tables.NEXT_PLAYED, tables.SIMILAR):
+    for table in (tables.TOP_POPULAR, tables.NEXT_PLAYED):
         assert rows(table, clean) == rows(table, work)
-    final = lists(tables.RECOMMENDATIONS, work)
-    assert 150 not in final[BOT]
-    for name in (tables.PERSONAL_ALS, tables.RECOMMENDATIONS):
+    for name in (tables.SIMILAR, tables.PERSONAL_ALS, tables.RECOMMENDATIONS):
+        # Without the bot, its track is a new one, which is listed for its artist and genre.
+        expected = {
+            key: [track for track in found if track != 150]
+            for key, found in lists(name, clean).items()
+            if key != 150
+        }
         found = lists(name, work)
-        assert len(found.pop(BOT)) > 10
-        assert found == lists(name, clean)
+        if name != tables.SIMILAR:
+            assert len(found.pop(BOT)) > 10
+        assert found == expected
 
 
 def test_the_report_of_a_run_with_a_bot_is_that_without_it(with_and_without):
     found = [storage.read_json(work / "metrics.json", "jobs.evaluate") for work in with_and_without]
-    assert found[0]["lists"] == found[1]["lists"]
+    scores = [  # the other metrics count the bot's track where it is new
+        [of_kind["@10"][metric] for kinds in metrics["lists"].values()
+         for of_kind in kinds.values() for metric in PER_USER]
+        for metrics in found
+    ]  # fmt: skip
+    assert scores[0] == scores[1]
     assert found[0]["window"]["users"] == found[1]["window"]["users"]
     for name in WINDOWS:
         holdouts = [rows(tables.HOLDOUT, work / "windows" / name) for work in with_and_without]
