@@ -140,14 +140,15 @@ def measure_artists(
     data, artists = evaluator.snapshot.data, evaluator.snapshot.artists
     if not artists.nnz or not len(final):
         return UNSET
-    warm, catalogue = evaluator.later.warm(), int(np.count_nonzero(evaluator.listable))
+    warm = evaluator.later.warm()
     ids = data.user_ids, data.track_ids
     without = read_by_score(tables.RECOMMENDATIONS, test, *ids)[warm.row]
 
     def spread(items: np.ndarray) -> ArtistSpread:
         ndcg = float(accuracy.per_user(items, warm.labels, K)["ndcg"].mean())
         found = artist_limit.spread(items, artists)
-        return ArtistSpread(*found, beyond_accuracy.coverage(items, K, catalogue), ndcg)
+        coverage = beyond_accuracy.coverage(items, K, evaluator.listeners)
+        return ArtistSpread(*found, coverage, ndcg)
 
     return ArtistLimit(ranking.artist_limit, spread(final), spread(without))
 

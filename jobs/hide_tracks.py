@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.contract import storage
@@ -32,17 +31,22 @@ def main(argv: Sequence[str]) -> str:
     parser.add_argument("--data", type=Path, required=True, help="folder of the three files")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--share", type=float, default=0.05, help="share of the tracks (0.05)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random choice")
+    parser.add_argument("--seed", type=int, default=0, help="of the random choice, at least 0")
     args = parser.parse_args(argv)
+    if args.seed < 0:
+        parser.error(f"--seed is {args.seed}, expected at least 0")
     if not 0 < args.share < 1:
         parser.error(f"--share is {args.share}, expected a number between 0 and 1")
     if args.out.resolve() == args.data.resolve():
         raise JobError(f"--out is the folder of --data, {args.data}: pass another folder")
     for name in (TRACKS, NAMES, INTERACTIONS):
         raw_files.check(args.data / name)
-    ids = np.unique(pq.read_table(args.data / TRACKS, columns=["track_id"])["track_id"].to_numpy())
+    ids, flaws = raw_files.ids(raw_files.table(args.data / TRACKS)["track_id"])
+    ids = np.unique(ids[flaws == 0])
+    if not len(ids):
+        raise JobError(f"{args.data / TRACKS} has no usable track: there is nothing to hide")
     drawn = np.random.default_rng(args.seed).permutation(ids)
-    hidden = pa.array(drawn[: max(1, round(args.share * len(ids)))])
+    hidden = drawn[: max(1, round(args.share * len(ids)))]
     args.out.mkdir(parents=True, exist_ok=True)
     left_out = 0
     with (
@@ -51,7 +55,8 @@ def main(argv: Sequence[str]) -> str:
         pq.ParquetWriter(path, file.schema_arrow) as out,
     ):
         for batch in file.iter_batches():
-            kept = batch.filter(pc.invert(pc.is_in(batch["track_id"], hidden)))
+            played, flaws = raw_files.ids(batch["track_id"])
+            kept = batch.filter(pa.array((flaws > 0) | ~np.isin(played, hidden)))
             left_out += len(batch) - len(kept)
             out.write_batch(kept)
     for name in (TRACKS, NAMES):

@@ -76,12 +76,14 @@ def main(argv: Sequence[str]) -> str:
     rule = FUSION if too_few else best_rule(ndcg)
     lists = list(final_lists(snapshot, later.row, rule, models, AS_RANKED, "validation"))
     found = np.concatenate([np.empty((0, LIST_LENGTH), np.int32), *(items for items, _ in lists)])
-    asked = artist_limit.OFF if too_few and args.artist_limit == "auto" else args.artist_limit
-    limit = artist_limit.choose(asked, found, later.labels, snapshot.artists)
+    if too_few and args.artist_limit == "auto":
+        limit = artist_limit.Choice(None, "the default, since users are too few to choose by", {})
+    else:
+        limit = artist_limit.choose(args.artist_limit, found, later.labels, snapshot.artists)
     places = Places(limit.limit, args.new_share)
     arranged = places.arrange_all(lists, snapshot, later.row)
     write_lists(validation, snapshot, later.row, arranged)
-    ndcg_with_new = mean_ndcg(arranged, later.labels) if args.new_share else None
+    ndcg_with_new = mean_ndcg(arranged, later.labels) if args.new_share and users else None
     learned.append(examples)
 
     del snapshot

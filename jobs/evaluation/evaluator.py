@@ -102,7 +102,6 @@ class Evaluator:
         The kinds are "all", "warm" and "cold"; a kind without users is left out.
         """
         kinds = {"all": np.ones(len(self.warm), bool), "warm": self.warm, "cold": ~self.warm}
-        catalogue = int(np.count_nonzero(self.listable))
         result: dict[str, Scores] = {}
         for name, found in lists.items():
             for k in KS:
@@ -110,7 +109,9 @@ class Evaluator:
                 for kind, users in kinds.items():
                     if users.any():
                         means = {metric: float(of[users].mean()) for metric, of in values.items()}
-                        means["coverage"] = beyond_accuracy.coverage(found[users], k, catalogue)
+                        means["coverage"] = beyond_accuracy.coverage(
+                            found[users], k, self.listeners
+                        )
                         result.setdefault(name, {}).setdefault(kind, {})[f"@{k}"] = means
         return result
 

@@ -24,6 +24,8 @@ def read_labels(path: Path, past: Listens, heard: str, shown: np.ndarray | None 
     """
     try:
         table = pq.read_table(path, columns=["user_id", "track_id"])
+        if any(column.null_count for column in table.columns):
+            raise pa.ArrowInvalid("a user_id or a track_id is missing")
         user, track = (table[name].cast(pa.int64()).to_numpy() for name in table.column_names)
     except (OSError, KeyError, pa.ArrowException) as error:
         raise JobError(

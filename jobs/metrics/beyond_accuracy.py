@@ -10,10 +10,15 @@ from jobs.contract.top_k import NOTHING
 from jobs.metrics.accuracy import hits
 
 
-def coverage(found: np.ndarray, k: int, catalogue: int) -> float:
-    """Return the share of the catalogue's items that are among the first k of any list, 0 to 1."""
+def coverage(found: np.ndarray, k: int, listeners: np.ndarray) -> float:
+    """Return the share of the played items that are among the first k of any list, 0 to 1.
+
+    listeners (items,) are how many users have heard each item. Items that nobody has heard don't
+    count, so that the share means the same however many of them the catalogue has.
+    """
     items = np.unique(found[:, :k])
-    return float(np.count_nonzero(items != NOTHING) / catalogue)
+    items = items[items != NOTHING]
+    return float(np.count_nonzero(listeners[items]) / np.count_nonzero(listeners))
 
 
 def novelty(found: np.ndarray, k: int, listeners: np.ndarray, users: int) -> np.ndarray:

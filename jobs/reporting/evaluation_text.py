@@ -67,7 +67,8 @@ def method(page: Page, content: Metrics, ranking: Ranking) -> None:
         "before the cut; no sample of tracks is drawn. "
         + (
             f"The other {without_plays:,} of the {window.tracks:,} tracks in the catalogue had "
-            "no play by then: no list contains them, so their later plays count as missed. "
+            "no play by then. A list can contain those of them that are found by their artists or "
+            "genres; later plays of all others count as missed. "
             + (
                 "(Among them are other ids of songs; their plays count as those of the song.) "
                 if content.lists_by_id

@@ -53,7 +53,10 @@ METRICS = {  # by key: the name, and what the metric measures, for the first 10 
         "Mean average precision: the precision at the place of each hit, summed and divided by "
         "the number of tracks played afterwards.",
     ),
-    "coverage": ("coverage", "The share of the tracks that are in the list of at least one user."),
+    "coverage": (
+        "coverage",
+        "The share of the played tracks that are in the list of at least one user.",
+    ),
     "novelty": ("novelty", "How few users had played the listed tracks: −log₂ of their share."),
     "popularity": ("popularity", "The mean share of users who had played a listed track."),
     "diversity": ("diversity", "1 − the mean similarity of the listed tracks, two by two."),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -152,3 +153,30 @@ def test_files_are_not_hidden_in_their_own_folder(work):
     with pytest.raises(JobError, match="pass another folder"):
         hide_tracks(["--data", str(data), "--out", str(data)])
     assert rows(tables.LISTENS, work)[0][2] >= START
+
+
+def test_ids_of_any_type_are_hidden_and_listens_without_one_stay(work, tmp_path):
+    data = tmp_path / "in"
+    shutil.copytree(work.parent / "in", data)
+    listens = pq.read_table(data / "interactions.parquet")
+    tracks = [None, *map(str, listens["track_id"].to_pylist()[1:])]
+    listens = listens.set_column(1, "track_id", pa.array(tracks))
+    pq.write_table(listens, data / "interactions.parquet")
+    summary = hide_tracks(["--data", str(data), "--out", str(tmp_path / "out")])
+    kept = pq.read_table(tmp_path / "out/interactions.parquet")
+    assert 0 < len(kept) < len(listens) and kept["track_id"].null_count == 1
+    assert f"{len(listens) - len(kept):,} listens are hidden" in summary
+
+
+def test_where_no_track_can_be_hidden_that_is_an_error(work, tmp_path, capsys):
+    data = tmp_path / "in"
+    shutil.copytree(work.parent / "in", data)
+    argv = ["--data", str(data), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit):
+        hide_tracks([*argv, "--seed=-1"])
+    assert "--seed is -1" in capsys.readouterr().err
+    tracks = pq.read_table(data / "tracks.parquet")
+    pq.write_table(tracks.slice(0, 0), data / "tracks.parquet")
+    with pytest.raises(JobError, match="no usable track"):
+        hide_tracks(argv)
+    assert not (tmp_path / "out").exists()

@@ -44,7 +44,15 @@ def test_a_user_whom_nobody_knows_is_scored_as_cold(finished, tmp_path):
     assert "1 users" in run("score", finished, "--labels", str(path))
 
 
-@pytest.mark.parametrize("columns", [{"user": [1]}, {"user_id": ["x"], "track_id": [1]}])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"user": [1]},
+        {"user_id": ["x"], "track_id": [1]},
+        {"user_id": [None, 1], "track_id": [1, 1]},
+        {"user_id": [1, 1], "track_id": [1, None]},
+    ],
+)
 def test_labels_that_are_none_are_refused_by_name(finished, tmp_path, columns):
     path = save_labels(tmp_path / "labels.parquet", **columns)
     with pytest.raises(JobError, match="columns user_id and track_id"):

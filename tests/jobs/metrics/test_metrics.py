@@ -66,11 +66,13 @@ def test_a_list_worked_by_hand():
     assert ours["ndcg"] == pytest.approx((1 / np.log2(3) + 1 / np.log2(5)) / best)
 
 
-def test_coverage_is_the_share_of_the_catalogue_in_the_first_k():
+def test_coverage_is_the_share_of_the_played_tracks_in_the_first_k():
+    listeners = np.array([5, 1, 1, 3, 2, 1, 1, 1, 0])
     found = np.array([[1, 2, 3], [2, 1, 4], [NOTHING, NOTHING, NOTHING]])
-    assert beyond_accuracy.coverage(found, 2, catalogue=8) == 2 / 8
-    assert beyond_accuracy.coverage(found, 3, catalogue=8) == 4 / 8
-    assert beyond_accuracy.coverage(found[2:], 3, catalogue=8) == 0
+    assert beyond_accuracy.coverage(found, 2, listeners) == 2 / 8
+    assert beyond_accuracy.coverage(found, 3, listeners) == 4 / 8
+    assert beyond_accuracy.coverage(found[2:], 3, listeners) == 0
+    assert beyond_accuracy.coverage(np.arange(9)[None], 9, listeners) == 1  # 8 is not played
 
 
 def test_novelty_is_the_mean_of_bits_and_a_track_of_nobody_counts_as_of_one():

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from jobs.contract import storage
+from jobs.contract import storage, tables
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.ranking import fusion
-from tests.support.workspace import NOW, run, run_line, save_input
+from tests.support.workspace import NOW, lists, run, run_line, save_input
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +42,14 @@ def test_each_job_says_that_few_users_decide_nothing(few):
     assert "prove nothing" in run("evaluate", few)
     page = (few / "report" / "evaluation.html").read_text()
     assert "so the way the final list is ordered is the default" in page.lower()
+
+
+def test_where_no_user_can_be_asked_places_for_new_tracks_are_reserved_all_the_same(tmp_path):
+    """All play one track over and over, so that no later play is of a track new to its user."""
+    rng = np.random.default_rng(0)
+    played = [(user, 0, float(day)) for user in range(20) for day in rng.uniform(0, 100, 5)]
+    run_line(save_input(tmp_path / "in", played, range(6)), tmp_path, last="rank")
+    summary = run("rank", tmp_path, "--new-share", "0.5")
+    assert "0 users are too few to choose by" in summary and "as asked" not in summary
+    assert storage.read_json(tmp_path / "ranking.json", "jobs.rank")["ndcg@10_with_new"] is None
+    assert len(lists(tables.RECOMMENDATIONS, tmp_path)) == 20
