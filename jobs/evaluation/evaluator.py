@@ -67,12 +67,6 @@ class Evaluator:
         """Return how many users have heard each track before the cut, (items,)."""
         return np.asarray(self.snapshot.data.pairs().getnnz(axis=0))
 
-    @property
-    def listable(self) -> np.ndarray:
-        """Return which tracks a list can have, (items,) bool: those played, or with a vector."""
-        listable: np.ndarray = (self.listeners > 0) | (self.snapshot.certainty > 0)
-        return listable
-
     @cached_property
     def traits(self) -> tuple[str, csr_matrix | np.ndarray]:
         """Return by what tracks are similar, in words, and the tracks' vectors (items, d) for it.
