@@ -9,6 +9,8 @@ listen; `hidden` names them, and no list may have them.
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from jobs.contract.ragged import offsets_of
 from jobs.data.ids import Encoder, encode
 from jobs.runtime.progress import progress_bar
 
+TITLES_A_BLOCK = 1 << 16
 YEAR = r"(?:19|20)\d\d"
 # What says how a recording was published, not which one it is:
 MARKS = (
@@ -113,17 +116,29 @@ def same_songs(items: pa.Table) -> np.ndarray:
     """
     result = np.arange(len(items))
     places = np.flatnonzero(_known_artists(items) > 0)
-    of_track = offsets_of(np.bincount(_rows(items["artist_ids"]), minlength=len(items)))
-    starts, ends = of_track[places].tolist(), of_track[places + 1].tolist()
-    artists = pc.list_flatten(items["artist_ids"]).to_pylist()
-    titles = items["track_name"].take(places).to_pylist()
-    firsts: dict[tuple[tuple[int, ...], str], int] = {}
-    tracks = zip(places.tolist(), titles, starts, ends, strict=True)
-    for place, title, start, end in progress_bar(tracks, "compare titles", len(places)):
+    firsts: dict[bytes, int] = {}  # by a hash, which takes less memory than names
+    tracks = _titles_and_artists(items, places)
+    for place, title, artists in progress_bar(tracks, "compare titles", len(places)):
         if title and (text := normalised(title)):
-            song = tuple(sorted({*artists[start:end]})), text
-            result[place] = firsts.setdefault(song, place)
+            song = f"{sorted({*artists})} {text}".encode(errors="surrogatepass")
+            result[place] = firsts.setdefault(blake2b(song, digest_size=16).digest(), place)
     return result
+
+
+def _titles_and_artists(
+    items: pa.Table, places: np.ndarray
+) -> Iterator[tuple[int, str | None, list[int]]]:
+    """Yield places with the title and the artists of each, from a block of them at a time."""
+    of_track = offsets_of(np.bincount(_rows(items["artist_ids"]), minlength=len(items)))
+    artists = pc.list_flatten(items["artist_ids"]).to_numpy()
+    for first in range(0, len(places), TITLES_A_BLOCK):
+        block = places[first : first + TITLES_A_BLOCK]
+        titles = items["track_name"].take(block).to_pylist()
+        start = of_track[block[0]]
+        own = artists[start : of_track[block[-1] + 1]].tolist()
+        starts, ends = ((of_track[block + i] - start).tolist() for i in (0, 1))
+        for place, title, a, b in zip(block.tolist(), titles, starts, ends, strict=True):
+            yield place, title, own[a:b]
 
 
 def _known_artists(items: pa.Table) -> np.ndarray:
