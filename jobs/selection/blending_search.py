@@ -27,6 +27,7 @@ MOST_PAIRS = 500  # pairs of an event and a neighbour whose scores one request m
 SIZES = ((5, 50), (10, 20), (10, 50), (5, 100))  # (events, neighbours of each event)
 HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, None)  # events
 WEIGHTS = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0)  # what a source's typical best score counts
+LEAST_SCORE = 1e-9  # smaller typical scores are rounding errors
 LADDERS: dict[str, tuple[float | None, ...]] = {
     "next_played_weight": WEIGHTS,
     "similar_weight": WEIGHTS,
@@ -69,7 +70,11 @@ def mean_hit_rate(hits: np.ndarray, events: np.ndarray) -> float:
 
 
 def typical_scores(sessions: Sessions) -> dict[str, float]:
-    """Return the mean score of each source's best track; 1 for a source without any track."""
+    """Return the mean score of each source's best track.
+
+    It is 1 for a source without any track, and where the scores are so small that they are rounding
+    errors, as those of an ALS model that has found nothing and has vectors of nearly zero length.
+    """
     best = {
         source: lists.scores[lists.offsets[:-1][np.diff(lists.offsets) > 0]]
         for source, lists in sessions.lists.items()
@@ -77,7 +82,7 @@ def typical_scores(sessions: Sessions) -> dict[str, float]:
     first = sessions.nearest[1][:, 0]
     best["fold_in"] = first[first > 0]
     return {
-        source: float(scores.mean()) if len(scores) and scores.mean() > 0 else 1.0
+        source: float(scores.mean()) if len(scores) and scores.mean() > LEAST_SCORE else 1.0
         for source, scores in best.items()
     }
 

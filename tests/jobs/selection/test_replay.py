@@ -284,3 +284,21 @@ def test_a_replay_of_before_the_sources_were_a_list_is_published_in_the_present_
 def test_the_number_of_plays_must_be_one_at_least(work):
     with pytest.raises(JobError, match="--plays is 0: expected at least 1"):
         run("replay", work, "--plays", 0)
+
+
+@pytest.mark.parametrize("length", [1e-3, 1e-7, 1e-12, 1e-18])
+def test_the_rule_is_valid_whatever_the_length_of_the_vectors(random_world, length):
+    """ALS gives vectors of nearly zero length where it finds nothing in the plays."""
+    folder, heard, _ = random_world
+    known = replay_sessions.read(folder, heard, 1000)
+    order = replace(
+        known.model.order,
+        vectors=(known.model.order.vectors * length).astype(np.float32),
+        norms=(known.model.order.norms * length).astype(np.float32),
+    )
+    shrunk = replace(known, model=replace(known.model, order=order))
+    typical = blending_search.typical_scores(shrunk)
+    for exponent in (0.5, 1.0):
+        numbers = blending_search.START | {"score_exponent": exponent}
+        rule = blending_search.weighted_rule(numbers, (5, 50), typical)
+        assert msgspec.convert(msgspec.to_builtins(rule), Blending) == rule
