@@ -36,8 +36,7 @@ FACTORS_OF_LARGE = 64
 USUAL_TRACKS = (
     20_000  # tracks: with more, the penalty would grow, so als_regularization starts lower
 )
-MARGIN = 1.01  # factor that NDCG@10 has to gain for a step: one user of 1,000 can bring .3 %
-LADDER_MARGIN = 1.01  # the same for a step to the best of a whole ladder
+MARGIN = 1.01  # factor that NDCG@10 has to gain for a step: one user of 1,000 can change it by .3 %
 FEW_REPEATERS = 0.01  # share of users: with fewer who repeat tracks, repeats are not looked at
 TRIAL_FACTORS, TRIAL_EPOCHS = 64, 6  # of ALS in the search: enough to compare values
 MOST_TRIAL_NUMBERS = 10_000_000  # tracks x factors: with more, ALS gets half of TRIAL_FACTORS
@@ -105,7 +104,7 @@ def climb(
     axes = {}
     for name in names:
         fades = None in LADDERS[name]
-        search = best_of_all(LADDER_MARGIN) if fades else best_neighbour(MARGIN)
+        search = best_of_all(MARGIN) if fades else best_neighbour(MARGIN)
         axes[name] = Axis(LADDERS[name], search)
     point = {name: getattr(start, name) for name in names}
     reached, point = hill_climb.climb(lambda values: score(replace(start, **values)), point, axes)
