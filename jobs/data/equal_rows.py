@@ -9,6 +9,7 @@ import numpy as np
 from jobs.contract.storage import JobError
 from jobs.data.clock import blocks
 from jobs.data.histories import NO_SEQ, Listens
+from jobs.data.sampling import hashes
 
 MINUTE = 60_000_000  # microseconds
 RULES = ("auto", "plays", "copies")
@@ -95,6 +96,5 @@ def mixed(*columns: np.ndarray) -> np.ndarray:
     """Return a number (n,) uint64 for each row of some columns of whole numbers."""
     result = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
-        result = (result ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        result ^= result >> np.uint64(29)
+        result = hashes(result ^ column.astype(np.uint64))
     return result
