@@ -32,10 +32,10 @@ from jobs.contract import storage, tables
 from jobs.contract.names import SPLIT, WINDOWS
 from jobs.contract.results import Split
 from jobs.contract.storage import JobError
-from jobs.data import bounds, listens, songs
+from jobs.data import bounds, listens, songs, splitting
 from jobs.data.accounts import LEAVE_OUT, RULES, Habits
 from jobs.data.listens import Listens
-from jobs.data.splitting import SHARE, Window, by_time, by_user, choose_share, choose_split, sample
+from jobs.data.splitting import Window, sample
 from jobs.runtime import cli, memory, parallel
 
 MOST_DAYS = 36_500  # of a gap
@@ -101,7 +101,7 @@ def without_suspicious(
 def _write_users(folder: Path, data: Listens, past: np.ndarray) -> None:
     counts = np.bincount(data.user[past], minlength=len(data.user_ids))
     last = np.zeros(len(data.user_ids), np.int64)
-    np.maximum.at(last, data.user[past], data.at[past])
+    last[data.user[past]] = data.at[past]  # of equal indices numpy keeps the last, thus latest one
     users = np.flatnonzero(counts)
     table = {
         "user_id": data.user_ids[users],
@@ -154,15 +154,14 @@ def main(argv: Sequence[str]) -> str:
     data = whole if users.all() else whole.of_users(np.flatnonzero(users))
     left_out = left_out[users]
     weights = bounds.user_weights(np.diff(data.starts) * ~left_out)
-    split, reason = choose_split(data, args.split, args.share or SHARE, args.gap, weights)
-    share = args.share or choose_share(data, split, args.gap, weights)
+    choice = splitting.choose(data, args.split, args.share, args.gap, weights)
+    split, reason = choice.split, choice.reason
     if split == "user" and args.gap:
         raise JobError(
             f"--gap is for the time split, but this is the user split ({reason}): "
             f"leave --gap out, or add --split time"
         )
-    by_split = by_time(data, share, args.gap, weights) if split == "time" else by_user(data, share)
-    cleaned = [without_suspicious(data, window, left_out, args.suspicious) for window in by_split]
+    cleaned = [without_suspicious(data, part, left_out, args.suspicious) for part in choice.windows]
     named = dict(zip(reversed(WINDOWS), cleaned, strict=True))
     for name, (window, _) in named.items():
         if not (window.past.any() and window.holdout.any()):
@@ -175,7 +174,7 @@ def main(argv: Sequence[str]) -> str:
         facts = Split(
             split=split,
             reason=reason,
-            share=share,
+            share=choice.share,
             gap_days=args.gap,
             users=float(users.mean()),
             cut=window.cut,

@@ -12,6 +12,7 @@ from jobs.contract.ragged import offsets_of_sorted
 from jobs.contract.storage import JobError
 from jobs.data import raw_files
 from jobs.data.histories import NO_SEQ, Listens
+from jobs.data.ids import Encoder
 from jobs.data.tombstones import NOT_OF_JOURNAL, Tombstones
 from jobs.runtime.progress import progress_bar
 
@@ -129,14 +130,14 @@ def read_listens(
 
     Bad rows have the user -1, and so have listens that are to be forgotten, whose code is 0.
     """
-    n, track_ids = sum(map(raw_files.n_rows, paths)), items["track_id"].to_numpy()
+    n, tracks = sum(map(raw_files.n_rows, paths)), Encoder.of(items["track_id"].to_numpy())
     listens = Listens(*(np.empty(n, dtype) for dtype in ("int32", "int32", "int64", "int32")))
     bad = np.empty(n, np.uint8)
     end = 0
     with progress_bar(total=n, desc="check", unit=" rows", unit_scale=True) as bar:
         for batch in chain.from_iterable(map(raw_files.batches, paths)):
             start, end = end, end + len(batch)
-            part, bad[start:end] = check(batch, track_ids, tombstones)
+            part, bad[start:end] = check(batch, tracks, tombstones)
             if part.user.max(initial=0) > np.iinfo(listens.user.dtype).max:
                 listens = listens._replace(user=listens.user.astype(np.int64))
             for column, values in zip(listens, part, strict=True):
@@ -146,13 +147,13 @@ def read_listens(
 
 
 def check(
-    batch: pa.RecordBatch, track_ids: np.ndarray, tombstones: Tombstones
+    batch: pa.RecordBatch, tracks: Encoder, tombstones: Tombstones
 ) -> tuple[Listens, np.ndarray]:
     """Return the listens of a batch of interactions, bad ones too, and the rows' codes (n,)."""
     user, user_flaws = raw_files.ids(batch["user_id"])
     track, track_flaws = raw_files.ids(batch["track_id"])
     time, time_flaws = raw_files.times(batch["started_at"])
-    position = find(track_ids, track)
+    position = tracks.positions(track)
     unknown = np.where(position < 0, REASONS.index(UNKNOWN_TRACK), 0).astype(np.uint8)
     bad = coded("user_id", user_flaws)
     for codes in (coded("track_id", track_flaws), unknown, coded("started_at", time_flaws)):

@@ -208,7 +208,8 @@ def shown(folder: Path, track_ids: np.ndarray) -> np.ndarray | None:
     """
     if not (folder / tables.SONGS.file).exists():
         return None
-    rows, known = tables.read(tables.SONGS, folder), Encoder.of(track_ids)
+    rows = tables.read(tables.SONGS, folder)
+    known = Encoder.of(track_ids, len(rows))
     track, song = (
         encode(rows[name].to_numpy(), known, name, tables.SONGS, folder)
         for name in ("track_id", "song_id")

@@ -5,8 +5,10 @@ listens have weights with which they are at most a bounded share of all (see dat
 weights of suspicious accounts that are left out are 0.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,8 @@ FEWEST_HELD = 20  # users of a holdout, where its share of the listens is chosen
 MOST_LISTENS = 20_000_000  # in the windows: if there are more, users are sampled
 SEED = 20
 SHARE, SMALLEST_SHARE = 0.1, 0.01  # of the listens, held out by a window
+WIDER_SHARES = (0.15, 0.2)  # tried where the time split has few judges; three windows take 60 %
+ENOUGH_JUDGES = 200  # users with a past and a holdout in each window, or half of all users
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,9 @@ def share_with_a_past(data: Listens, window: Window, weights: np.ndarray) -> flo
 
 def users_of(data: Listens, some: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the users who have listens among some (listens,) bool, and a weight above 0."""
-    users = np.unique(data.user[some])
-    counted: np.ndarray = users[weights[users] > 0]
-    return counted
+    found = np.zeros(data.shape[0], bool)
+    found[data.user[some]] = True
+    return np.flatnonzero(found & (weights > 0))
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
@@ -111,48 +115,90 @@ def median_lives(data: Listens, weights: np.ndarray) -> tuple[float, float]:
     return of_user / max(end - begin, 1), of_track / max(end - begin, 1)
 
 
-def choose_split(
-    data: Listens, asked: str, share: float, gap_days: float, weights: np.ndarray
-) -> tuple[str, str]:
-    """Return the split to use and the reason: the requested one, or the one that suits the data.
+@dataclass(frozen=True)
+class Choice:
+    """How the windows are cut, and why."""
 
-    Nothing is concluded from fewer than ENOUGH_USERS users.
+    split: str  # "time" or "user"
+    share: float  # of the listens, which each window holds out
+    reason: str
+    windows: list[Window]  # from the latest to the earliest
+
+
+def choose(
+    data: Listens, asked: str, share: float | None, gap_days: float, weights: np.ndarray
+) -> Choice:
+    """Return the split and the share to use: the requested ones, or those that suit the data.
+
+    Nothing is concluded from fewer than ENOUGH_USERS users. Where the time split would judge lists
+    by few users, it holds out a larger share; if that isn't enough, and tracks live long, the user
+    split is taken, which judges by all users.
     """
-    if asked != "auto":
-        return asked, "as asked"
-    windows = by_time(data, share, gap_days, weights)
-    if not all_filled(windows):
-        return "user", "the listens have too few distinct times to cut between them"
-    n_users = np.count_nonzero(weights)
-    if n_users < ENOUGH_USERS:
-        return "time", f"the default, since {n_users:,} users are too few to choose by"
+    usual, n_users = share or SHARE, np.count_nonzero(weights)
+
+    @cache
+    def cut(held: float) -> list[Window]:
+        return by_time(data, held, gap_days, weights)
+
+    def time_split(held: float, reason: str) -> Choice:
+        return Choice("time", held, reason, cut(held))
+
+    def user_split(reason: str) -> Choice:
+        return Choice("user", usual, reason, by_user(data, usual))
+
+    if asked == "user":
+        return user_split("as asked")
+    if asked == "auto" and not all_filled(cut(usual)):
+        return user_split("the listens have too few distinct times to cut between them")
+    if asked == "auto" and n_users < ENOUGH_USERS:
+        few = f"the default, since {n_users:,} users are too few to choose by"
+        return time_split(usual, few)
     users, tracks = median_lives(data, weights)
-    known = share_with_a_past(data, windows[0], weights)
+    chosen = share or share_by_life(tracks, cut, data, weights)
+    if asked == "time":
+        return time_split(chosen, "as asked")
+    known = share_with_a_past(data, cut(usual)[0], weights)
     reason = (
         f"the median listen is by a user who is active for {users:.1%} of the time span, and of a "
         f"track that is played for {tracks:.1%} of it; "
-        f"{known:.0%} of the users after {windows[0].cut} also have earlier listens"
+        f"{known:.0%} of the users after {cut(usual)[0].cut} also have earlier listens"
     )
-    stays_away = users < SHORT_LIFE or known < FEWEST_KNOWN
-    return ("user" if stays_away and tracks > BRIEF_TRACKS else "time"), reason
+    if tracks <= BRIEF_TRACKS:
+        return time_split(chosen, reason)
+    if users < SHORT_LIFE or known < FEWEST_KNOWN:
+        return user_split(reason)
+    for held in [share] if share else [chosen, *WIDER_SHARES]:
+        judges = fewest_judges(cut(held), data, weights)
+        if judges >= min(ENOUGH_JUDGES, n_users / 2):
+            return time_split(held, reason)
+    return user_split(
+        f"{reason}; after a cut in time, only {judges:,} of {n_users:,} users could be judged"
+    )
 
 
-def choose_share(data: Listens, split: str, gap_days: float, weights: np.ndarray) -> float:
-    """Return the share of the listens that a window holds out.
+def fewest_judges(windows: list[Window], data: Listens, weights: np.ndarray) -> int:
+    """Return how many users have both a past and a holdout, in the window with the fewest."""
+    return min(
+        len(np.intersect1d(users_of(data, w.past, weights), users_of(data, w.holdout, weights)))
+        for w in windows
+    )
 
-    It is smaller where tracks have short lifetimes, but large enough that all windows have a past,
-    and a holdout of FEWEST_HELD users.
+
+def share_by_life(
+    life: float, cut: Callable[[float], list[Window]], data: Listens, weights: np.ndarray
+) -> float:
+    """Return the share of the listens that a window of the time split holds out.
+
+    It is smaller where the lifetime of tracks is short (`life`, a share of the time span), but
+    large enough that all windows have a past, and a holdout of FEWEST_HELD users. `cut` returns the
+    windows that hold out a share.
     """
-    if split == "user" or np.count_nonzero(weights) < ENOUGH_USERS:
-        return SHARE
-    _, life = median_lives(data, weights)
-    if life > BRIEF_TRACKS:
+    if np.count_nonzero(weights) < ENOUGH_USERS or life > BRIEF_TRACKS:
         return SHARE
     share = float(np.clip(life / 2, SMALLEST_SHARE, SHARE))
     while share < SHARE:
-        windows = by_time(data, share, gap_days, weights)
-        held = [len(users_of(data, window.holdout, weights)) for window in windows]
-        if all_filled(windows) and min(held) >= FEWEST_HELD:
+        held = [len(users_of(data, window.holdout, weights)) for window in cut(share)]
+        if all_filled(cut(share)) and min(held) >= FEWEST_HELD:
             break
         share = min(2 * share, SHARE)
     return share

@@ -47,7 +47,7 @@ class Need:
 
 # Measured with jobs.benchmark and rounded up. Jobs that are not here always need little.
 NEEDS = {
-    "prepare": Need(base=800, listen=28),
+    "prepare": Need(base=1000, listen=28),
     "explore": Need(base=350, listen=4, user=200, track=400),
     "windows": Need(base=1000, listen=16),
     "tune": Need(base=700, listen=5, user=100, track=1500, drawn=40_000),

@@ -108,6 +108,8 @@ def people(kind: str) -> list[tuple[int, int, float]]:
         return [(u, int(rng.integers(50)), d) for u in range(30) for d in range(u, 300, 10)]
     if kind == "play at one moment":
         return [(u, int(t), 0) for u in range(30) for t in rng.permutation(50)[:20]]
+    if kind == "play for some months and leave":
+        return [(u, int(rng.integers(50)), 2 * u + d) for u in range(120) for d in range(0, 100, 5)]
     first = rng.integers(0, 300, 200)
     daily = kind == "come once for tracks that die within a day"
     return [
@@ -124,6 +126,7 @@ def people(kind: str) -> list[tuple[int, int, float]]:
         ("come once", "user"),
         ("come once for tracks that die within a day", "time"),
         ("play at one moment", "user"),
+        ("play for some months and leave", "user"),
     ],
 )
 def test_auto_chooses_the_split_that_fits_users_who(kind, split, tmp_path):
@@ -143,6 +146,19 @@ def test_a_window_holds_out_more_where_less_leaves_one_of_them_empty(tmp_path):
     found = split_of(tmp_path)
     assert found["split"] == "time"
     assert 0.01 < found["share"] <= 0.1
+
+
+def test_a_time_split_holds_out_more_where_few_users_could_be_judged(tmp_path):
+    # Everybody plays once in 26 days, but a tenth of the listens takes 12 days.
+    save_listens(tmp_path, [(u, u % 7, day) for u in range(120) for day in range(u % 26, 120, 26)])
+    run("windows", tmp_path)
+    found = split_of(tmp_path)
+    assert found["split"] == "time"
+    assert found["share"] == 0.15
+    run("windows", tmp_path, "--share", "0.1")
+    found = split_of(tmp_path)
+    assert (found["split"], found["share"]) == ("user", 0.1)
+    assert "of 120 users could be judged" in found["reason"]
 
 
 @st.composite
