@@ -39,7 +39,12 @@ from jobs.contract.storage import JobError
 from jobs.data import holdout
 from jobs.evaluation import ablation, baselines
 from jobs.evaluation.evaluator import Evaluator, K, Lists
-from jobs.evaluation.generator_lists import candidate_recall, continued, own_lists
+from jobs.evaluation.generator_lists import (
+    candidate_recall,
+    continued,
+    own_lists,
+    played_candidates,
+)
 from jobs.evaluation.segments import segments
 from jobs.metrics import accuracy, beyond_accuracy
 from jobs.metrics.bootstrap import intervals, ratio
@@ -95,7 +100,7 @@ def compare(ndcg: dict[str, np.ndarray], single: str) -> dict[str, Comparison]:
 
 
 def by_segment(evaluator: Evaluator, lists: Lists, single: str) -> dict[str, SegmentScores]:
-    """Return NDCG@10 of each list by segment of the users and tracks."""
+    """Return NDCG@10 of each list by segment of the users and tracks, and what limits it."""
     result = {}
     for part in segments(
         evaluator.snapshot.data, evaluator.later, evaluator.snapshot.hyperparameters.heard
@@ -104,12 +109,16 @@ def by_segment(evaluator: Evaluator, lists: Lists, single: str) -> dict[str, Seg
             name: accuracy.per_user(items[part.users], part.labels, K)["ndcg"]
             for name, items in lists.items()
         }
+        generated = {name: lists[name][part.users] for name in GENERATORS}
+        reached, possible = played_candidates(generated, part.labels), part.labels.getnnz(axis=1)
         result[part.name] = SegmentScores(
             what=part.what,
             users=len(part.users),
             labels=part.labels.nnz,
             ndcg={name: float(values.mean()) for name, values in ndcg.items()},
             over_best_single=ratio(ndcg[FINAL], ndcg[single]),
+            recall=float(reached.sum() / possible.sum()),
+            best_order=float(accuracy.best_ndcg(reached, possible, K).mean()),
         )
     return result
 

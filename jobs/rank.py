@@ -4,7 +4,8 @@
 
 A ranker (CatBoost) learns from the windows which candidates were played after the cut. It is
 compared with a weighted fusion of the generators (see ranking/fusion) and with each generator
-alone, and the best of them orders the final lists (see ranking/ranker.best_rule):
+alone, and orders the final lists unless one of these is surely better (see
+ranking/ranker.choose_rule):
 
     trained on                 makes the lists of    for
     train                      windows/validation    the choice of the rule, and jobs.replay
@@ -42,7 +43,7 @@ from jobs.ranking.ranker import (
     FittedRankers,
     Lists,
     Places,
-    best_rule,
+    choose_rule,
     collect_and_evaluate,
     final_lists,
     listed_users,
@@ -60,7 +61,8 @@ def main(argv: Sequence[str]) -> str:
     train, validation, test = (work / "windows" / name for name in WINDOWS)
     snapshot = Snapshot.read(train)
     names = features.feature_names(snapshot)
-    learned = [collect_and_evaluate(snapshot, listed_users(train, snapshot), None, "train")[0]]
+    later = listed_users(train, snapshot)
+    learned = [collect_and_evaluate(snapshot, later, None, (), "train")[0]]
 
     del snapshot  # freed before the next one is read, so that only one is in memory
     snapshot = Snapshot.read(validation)
@@ -72,8 +74,9 @@ def main(argv: Sequence[str]) -> str:
         return FittedRankers.default() if too_few else FittedRankers.fit(learned, names)
 
     models = fitted()
-    examples, ndcg = collect_and_evaluate(snapshot, later, models, "validation")
-    rule = FUSION if too_few else best_rule(ndcg)
+    examples, ndcg = collect_and_evaluate(snapshot, later, models, models.rules, "validation")
+    choice = None if too_few else choose_rule(ndcg)
+    rule = choice.rule if choice else FUSION
     lists = list(final_lists(snapshot, later.row, rule, models, AS_RANKED, "validation"))
     found = np.concatenate([np.empty((0, LIST_LENGTH), np.int32), *(items for items, _ in lists)])
     if too_few and args.artist_limit == "auto":
@@ -93,7 +96,9 @@ def main(argv: Sequence[str]) -> str:
     later = listed_users(test, snapshot)
     lists_of_test = final_lists(snapshot, later.row, rule, models, places, "test")
     write_lists(test, snapshot, later.row, lists_of_test)
-    learned.append(collect_and_evaluate(snapshot, later, None, "test")[0])
+    compared = (choice.rule, choice.runner_up) if choice else ()
+    examples, ndcg_on_test = collect_and_evaluate(snapshot, later, models, compared, "test")
+    learned.append(examples)
 
     del snapshot
     snapshot, models = Snapshot.read(work), fitted()
@@ -102,7 +107,7 @@ def main(argv: Sequence[str]) -> str:
     written = write_lists(work, snapshot, everyone, lists_of_all)
     content = Ranking(
         rule=rule,
-        ndcg_on_validation=ndcg,
+        ndcg_on_validation=means(ndcg),
         fusion_weights=dict(zip(GENERATORS, map(float, weights), strict=True)),
         feature_importance=dict(zip(names, map(float, importance), strict=False)),
         users=users,
@@ -111,10 +116,14 @@ def main(argv: Sequence[str]) -> str:
         ndcg_with_new=ndcg_with_new,
         artist_limit=limit.limit,
         ndcg_by_artist_limit=limit.ndcg,
+        runner_up=choice.runner_up if choice else None,
+        over_runner_up=choice.over_runner_up if choice else None,
+        ndcg_on_test=means(ndcg_on_test),
     )
     storage.write_json(work / RANKING, content)
-    shown = sorted(ndcg, key=lambda name: -ndcg[name])[:3]
-    figures = ", ".join(f"{name} {ndcg[name]:.4f}" for name in shown)
+    by_rule = content.ndcg_on_validation
+    shown = sorted(by_rule, key=lambda name: -by_rule[name])[:3]
+    figures = ", ".join(f"{name} {by_rule[name]:.4f}" for name in shown)
     if too_few:
         rule += f" with default weights, since {users:,} users are too few to choose by"
     cost = (
@@ -127,6 +136,11 @@ def main(argv: Sequence[str]) -> str:
         f"{written:,} rows by {rule}; NDCG@10 on the window validation: {figures}; "
         f"{of_artist} of the first 10 by one artist ({limit.reason}){cost}"
     )
+
+
+def means(ndcg: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return the mean over users of each rule's NDCG@10 (users,); 0 without users."""
+    return {name: float(values.mean()) if len(values) else 0.0 for name, values in ndcg.items()}
 
 
 def mean_ndcg(lists: Sequence[Lists], labels: csr_matrix) -> float:

@@ -41,6 +41,24 @@ class ForgottenUntil(Struct):
     until: int  # the seq of its tombstone; in files made before, a time that is smaller
 
 
+class Ratio(Struct):
+    """The mean of one list's metric over that of another, with its 95 % interval.
+
+    None where the other mean is 0, and for the interval where too many of its draws are.
+    """
+
+    ratio: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def known(self) -> tuple[float, float, float] | None:
+        """Return ratio, low and high; None where one of them is not known."""
+        if self.ratio is None or self.low is None or self.high is None:
+            return None
+        return self.ratio, self.low, self.high
+
+
 class Ranking(Struct):
     """ranking.json: which rule orders the final lists, and what it was compared with."""
 
@@ -57,6 +75,10 @@ class Ranking(Struct):
     ndcg_by_artist_limit: dict[str, float] = field(
         name="ndcg@10_by_artist_limit", default_factory=dict
     )
+    runner_up: str | None = None  # the rule that `rule` was last compared with
+    over_runner_up: Ratio | None = None  # NDCG@10 of `rule` over it, on the window validation
+    # of `rule` and the runner-up, for the report only; empty where no rule was chosen
+    ndcg_on_test: dict[str, float] = field(name="ndcg@10_on_test", default_factory=dict)
 
 
 class ReplayedPlays(Struct, kw_only=True):
@@ -113,24 +135,6 @@ class GateMetrics(ListMetrics):
     window: ReportSize = field(default_factory=ReportSize)
 
 
-class Ratio(Struct):
-    """The mean of one list's metric over that of another, with its 95 % interval.
-
-    None where the other mean is 0, and for the interval where too many of its draws are.
-    """
-
-    ratio: float | None
-    low: float | None
-    high: float | None
-
-    @property
-    def known(self) -> tuple[float, float, float] | None:
-        """Return ratio, low and high; None where one of them is not known."""
-        if self.ratio is None or self.low is None or self.high is None:
-            return None
-        return self.ratio, self.low, self.high
-
-
 class Comparison(Ratio):
     """NDCG@10 of the final list over that of another."""
 
@@ -165,6 +169,8 @@ class SegmentScores(Struct):
     labels: int
     ndcg: dict[str, float] = field(name="ndcg@10")
     over_best_single: Ratio
+    recall: float | None = None  # share of the labels that are among the candidates
+    best_order: float | None = None  # NDCG@10 of the best order of the candidates
 
 
 class GeneratorRecall(Struct):

@@ -55,6 +55,19 @@ def continued(lists: np.ndarray, top: np.ndarray) -> np.ndarray:
     return result
 
 
+def played_candidates(lists: dict[str, np.ndarray], labels: csr_matrix) -> np.ndarray:
+    """Return how many of each user's labels are among the candidates of all generators, (users,).
+
+    lists (users, 100) are by generator; labels (users, items).
+    """
+    found = np.concatenate(
+        [lists[name][:, : candidates.most_of(name)] for name in GENERATORS], axis=1
+    )
+    row, place = np.nonzero(accuracy.hits(found, labels))
+    keys = np.unique(row * labels.shape[1] + found[row, place])
+    return np.bincount(keys // labels.shape[1], minlength=labels.shape[0])
+
+
 def candidate_recall(lists: dict[str, np.ndarray], labels: csr_matrix) -> CandidateRecall:
     """Return which share of the labels (users, items) the candidates contain.
 

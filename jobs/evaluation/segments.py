@@ -24,12 +24,13 @@ class Segment:
 
 
 def segments(past: Listens, later: Holdout, heard: str) -> list[Segment]:
-    """Return segments of users by their plays, and segments of labels by the track's plays.
+    """Return all users, segments of users by their plays, and of labels by the track's plays.
 
     If heard is "include", there is also one of the users who repeat tracks most. Segments without a
     user are left out.
     """
-    found = [*_by_plays(past, later), *_by_track(past, later)]
+    everybody = _of_users("all", "every user and track", later, np.ones(len(later.row), bool))
+    found = [everybody, *_by_plays(past, later), *_by_track(past, later)]
     if heard == "include":
         found.append(_repeaters(past, later))
     return [segment for segment in found if len(segment.users)]

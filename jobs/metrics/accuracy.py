@@ -44,7 +44,7 @@ def per_user(found: np.ndarray, labels: csr_matrix, k: int) -> dict[str, np.ndar
     relevant = labels.getnnz(axis=1)
     places = np.arange(1, hit.shape[1] + 1)
     discount = 1 / np.log2(places + 1)
-    ideal = np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(1, k + 1) + 1))])
+    ideal = ideal_dcg(k)
     precision_at_hits = np.cumsum(hit, axis=1) / places * hit
     count = hit.sum(axis=1)
     return {
@@ -54,3 +54,22 @@ def per_user(found: np.ndarray, labels: csr_matrix, k: int) -> dict[str, np.ndar
         "hit": (count > 0).astype(float),
         "map": precision_at_hits.sum(axis=1) / relevant,
     }
+
+
+def ideal_dcg(k: int) -> np.ndarray:
+    """Return the DCG of lists that begin with 0, 1, ... k hits, (k + 1,)."""
+    return np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(1, k + 1) + 1))])
+
+
+def best_ndcg(candidates: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Return the NDCG at k (users,) of the best order of candidates.
+
+    candidates (users,) are the numbers of labels among each user's candidates, labels (users,) the
+    numbers of all labels. One of two labels, at the first place, is 1 / 1.631:
+
+    >>> best_ndcg(np.array([0, 1, 2]), np.array([2, 2, 2]), k=2).round(3).tolist()
+    [0.0, 0.613, 1.0]
+    """
+    ideal = ideal_dcg(k)
+    result: np.ndarray = ideal[np.minimum(candidates, k)] / ideal[np.minimum(labels, k)]
+    return result

@@ -1,6 +1,6 @@
 """The CatBoost ranker: collect its training examples, train it, and write lists in its order."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -12,10 +12,12 @@ from scipy.sparse import csr_matrix
 from jobs.contract import tables
 from jobs.contract.names import LIST_LENGTH
 from jobs.contract.ragged import place_in_row
+from jobs.contract.results import Ratio
 from jobs.contract.top_k import NOTHING
 from jobs.data import holdout, sampling
 from jobs.data.holdout import Holdout
 from jobs.metrics import accuracy
+from jobs.metrics.bootstrap import ratio
 from jobs.models.ranked_lists import rows_of
 from jobs.ranking import artist_limit, fusion
 from jobs.ranking.candidates import CANDIDATES_A_GENERATOR, GENERATORS, Candidates
@@ -30,7 +32,6 @@ Lists = tuple[np.ndarray, np.ndarray]  # items and scores, (users, 100) each, be
 RANKER, FUSION = "ranker", "fusion"
 USERS_A_BLOCK = 512  # users whose candidates are made at a time
 MOST_USERS = 12_000  # users of a window that the ranker is trained or evaluated on
-HANDICAP = 0.01  # share of the best NDCG@10 by which the ranker may be worse and still be taken
 FUSION_USERS = 1_000  # users of a window that the fusion's weights are fitted to
 NEGATIVES = 40  # examples for each user, drawn from the candidates that were not played
 SEED = 20
@@ -202,15 +203,27 @@ def best_lists(candidates: Candidates, scores: np.ndarray, users: int) -> Lists:
     return items, best
 
 
-def collect_and_evaluate(
-    snapshot: Snapshot, later: Holdout, models: FittedRankers | None, name: str
-) -> tuple[list[BlockExamples], dict[str, float]]:
-    """Return the training examples of a window's users, and the mean NDCG@10 of each rule.
+@dataclass(frozen=True)
+class RuleChoice:
+    """The rule that orders the final lists, and the one it was last compared with."""
 
-    Without models no rule is evaluated. Each block of candidates is made once, for both.
+    rule: str
+    runner_up: str
+    over_runner_up: Ratio  # of NDCG@10 on the window validation
+
+
+def collect_and_evaluate(
+    snapshot: Snapshot,
+    later: Holdout,
+    models: FittedRankers | None,
+    rules: Sequence[str],
+    name: str,
+) -> tuple[list[BlockExamples], dict[str, np.ndarray]]:
+    """Return the training examples of a window's users, and the NDCG@10 (users,) of some rules.
+
+    Each block of candidates is made once, for both. Without models there must be no rules.
     """
     later = later.sample(MOST_USERS)
-    rules = models.rules if models else []
     for_fusion = np.zeros(len(later.row), bool)
     for_fusion[sampling.drawn(later.user_ids, FUSION_USERS, SEED)] = True
 
@@ -225,23 +238,35 @@ def collect_and_evaluate(
 
     blocks = list(over_users(snapshot, later.row, visit, name))
     ndcg = {
-        rule: float(sum(by_rule[i].sum() for _, by_rule in blocks)) / max(len(later.row), 1)
+        rule: np.concatenate([np.zeros(0), *(by_rule[i] for _, by_rule in blocks)])
         for i, rule in enumerate(rules)
     }
     return [examples for examples, _ in blocks], ndcg
 
 
-def best_rule(ndcg: dict[str, float]) -> str:
-    """Return the rule with the best NDCG@10, or the ranker if it is less than HANDICAP below it.
+def choose_rule(ndcg: dict[str, np.ndarray]) -> RuleChoice:
+    """Return the rule that orders the final lists, by the NDCG@10 (users,) of each rule.
 
-    The ranker gets this advantage because it is evaluated after training on one window, but orders
-    the final lists after training on three, which makes it better.
+    The ranker orders them, since it does so best on most data, unless another rule is surely
+    better: the interval of its ratio to the ranker (see metrics.bootstrap) lies above 1. Here the
+    ranker is evaluated after training on one window, but it orders the final lists after training
+    on three, which makes it better. Without a ranker, the rule with the best mean is chosen.
 
-    >>> best_rule({"als": 0.2000, "ranker": 0.1990}), best_rule({"als": 0.2000, "ranker": 0.1970})
+    >>> close = {"als": np.array([0.3, 0.0] * 50), "ranker": np.array([0.0, 0.29] * 50)}
+    >>> choose_rule(close).rule, choose_rule(close).runner_up
     ('ranker', 'als')
+    >>> choose_rule({"als": np.full(100, 0.3), "ranker": np.full(100, 0.2)}).rule
+    'als'
     """
-    best = max(ndcg, key=lambda name: ndcg[name])
-    return RANKER if ndcg.get(RANKER, 0) > ndcg[best] * (1 - HANDICAP) else best
+    best, *others = sorted(ndcg, key=lambda name: -ndcg[name].mean())
+    if RANKER not in ndcg:
+        return RuleChoice(best, others[0], ratio(ndcg[best], ndcg[others[0]]))
+    other = best if best != RANKER else others[0]
+    over_ranker = ratio(ndcg[other], ndcg[RANKER])
+    surely_better = over_ranker.known is not None and over_ranker.known[1] > 1
+    if surely_better or (ndcg[other].any() and not ndcg[RANKER].any()):
+        return RuleChoice(other, RANKER, over_ranker)
+    return RuleChoice(RANKER, other, ratio(ndcg[RANKER], ndcg[other]))
 
 
 @dataclass(frozen=True)

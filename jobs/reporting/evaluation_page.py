@@ -9,6 +9,7 @@ from msgspec import UNSET
 from jobs.contract.results import Ablation, ArtistLimit, EvaluatedWindow, Metrics, Ranking
 from jobs.reporting.evaluation_text import (
     all_at_10,
+    choice_of_rule,
     compared_generators,
     conclusion,
     interval,
@@ -43,6 +44,7 @@ def page(content: Metrics, ranking: Ranking) -> Page:
     comparison(result, content)
     method(result, content, ranking)
     segments(result, content)
+    limits(result, content)
     all_metrics(result, content)
     if content.artists:
         lists_of_one_artist(result, content.artists)
@@ -118,6 +120,40 @@ def segments(page: Page, content: Metrics) -> None:
         for name, part in content.segments.items()
     ]
     page.table(pd.DataFrame(rows), "NDCG@10 by group")
+
+
+def limits(page: Page, content: Metrics) -> None:
+    """Show how much the candidates and their order each lose, by group."""
+    rows = [
+        {
+            "group": SEGMENTS[name],
+            "tracks played": f"{part.labels:,}",
+            "among the candidates": f"{part.recall:.1%}",
+            "best order of them": f"{part.best_order:.4f}",
+            "final list": f"{part.ndcg[FINAL]:.4f}",
+            "share reached": f"{part.ndcg[FINAL] / part.best_order:.0%}"
+            if part.best_order
+            else "–",
+        }
+        for name, part in content.segments.items()
+        if part.recall is not None and part.best_order is not None
+    ]
+    if not rows:
+        return
+    page.heading("Where the lists lose")
+    page.text(
+        "A track that no generator proposes cannot be in the final list, and a proposed track can "
+        "stand too low. The best order puts all candidates that the user played first: its NDCG@10 "
+        "is what a ranker could reach at most, if it knew the future. Where few of the played "
+        "tracks are among the candidates, better generators help; where the share reached is "
+        "small, a better order does."
+    )
+    page.table(pd.DataFrame(rows), "What limits NDCG@10, by group")
+
+
+def share(part: float, whole: float) -> str:
+    """Return the share of a part in per cent."""
+    return f"{part / whole:.0%}" if whole else "–"
 
 
 def all_metrics(page: Page, content: Metrics) -> None:
@@ -216,6 +252,8 @@ def generators(page: Page, content: Metrics, ranking: Ranking) -> None:
     weights = [
         f"{list_name(name)} {value:g}" for name, value in ranking.fusion_weights.items() if value
     ]
+    if sentence := choice_of_rule(ranking):
+        page.text(sentence)
     page.text(
         "Two ways to order the candidates were compared with the single generators by NDCG@10 on "
         f"the validation plays: {', '.join(orders)}. The final list uses: "

@@ -6,6 +6,7 @@ from jobs.reporting.page import Page
 from jobs.reporting.terms import BEST, FINAL, PERSONAL, list_name
 
 MIDNIGHT = "T00:00:00+00:00"  # of a date without a time
+RANKER = "ranker"
 SINGLE_ALS = "als"  # the generator that may itself be the best single one
 
 
@@ -94,6 +95,38 @@ def method(page: Page, content: Metrics, ranking: Ranking) -> None:
         "again 2,000 times). They show how much a figure depends on which users were tested, not "
         "how much it would change in another period."
     )
+
+
+def choice_of_rule(ranking: Ranking) -> str:
+    """Say how sure it was on the window validation which rule is best, and whether test agrees.
+
+    Empty where no rule was chosen.
+    """
+    if ranking.runner_up is None or ranking.over_runner_up is None:
+        return ""
+    rule, other = list_name(ranking.rule), list_name(ranking.runner_up)
+    start = f"The final list uses: {rule}. The runner-up is: {other}."
+    over = ranking.over_runner_up
+    if over.known is None:
+        return start
+    value, low, high = over.known
+    if low > 1:
+        says = "so the choice is sure"
+    elif high < 1:
+        says = "but the ranker learned from one window for it, and learns from three for the lists"
+    else:
+        says = "so the difference may be chance"
+        if ranking.rule == RANKER:
+            says += "; the ranker is used, since it is the best rule on most data"
+    before = f"On the validation plays the first has {value:.3f} times the NDCG@10 of the second"
+    test = ranking.ndcg_on_test
+    after = ""
+    if test.get(ranking.runner_up):
+        here = test[ranking.rule] / test[ranking.runner_up]
+        after = f" On the test plays, by which nothing was chosen, it has {here:.3f} times that."
+        if (here > 1) != (value > 1):
+            after += " The two windows disagree, so a difference of this size proves little."
+    return f"{start} {before} (95 % interval {interval(over)}), {says}.{after}"
 
 
 def opponents_of(content: Metrics) -> dict[str, str]:

@@ -69,6 +69,7 @@ METRICS = {  # by key: the name, and what the metric measures, for the first 10 
 
 
 SEGMENTS = {  # of users and tracks, by key
+    "all": "all users and tracks",
     "cold": "new users",
     "few plays": "users with few plays",
     "medium plays": "users with medium plays",

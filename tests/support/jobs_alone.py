@@ -52,7 +52,8 @@ def run_alone(job: str, place: str, finished: Path, sample: Path, out: Path) -> 
         contextlib.redirect_stderr(text),
     ):
         try:
-            run(job, folder, *(["--data", sample, "--now", NOW] if job == "prepare" else []))
+            options = {"prepare": ("--data", sample, "--now", NOW), "windows": BY_TIME}
+            run(job, folder, *options.get(job, ()))
         except Exception:
             traceback.print_exc()
 

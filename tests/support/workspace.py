@@ -30,6 +30,9 @@ def run(job: str, work: Path, *options: object) -> str:
         return module.main(["--work", str(work), *map(str, options)])
 
 
+BY_TIME = ("--split", "time")  # small samples have too few users to take this split by themselves
+
+
 def make_lists(work: Path) -> None:
     """Run every job that makes lists of one folder's listens."""
     for job in LISTS:
@@ -40,7 +43,7 @@ def run_line(
     data: Path,
     work: Path,
     tune: Sequence[str] = (),
-    windows: Sequence[str] = (),
+    windows: Sequence[str] = BY_TIME,
     prepare: Sequence[object] = (),
     last: str = "publish",
 ) -> None:

@@ -83,6 +83,7 @@ def test_segments_part_users_by_their_plays_and_labels_by_those_of_the_track():
     later = Holdout(np.arange(7), np.array([COLD, *range(6)]), labels_of([[0, 2, 4]] * 7, tracks=5))
     found = {part.name: part for part in segments(past, later, "exclude")}
     assert {name: part.users.tolist() for name, part in found.items()} == {
+        "all": [*range(7)],
         "cold": [0],
         "few plays": [1, 2],
         "medium plays": [3, 4],
@@ -92,7 +93,7 @@ def test_segments_part_users_by_their_plays_and_labels_by_those_of_the_track():
         "new tracks": [*range(7)],
     }
     labels = [np.unique(part.labels.indices).tolist() for part in found.values()]
-    assert labels == [[0, 2, 4]] * 4 + [[2], [0, 4], [4]]
+    assert labels == [[0, 2, 4]] * 5 + [[2], [0, 4], [4]]
     assert found["few plays"].what == "1 to 2 plays before the cut"
     assert found["tail tracks"].what.startswith("3 tracks: the rest of the catalogue, 2 of them")
 

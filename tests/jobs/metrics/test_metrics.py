@@ -114,3 +114,18 @@ def test_diversity_is_1_minus_the_mean_cosine_of_all_pairs():
         assert ours == pytest.approx([*(1 - mean_cosine), 0])  # the last has one known track
     assert beyond_accuracy.diversity(found, 2, vectors) == pytest.approx([0, 1, 0, 0])
     assert beyond_accuracy.diversity(found, 1, vectors).tolist() == [0] * 4
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_no_order_of_the_candidates_is_better_than_the_best_one(data):
+    n_items = data.draw(st.integers(5, 30))
+    played = data.draw(st.sets(st.integers(0, n_items - 1), min_size=1))
+    found = data.draw(st.permutations(range(n_items)))[: data.draw(st.integers(1, n_items))]
+    labels = csr_matrix((np.ones(len(played)), ([0] * len(played), sorted(played))), (1, n_items))
+    reached = np.array([len(played & set(found))])
+    best = accuracy.best_ndcg(reached, np.array([len(played)]), 10)
+    padded = np.array([found + [NOTHING] * 10])
+    assert accuracy.per_user(padded, labels, 10)["ndcg"] <= best + 1e-12
+    ideal = np.array([sorted(found, key=lambda item: item not in played) + [NOTHING] * 10])
+    assert accuracy.per_user(ideal, labels, 10)["ndcg"] == pytest.approx(best)
