@@ -15,7 +15,7 @@ from pathlib import Path
 
 from jobs.runtime import up_to_date
 from jobs.runtime.up_to_date import Task
-from tests.support.workspace import LISTS, NOW, run
+from tests.support.workspace import BY_TIME, LISTS, NOW, run
 
 OTHERS = [name for name in up_to_date.FILES if name not in (*LISTS, "sample_data")]
 JOBS = [  # with the folder that each works in; the windows are like one another
