@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> str:
             rows[name]["ndcg by id"] = accuracy.per_user(found, by_id, K)["ndcg"].mean()
     print(pd.DataFrame(rows).T.round(5).to_string())
     new = (past.plays() == 0) & ~songs.hidden(args.work, past.track_ids)
-    new = np.append(new, False)
+    new = np.append(new, np.zeros(labels.shape[1] - len(new), bool))
     of_new = only(labels, new)
     users = of_new.getnnz(axis=1) > 0
     if users.any():

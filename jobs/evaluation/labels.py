@@ -17,10 +17,11 @@ from jobs.data.listens import Listens
 def read_labels(path: Path, past: Listens, heard: str, shown: np.ndarray | None = None) -> Holdout:
     """Return the users of a file of labels who have one, with their rows in the past, and labels.
 
-    The labels are (users, items + 1). The last column is for tracks that are not in the catalogue:
-    no list can contain them, but they count as played. With `shown` (see songs.shown) a label is of
-    the track under which its song is shown. If heard is "exclude", tracks that the user has played
-    in the past are no labels. Raises JobError if the file can't be read or is empty.
+    The labels are (users, items + n), where the last n columns are those of the tracks that are not
+    in the catalogue: no list can contain them, but each counts as a label that was missed. With
+    `shown` (see songs.shown) a label is of the track under which its song is shown. If heard is
+    "exclude", tracks that the user has played in the past are no labels. Raises JobError if the
+    file can't be read or is empty.
     """
     try:
         table = pq.read_table(path, columns=["user_id", "track_id"])
@@ -38,8 +39,11 @@ def read_labels(path: Path, past: Listens, heard: str, shown: np.ndarray | None 
     n = past.shape[1]
     item = find(past.track_ids, track)
     item = item if shown is None else np.append(shown, MISSING)[item]
-    item[item == MISSING] = n
-    labels = csr_matrix((np.ones(len(row), np.float32), (row, item)), (len(ids), n + 1))
+    unknown = item == MISSING
+    others, place = np.unique(track[unknown], return_inverse=True)
+    item[unknown] = n + place
+    shape = len(ids), n + len(others)
+    labels = csr_matrix((np.ones(len(row), np.float32), (row, item)), shape)
     known = holdout.rows_in(past, ids)
     if heard == "exclude":
         labels = holdout.unheard(labels, past, known)

@@ -1,5 +1,6 @@
 """Windows on which hyperparameters are tried, and the NDCG@10 of each generator on them."""
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,10 @@ from jobs.runtime.parallel import in_blocks
 MOST_LISTENS = {"quick": 200_000, "full": 2_000_000}  # listens that are kept, by effort
 LISTENS_A_TRACK = {"quick": 2, "full": 20}  # kept for each track if that is more than MOST_LISTENS
 MOST_USERS = {"quick": 1_000, "full": 20_000}  # users of the holdout who are scored
+FEWEST_USERS = 1_000  # users who are kept where each has many listens
+MOST_OF_HEAVY = (
+    5  # times MOST_LISTENS that these users may keep together; then their oldest are cut
+)
 USERS_A_BLOCK = 512
 SAMPLE_SEED = 20
 K = 10  # the length at which NDCG is computed
@@ -36,23 +41,28 @@ class TuningWindow:
 
     listens: Listens
     holdout: Holdout  # its rows are those of `listens`
+    heard: Listens  # all listens of the same users, also those that were cut
 
     @classmethod
     def read(cls, window: Path, effort: str, heard: str) -> "TuningWindow":
         """Read a window, cut down to a random sample of its users where it is large.
 
         effort ("quick" or "full") sets how many listens are kept, and how many users are scored.
+        Where users have so many listens each that the sample would have few users, FEWEST_USERS are
+        kept, of whom each brings their latest listens.
         """
         listens = load_listens(window)
         holdout = read_holdout(window, listens, heard).warm()
         n_users, n_tracks = listens.shape
         most = max(MOST_LISTENS[effort], LISTENS_A_TRACK[effort] * n_tracks)
         kept = int(n_users * min(1, most / max(len(listens.item), 1)))
-        users = sampling.drawn(listens.user_ids, max(kept, 1), SAMPLE_SEED)
+        users = sampling.drawn(listens.user_ids, max(kept, FEWEST_USERS), SAMPLE_SEED)
         holdout = holdout.take(np.isin(holdout.row, users))
         rows = np.searchsorted(users, holdout.row)
         holdout = Holdout(holdout.user_ids, rows, holdout.labels).sample(MOST_USERS[effort])
-        return cls(listens.of_users(users), holdout)
+        whole = listens.of_users(users)
+        latest = whole.latest(most_each(np.diff(whole.starts), MOST_OF_HEAVY * most))
+        return cls(latest, holdout, whole)
 
     @cached_property
     def source_tracks(self) -> np.ndarray:
@@ -77,7 +87,7 @@ class TuningWindow:
 
         def block(first: int, last: int) -> np.ndarray:
             users = rows[first:last]
-            excluded = self.listens.of_users(users).pairs()
+            excluded = self.heard.of_users(users).pairs()
             if heard == "include":
                 excluded = csr_matrix(excluded.shape, dtype=np.float32)
             items = recommend(users, excluded)
@@ -86,6 +96,19 @@ class TuningWindow:
 
         values = list(in_blocks(block, len(rows), USERS_A_BLOCK, "tune"))
         return float(np.concatenate(values).mean()) if values else 0.0
+
+
+def most_each(counts: np.ndarray, most: int) -> int:
+    """Return how many listens each user may bring, so that all bring `most` together at most.
+
+    counts (users,) are the listens that each user has. It is at least 1.
+
+    >>> most_each(np.array([10, 2, 7]), 12), most_each(np.array([10, 2, 7]), 100)
+    (5, 10)
+    """
+    largest = int(counts.max(initial=1))
+    fits = bisect_right(range(1, largest + 1), most, key=lambda n: np.minimum(counts, n).sum())
+    return max(fits, 1)
 
 
 def score_popular(window: TuningWindow, hyperparameters: Hyperparameters) -> float:

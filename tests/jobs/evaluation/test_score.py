@@ -21,18 +21,18 @@ def read(finished, path):
     return read_labels(path, listens.load(finished), "exclude")
 
 
-def test_a_heard_track_is_no_label_and_an_unknown_one_counts_as_missed(finished, tmp_path):
+def test_a_heard_track_is_no_label_and_each_unknown_one_counts_as_missed(finished, tmp_path):
     past = listens.load(finished)
     user, heard = past.user_ids[0], past.track_ids[past.item[0]]
     new = past.track_ids[holdout.heard_by(past, np.array([0])).toarray()[0] == 0][0]
     path = save_labels(
         tmp_path / "labels.parquet",
-        user_id=[int(user)] * 3,
-        track_id=[int(heard), int(new), MAX_ID - 1],
+        user_id=[int(user)] * 5,
+        track_id=[int(heard), int(new), MAX_ID - 1, MAX_ID - 2, MAX_ID - 1],
     )
     found = read(finished, path)
     assert found.row.tolist() == [0]
-    assert found.labels.getnnz() == 2
+    assert found.labels.getnnz() == 3
 
 
 def test_a_user_whom_nobody_knows_is_scored_as_cold(finished, tmp_path):

@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jobs.data.listens import Listens
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
-from jobs.selection import hyperparameter_search
+from jobs.selection import hyperparameter_search, tuning_window
+from jobs.selection.tuning_window import TuningWindow, most_each
 from tests.support.workspace import run, save_listens
 
 
@@ -35,6 +38,32 @@ def test_every_ladder_has_the_default_on_it():
     for name, ladder in hyperparameter_search.LADDERS.items():
         assert getattr(Hyperparameters(), name) in ladder, name
         assert all(replace(Hyperparameters(), **{name: value}) for value in ladder)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 50), min_size=1), st.integers(1, 500))
+def test_heavy_listeners_bring_as_many_listens_as_fit_and_light_ones_all(counts, most):
+    each = most_each(np.array(counts), most)
+
+    def together(n: int) -> int:
+        return sum(min(n, count) for count in counts)
+
+    assert each == 1 or together(each) <= most
+    assert each == max(counts) or together(each + 1) > most
+
+
+def test_a_few_heavy_listeners_are_all_looked_at_and_what_they_heard_long_ago_stays_heard(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setitem(tuning_window.MOST_LISTENS, "quick", 300)
+    monkeypatch.setitem(tuning_window.LISTENS_A_TRACK, "quick", 1)
+    plays = [(user, (user + 3 * day) % 400, day) for user in range(20) for day in range(200)]
+    save_listens(tmp_path, plays)
+    run("windows", tmp_path, "--split", "time")
+    window = TuningWindow.read(tmp_path / "windows" / "train", "quick", "exclude")
+    assert window.listens.shape[0] == 20
+    assert np.diff(window.listens.starts).tolist() == [100] * 20  # of 140
+    assert np.diff(window.heard.starts).tolist() == [140] * 20
 
 
 def tuned(work, plays, *options: str) -> Hyperparameters:
