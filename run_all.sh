@@ -132,7 +132,7 @@ line() {
   job tune --work "$work" "${tune[@]}"
 
   # The lists of every kind: in each window from its past, then from all the data for the release.
-  for folder in "$work"/windows/{train,validation,test} "$work"; do
+  for folder in "$work"/windows/{train3,train2,train,validation,test} "$work"; do
     for name in top_popular train_als personal_als similar next_played; do
       job "$name" --work "$folder"
     done

@@ -12,6 +12,8 @@ ranking/ranker.choose_rule):
     train, validation          windows/test          jobs.evaluate and jobs.replay
     train, validation, test    WORK                  the service
 
+"train" stands for the windows train3 and train2 too, where jobs.windows has made them.
+
 With fewer than 50 users on "validation" nothing can be chosen: then the fusion with its default
 weights orders all lists, and no ranker is trained.
 
@@ -30,10 +32,11 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from jobs.contract import storage
-from jobs.contract.names import LIST_LENGTH, RANKING, WINDOWS
+from jobs.contract.names import LIST_LENGTH, RANKING
 from jobs.contract.results import Ranking
 from jobs.contract.storage import JobError
 from jobs.data.bounds import ENOUGH_USERS
+from jobs.data.splitting import train_windows
 from jobs.metrics import accuracy
 from jobs.ranking import artist_limit, exploration, features
 from jobs.ranking.candidates import GENERATORS
@@ -58,13 +61,16 @@ def main(argv: Sequence[str]) -> str:
     args = arguments(argv)
     parallel.set_threads(memory.check("rank", args))
     work = args.work
-    train, validation, test = (work / "windows" / name for name in WINDOWS)
-    snapshot = Snapshot.read(train)
-    names = features.feature_names(snapshot)
-    later = listed_users(train, snapshot)
-    learned = [collect_and_evaluate(snapshot, later, None, (), "train")[0]]
+    windows = work / "windows"
+    validation, test = windows / "validation", windows / "test"
+    learned = []
+    for window in train_windows(windows):
+        snapshot = Snapshot.read(window)
+        names = features.feature_names(snapshot)
+        later = listed_users(window, snapshot)
+        learned.append(collect_and_evaluate(snapshot, later, None, (), window.name)[0])
+        del snapshot  # freed before the next one is read, so that only one is in memory
 
-    del snapshot  # freed before the next one is read, so that only one is in memory
     snapshot = Snapshot.read(validation)
     later = listed_users(validation, snapshot)
     users = len(later.row)

@@ -16,8 +16,8 @@ together. "off" writes the defaults. The defaults are also kept if the two windo
 
 from collections.abc import Sequence
 
-from jobs.contract.names import WINDOWS
 from jobs.data.bounds import ENOUGH_USERS
+from jobs.data.splitting import train_windows
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.runtime import cli, memory, parallel
@@ -40,16 +40,17 @@ def main(argv: Sequence[str]) -> str:
     args = parser.parse_args(argv)
     parallel.set_threads(memory.check("tune", args))
     settings = by_size(args.work, Hyperparameters(heard=args.heard))
-    windows = [args.work / "windows" / name for name in WINDOWS]
+    windows = args.work / "windows"
+    choosing = [windows / name for name in ("train", "validation")]
     log: list[str] = []
     if args.tune != "off":
-        tuning = [TuningWindow.read(window, args.tune, args.heard) for window in windows[:2]]
+        tuning = [TuningWindow.read(window, args.tune, args.heard) for window in choosing]
         users = sum(len(window.holdout.row) for window in tuning)
         if users >= ENOUGH_USERS:
             settings = tune(tuning, settings, log)
         else:
             log.append(f"the defaults, since {users:,} users with a label are too few to choose by")
-    for folder in (*windows, args.work):
+    for folder in (*train_windows(windows), windows / "validation", windows / "test", args.work):
         hyperparameters.save(folder, settings)
     return "; ".join(log) or "the defaults"
 

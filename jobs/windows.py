@@ -1,4 +1,4 @@
-"""Split the listens into three windows: to train the ranker, to choose settings, to report.
+"""Split the listens into windows: to train the ranker, to choose settings, to report.
 
     python -m jobs.windows --work data [--split auto|time|user] [--share 0.1] [--gap DAYS]
                            [--suspicious leave-out|keep]
@@ -6,7 +6,8 @@
 Each window is a folder WORK/windows/NAME in which the other jobs run as they do in WORK: its
 listens end at a cut, and holdout.parquet has the listens after it, up to the next window's cut. So
 "test" holds out the last tenth of the data, "validation" the tenth before it, and "train" the tenth
-before that.
+before that. Where these are small, "train2" and "train3" hold out the tenths before, so that the
+ranker has more to learn from; see splitting.with_earlier.
 
 A cut is one moment for all users ("time") or a position in each user's own history ("user"). The
 time split is right where users come back. Where most users come only once, it evaluates only the
@@ -21,6 +22,7 @@ and suspicious.parquet names them. A holdout is also without the accounts that a
 listens. With --suspicious keep nobody is left out.
 """
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +31,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.contract import storage, tables
-from jobs.contract.names import SPLIT, WINDOWS
+from jobs.contract.names import EARLIER, SPLIT, WINDOWS
 from jobs.contract.results import Split
 from jobs.contract.storage import JobError
 from jobs.data import bounds, listens, songs, splitting
@@ -133,7 +135,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def main(argv: Sequence[str]) -> str:
-    """Make windows/train, windows/validation and windows/test."""
+    """Make windows/train, validation and test, and earlier ones if these are small."""
     parser = cli.parser(__doc__)
     parser.add_argument("--split", choices=["auto", "time", "user"], default="auto")
     parser.add_argument("--share", type=float, help="share of the listens held out")
@@ -161,8 +163,15 @@ def main(argv: Sequence[str]) -> str:
             f"--gap is for the time split, but this is the user split ({reason}): "
             f"leave --gap out, or add --split time"
         )
-    cleaned = [without_suspicious(data, part, left_out, args.suspicious) for part in choice.windows]
-    named = dict(zip(reversed(WINDOWS), cleaned, strict=True))
+    cleaned = [
+        without_suspicious(data, part, left_out, args.suspicious)
+        for part in splitting.with_earlier(choice, data, args.gap, weights)
+    ]
+    named = dict(zip(reversed((*EARLIER, *WINDOWS)), cleaned, strict=False))
+    for name in EARLIER:  # those of an earlier run
+        if name not in named or not (named[name][0].past.any() and named[name][0].holdout.any()):
+            named.pop(name, None)
+            shutil.rmtree(args.work / "windows" / name, ignore_errors=True)
     for name, (window, _) in named.items():
         if not (window.past.any() and window.holdout.any()):
             raise JobError(

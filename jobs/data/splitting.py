@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from jobs.contract import storage
-from jobs.contract.names import SPLIT
+from jobs.contract.names import EARLIER, SPLIT
 from jobs.contract.ragged import place_in_row
 from jobs.contract.results import Split
 from jobs.data import sampling
@@ -28,6 +28,9 @@ BRIEF_TRACKS = 0.2  # share of the data's time span: shorter-lived tracks come a
 FEWEST_HELD = 20  # users of a holdout, where its share of the listens is chosen
 MOST_LISTENS = 20_000_000  # in the windows: if there are more, users are sampled
 SEED = 20
+WINDOWS = 3  # train, validation, test
+LEARNED_USERS = 12_000  # of the holdouts together: with more, there are no earlier windows
+LEAST_PAST = 0.5  # share of the listens that the earliest window knows
 SHARE, SMALLEST_SHARE = 0.1, 0.01  # of the listens, held out by a window
 WIDER_SHARES = (0.15, 0.2)  # tried where the time split has few judges; three windows take 60 %
 ENOUGH_JUDGES = 200  # users with a past and a holdout in each window, or half of all users
@@ -43,16 +46,16 @@ class Window:
 
 
 def by_time(
-    data: Listens, share: float, gap_days: float, weights: np.ndarray | None = None
+    data: Listens, share: float, gap_days: float, weights: np.ndarray | None = None, n: int = 3
 ) -> list[Window]:
-    """Return windows from the latest to the earliest, cut at moments; a moment is never split.
+    """Return n windows from the latest to the earliest, cut at moments; a moment is never split.
 
     weights (users,) are those of each user's listens, 1 if they are not given.
     """
     result = []
     end = np.inf
     weights = np.ones(data.shape[0]) if weights is None else weights
-    for at in moments(data, weights, [1 - i * share for i in (1, 2, 3)]):
+    for at in moments(data, weights, [1 - i * share for i in range(1, n + 1)]):
         past, before_end = data.at < at, data.at < end
         holdout = before_end & (data.at >= at + gap_days * SECONDS_A_DAY)
         result.append(Window(past, holdout, datetime.fromtimestamp(int(at), UTC).isoformat()))
@@ -60,12 +63,12 @@ def by_time(
     return result
 
 
-def by_user(data: Listens, share: float) -> list[Window]:
-    """Return windows from the latest to the earliest, cut after a share of each user's listens."""
+def by_user(data: Listens, share: float, n: int = 3) -> list[Window]:
+    """Return n windows, the latest first, cut after a share of each user's listens."""
     result = []
     length = np.diff(data.starts)
     place = place_in_row(length)
-    for _ in range(3):
+    for _ in range(n):
         held = np.maximum(1, np.round(share * length)).astype(np.int64)
         left = np.where(length >= FEWEST_LISTENS, length - held, length)
         past, before_end = place < left[data.user], place < length[data.user]
@@ -123,6 +126,28 @@ class Choice:
     share: float  # of the listens, which each window holds out
     reason: str
     windows: list[Window]  # from the latest to the earliest
+
+
+def with_earlier(
+    choice: Choice, data: Listens, gap_days: float, weights: np.ndarray
+) -> list[Window]:
+    """Return the windows of a choice, with earlier ones where they are small.
+
+    The ranker learns more from more windows. There are as many as have at most LEARNED_USERS users
+    in their holdouts together, if each is as large as the earliest, and as leave LEAST_PAST of the
+    listens before the first cut.
+    """
+    last = choice.windows[-1]
+    users = len(users_of(data, last.holdout, weights))
+    past = int((1 - LEAST_PAST) / choice.share + 1e-9)
+    n = int(np.clip(LEARNED_USERS // max(users, 1), WINDOWS, min(past, WINDOWS + len(EARLIER))))
+    if n == WINDOWS:
+        return choice.windows
+    if choice.split == "user":
+        more = by_user(data, choice.share, n)
+    else:
+        more = by_time(data, choice.share, gap_days, weights, n)
+    return [*choice.windows, *(w for w in more[WINDOWS:] if w.past.any() and w.holdout.any())]
 
 
 def choose(
@@ -221,6 +246,11 @@ def sample(data: Listens, weights: np.ndarray) -> np.ndarray:
     result = np.zeros(n, bool)
     result[sampling.drawn(data.user_ids, max(kept, 1), SEED)] = True
     return result
+
+
+def train_windows(windows: Path) -> list[Path]:
+    """Return the folders of the windows up to "train", in order of time."""
+    return [windows / name for name in (*EARLIER, "train") if (windows / name / SPLIT).exists()]
 
 
 def users_share(folder: Path) -> float:

@@ -18,6 +18,7 @@ from scipy.sparse import csr_matrix
 from jobs.contract.top_k import NormOrder, top_k
 from jobs.data import holdout
 from jobs.data.holdout import Holdout
+from jobs.data.splitting import train_windows
 from jobs.metrics import accuracy
 from jobs.models import als_model
 from jobs.models.als_training import factorise, training_weights
@@ -98,7 +99,7 @@ def leave_one_out(
 
     The users must have a past. The result is empty if a ranker has nothing to learn from.
     """
-    learnt = [examples(windows / name, generators) for name in ("train", "validation")]
+    learnt = [examples(w, generators) for w in (*train_windows(windows), windows / "validation")]
     rankers = {
         out: ranker.fit_ranker([window.get(out, []) for window in learnt], list(of.features))
         for out, of in variants(featured_candidates(snapshot, later.row[:1]), generators).items()

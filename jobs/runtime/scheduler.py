@@ -108,11 +108,16 @@ class _Line:
         self._context = multiprocessing.get_context("fork")
 
     def start_what_may_run(self) -> None:
-        """Start each waiting job that need not wait for another; drop those that are up to date."""
+        """Start each waiting job that need not wait for another.
+
+        Those that are up to date are dropped, and those of windows that do not exist.
+        """
         before = [*self.running]
         for task in [*self.waiting]:
             if any(task.must_follow(other) for other in before):
                 before.append(task)
+            elif task.has_no_window:
+                self.waiting.remove(task)  # the line names all windows that there may be
             elif not self._fits(task):
                 return  # a later, smaller job must not delay it
             else:

@@ -28,7 +28,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jobs.contract.names import WINDOWS
+from jobs.contract.names import EARLIER, SPLIT, WINDOWS
 
 ROOT = Path(__file__).parents[2]
 DONE = ".done"  # the folder of the records
@@ -42,6 +42,7 @@ def _in(windows: tuple[str, ...], *files: str) -> tuple[str, ...]:
     return tuple(f"windows/{window}/{file}" for window in windows for file in files)
 
 
+ALL_WINDOWS = (*EARLIER, *WINDOWS)
 DATA = "{data}/"  # start of the patterns of files below --data
 INPUT = ("tracks.parquet", "catalog_names.parquet", "interactions.parquet")
 LISTENS = (
@@ -62,13 +63,13 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (*LISTENS, "quarantine.parquet", "forgotten.json", "clock.json"),
     ),
     "explore": ((*LISTENS, "quarantine.parquet"), ("report/explore.html",)),
-    "windows": (LISTENS, _in(WINDOWS, *LISTENS, "holdout.parquet", "split.json")),
+    "windows": (LISTENS, _in(ALL_WINDOWS, *LISTENS, "holdout.parquet", "split.json")),
     "tune": (
         (
             *("listens.parquet", "items.parquet"),
             *_in(("train", "validation"), *LISTENS, "holdout.parquet"),
         ),
-        ("settings.json", *_in(WINDOWS, "settings.json")),
+        ("settings.json", *_in(ALL_WINDOWS, "settings.json")),
     ),
     "top_popular": (CHOSEN, ("top_popular.parquet",)),
     "train_als": ((*CHOSEN, *_in(("test",), "als_model.npz")), ("als_model.npz",)),
@@ -79,7 +80,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "next_played": (CHOSEN, ("next_played.parquet", "followers.parquet")),
     "rank": (
-        (*PAST, *_in(WINDOWS, *PAST, "holdout.parquet", "split.json")),
+        (*PAST, *_in(ALL_WINDOWS, *PAST, "holdout.parquet", "split.json")),
         (
             *("recommendations.parquet", "ranking.json"),
             *_in(("validation", "test"), "recommendations.parquet"),
@@ -87,7 +88,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "evaluate": (
         (
-            *_in(("validation", "test"), *PAST, "holdout.parquet", "split.json"),
+            *_in(ALL_WINDOWS, *PAST, "holdout.parquet", "split.json"),
             *_in(("test",), "recommendations.parquet"),
             "ranking.json",
         ),
@@ -123,6 +124,12 @@ class Task:
     def takes_data(self) -> bool:
         """Return whether the job reads the user's input files."""
         return any(pattern.startswith(DATA) for pattern in FILES[self.job][0])
+
+    @property
+    def has_no_window(self) -> bool:
+        """Return whether the job's folder is one of EARLIER that jobs.windows has not made."""
+        is_earlier = self.folder.parent.name == "windows" and self.folder.name in EARLIER
+        return is_earlier and not (self.folder / SPLIT).exists()
 
     def reads(self) -> list[Path]:
         """Return the patterns of the files that the job reads."""

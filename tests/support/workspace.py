@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
 from jobs.contract import tables
-from jobs.contract.names import CURRENT, PREVIOUS, WINDOWS
+from jobs.contract.names import CURRENT, EARLIER, PREVIOUS, WINDOWS
 
 START = datetime(2022, 1, 1)
 NOW = "2100-01-01"  # for prepare, so that clock.json is the same in every run
@@ -54,7 +54,8 @@ def run_line(
     run("prepare", work, "--data", data, "--now", NOW, *prepare)
     run("windows", work, *windows)
     run("tune", work, *tune)
-    for folder in (*(work / "windows" / name for name in WINDOWS), work):
+    windows_made = [work / "windows" / name for name in (*EARLIER, *WINDOWS)]
+    for folder in (*(window for window in windows_made if window.exists()), work):
         make_lists(folder)
     for job in AFTER_LISTS[: AFTER_LISTS.index(last) + 1]:
         run(job, work)

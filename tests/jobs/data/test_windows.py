@@ -214,3 +214,37 @@ def test_what_cannot_be_cut_so_is_an_error(options, says, tmp_path):
     with pytest.raises(JobError, match=says):
         run("windows", tmp_path, *options)
     assert not (tmp_path / "windows").exists()
+
+
+def test_small_windows_have_earlier_ones_before_them(tmp_path):
+    save_listens(tmp_path, [(1 + day % 2, 7, day) for day in range(20)])
+    run("windows", tmp_path, "--split", "time")
+    for name, end in (("train2", 12), ("train3", 10)):
+        past, held = (days(table, tmp_path, name) for table in (tables.LISTENS, tables.HOLDOUT))
+        assert past == {1: [*range(0, end, 2)], 2: [*range(1, end, 2)]}
+        assert held == {1: [end], 2: [end + 1]}
+    # With a share of a fifth, no more than three windows leave half of the listens before them.
+    run("windows", tmp_path, "--split", "time", "--share", "0.2")
+    assert sorted(path.name for path in (tmp_path / "windows").iterdir()) == sorted(WINDOWS)
+
+
+def test_large_windows_have_no_earlier_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(splitting, "LEARNED_USERS", 9)
+    save_listens(tmp_path, [(1 + day % 3, 7, day) for day in range(30)])
+    run("windows", tmp_path, "--split", "time")
+    assert sorted(path.name for path in (tmp_path / "windows").iterdir()) == sorted(WINDOWS)
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories(), st.sampled_from([0.05, 0.1]), st.sampled_from(["time", "user"]))
+def test_earlier_windows_continue_the_series_and_leave_the_later_ones_as_they_were(
+    data, share, split
+):
+    weights = np.ones(data.shape[0])
+    first = splitting.by_time(data, share, 0) if split == "time" else splitting.by_user(data, share)
+    choice = splitting.Choice(split, share, "", first)
+    found = splitting.with_earlier(choice, data, 0, weights)
+    assert 3 <= len(found) <= 5
+    assert all(one is other for one, other in zip(found, first, strict=False))
+    for later, earlier in pairwise(found):
+        assert not ((earlier.past | earlier.holdout) & ~later.past).any()
