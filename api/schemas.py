@@ -42,8 +42,8 @@ class Reason(Struct):
     events: Annotated[
         list[int],
         Meta(
-            description="the last events without which its online score would be lower or it would "
-            "not be found online, the most important first",
+            description="at most three of the last events, those that bring most to it, the most "
+            "important first; none that brings less than a tenth of what brings most",
             examples=[[679169]],
         ),
     ]

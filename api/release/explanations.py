@@ -1,11 +1,12 @@
 """Why tracks are in an answer: the online scores are computed again without each last event.
 
 So "because you listened to X" is true by construction: without X, the track's online score is
-lower, or the other events do not bring the track at all.
+lower, or the other events do not bring the track at all. Only events that bring much are named, so
+that the reason is worth reading.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -22,14 +23,22 @@ Bring = Callable[[Events, str], Near]
 
 ALL = ""
 ROUNDING = 1e-9  # relative difference up to which two scores count as equal
+MOST_NAMED = 3  # events of a track
+LEAST_SHARE = 0.1  # of what brings most to a track; an event that brings less is not named
 
 
 def reasons(
-    catalog: Catalog, row: int, answer: Tracks, events: Events, bring: Bring
+    catalog: Catalog,
+    row: int,
+    answer: Tracks,
+    events: Events,
+    bring: Bring,
+    worth: Mapping[int, float],
 ) -> list[Reason]:
     """Return a reason for each track of an answer.
 
-    The answer is of the user in a row of the catalog, who has had these events.
+    The answer is of the user in a row of the catalog, who has had these events. `worth` says what
+    its place in the offline list brings to a track, where this competes with what events bring.
     """
     final = {track: rank for rank, track in enumerate(catalog.final(row).tolist(), 1)}
     competing = max(len(answer), WEIGHED) + len(final)
@@ -40,7 +49,7 @@ def reasons(
     sources = catalog.blending.weights() if online else {}
     brought = {source: set(bring(events, source).tracks.tolist()) for source in sources}
     counted = events[: catalog.blending.events]
-    events_of_track = causes(events, counted, bring) if online else {}
+    lost = losses(events, counted, bring) if online else {}
     return [
         Reason(
             track_id=track_id,
@@ -48,35 +57,49 @@ def reasons(
             final_rank=final.get(track),
             top_rank=None if track in final else top.get(track),
             sources=[source for source, tracks in brought.items() if track in tracks],
-            events=events_of_track.get(track, []),
+            events=named(lost.get(track, []), worth.get(track, 0.0)),
         )
         for track, track_id in zip(answer.tolist(), catalog.ids(answer), strict=True)
     ]
 
 
-def causes(events: Events, counted: Events, bring: Bring) -> dict[int, list[int]]:
-    """Return for each track the counted events without which its score would be lower.
+def losses(events: Events, counted: Events, bring: Bring) -> dict[int, list[tuple[float, int]]]:
+    """Return for each track the counted events without which its score is lower, and by how much.
 
-    The event whose absence costs most comes first. Without an event, an older one may start to
-    count, or count more; if the track's score is then not lower, the event is no cause. Example:
+    Without an event, an older one may start to count, or count more; if the track's score is then
+    not lower, the event is no cause. Example:
 
         all of 10, 20     track 13: 1.1   track 12: 0.8
         without 10        track 13: 0.7                     13 loses 0.4, and 12 all of its 0.8
         without 20        track 13: 0.4   track 12: 0.8     13 loses 0.7
-        result            {13: [20, 10], 12: [10]}
+        result            {13: [(0.4, 10), (0.7, 20)], 12: [(0.8, 10)]}
     """
     scores = sums(bring(events, ALL))
-    losses = defaultdict(list)
+    result = defaultdict(list)
     for event in dict.fromkeys(counted):
         others = sums(bring(tuple(e for e in events if e != event), ALL))
         for track, score in scores.items():
             rest = others.get(track)
             if rest is None or rest < score * (1 - ROUNDING):
-                losses[track].append((score - (rest or 0), event))
-    return {
-        track: [event for _, event in sorted(lost, key=lambda loss: -loss[0])]
-        for track, lost in losses.items()
-    }
+                result[track].append((score - (rest or 0), event))
+    return result
+
+
+def named(lost: list[tuple[float, int]], offline: float) -> list[int]:
+    """Return the events to name: at most MOST_NAMED, first the one whose absence costs most.
+
+    An event is left out if it costs less than LEAST_SHARE of what brings most to the track: one of
+    the events, or its place in the offline list, which brings `offline`. Of two events that cost
+    the same, the newer one comes first.
+
+    >>> named([(0.4, 10), (0.01, 11), (0.7, 20), (0.2, 30), (0.1, 40)], 0.0)
+    [20, 10, 30]
+    >>> named([(0.04, 10), (0.06, 20)], 0.5)
+    [20]
+    """
+    least = LEAST_SHARE * max([offline, *(loss for loss, _ in lost)])
+    much = [(loss, event) for loss, event in lost if loss >= least]
+    return [event for _, event in sorted(much, key=lambda pair: -pair[0])][:MOST_NAMED]
 
 
 def sums(brought: Near) -> dict[int, float]:

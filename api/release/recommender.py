@@ -32,6 +32,7 @@ from jobs.contract.blending import (
     fitting,
     merge_neighbours,
     near,
+    offline_worth,
     together,
 )
 
@@ -132,7 +133,9 @@ class Recommender:
                 fits = Near(candidates[gains > 0], gains[gains > 0])
                 return fits if source else together([found, fits])
 
-            return catalog.text(tracks), reasons(catalog, row, tracks, events, bring)
+            places = offline_worth(catalog.blending, len(competing), len(events))
+            worth = dict(zip(competing.tolist(), places.tolist(), strict=True))
+            return catalog.text(tracks), reasons(catalog, row, tracks, events, bring, worth)
 
     def online(self, row: int, k: int, n: int, events: Events) -> Tracks:
         """Return the neighbours of the last k events, n of each that may be recommended, merged."""

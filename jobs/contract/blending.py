@@ -218,6 +218,21 @@ def places_worth(half_place: float) -> Scores:
     return half_place / (half_place + np.arange(WEIGHED))
 
 
+def offline_worth(rule: Blending, n: int, n_events: int) -> Scores:
+    """Return (n,) float64: what the first n places of the offline list count after some events.
+
+    Of the rule "weighted"; n is at most WEIGHED. With an offline_half_life of 2 events:
+
+    >>> offline_worth(Blending(rule="weighted", offline_half_life=2, offline_half_place=1), 3, 2)
+    array([0.5       , 0.25      , 0.16666667])
+    """
+    worth = places_worth(rule.offline_half_place)[:n]
+    if rule.offline_half_life is None:
+        return worth
+    faded: Scores = worth * 2.0 ** (-min(n_events, rule.events) / rule.offline_half_life)
+    return faded
+
+
 def merge_neighbours(
     tracks: Tracks, scores: Scores, most: int | None = None, fit: Fit | None = None
 ) -> Tracks:
@@ -354,9 +369,7 @@ def weighted(
     The first place counts 1, one `offline_half_place` further down half; all of them count half as
     much after every `offline_half_life` of the events that count. Only the first `most` tracks.
     """
-    worth = places_worth(rule.offline_half_place)[: len(offline)]
-    if rule.offline_half_life is not None:
-        worth = worth * 2.0 ** (-min(n_events, rule.events) / rule.offline_half_life)
+    worth = offline_worth(rule, len(offline), n_events)
     tracks = np.concatenate([online.tracks, offline])
     return merge_neighbours(tracks, np.concatenate([online.gains, worth]), most, fit)
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.release.catalog import Catalog
+from api.release.explanations import named
 from api.release.recommender import Recommender
 from jobs.contract.blending import RECENT_EVENTS, SOURCES, WEIGHED, near
 from jobs.contract.top_k import NormOrder
@@ -55,9 +56,10 @@ def world(request, tmp_path_factory):
     """A release of random lists; the neighbours and their scores; its blending."""
     random = Random(request.param)
     some = lambda most: random.sample(TRACKS, random.randint(0, most))  # noqa: E731
+    scores = [0.01, 0.05, 0.25, 0.5, 1.0]
     neighbours = {
         source: {
-            track: {near: random.choice([0.25, 0.5, 1.0]) / (rank + 1)
+            track: {near: random.choice(scores) / (rank + 1)
                     for rank, near in enumerate(some(8)) if near != track}
             for track in random.sample(TRACKS, 20)
         }
@@ -104,7 +106,9 @@ def online_scores(neighbours, blending, events, out):
 @given(
     user=st.integers(0, 5), events=st.lists(st.integers(0, 28), max_size=8), k=st.integers(1, 30)
 )
-def test_without_an_event_that_is_named_the_online_score_is_lower_or_gone(world, user, events, k):
+def test_the_events_named_are_those_that_bring_most_and_none_that_brings_next_to_nothing(
+    world, user, events, k
+):
     recommender, neighbours, blending, heard = world
     out = {*heard.get(user, []), *events}
     row = recommender.catalog.row(user)
@@ -112,6 +116,10 @@ def test_without_an_event_that_is_named_the_online_score_is_lower_or_gone(world,
     recs = recommender.catalog.ids(recommender.recommended(row, k, tuple(events)))
     assert [reason.track_id for reason in reasons] == recs
     scores = online_scores(neighbours, blending, events, out)
+    offline = [
+        track for track in recommender.catalog.ids(recommender.recommended(row, 26, ()))
+        if track not in out
+    ]  # fmt: skip
     for reason in reasons:
         track = reason.track_id
         assert reason.name == f"track {track}"
@@ -122,10 +130,58 @@ def test_without_an_event_that_is_named_the_online_score_is_lower_or_gone(world,
             rest = [e for e in events if e != event]
             others = online_scores(neighbours, blending, rest, out)
             losses[event] = scores.get(track, 0) - others.get(track, 0)
-            assert (event in reason.events) == (losses[event] > 1e-9)
+        place = 20 / (20 + offline.index(track)) if track in offline else 0
+        most = max([*losses.values(), place if blending["rule"] == "weighted" else 0])
+        # what is a tenth up to the rounding of sums may be named or not
+        least = max(most / 10, 1e-9)
+        much = {event for event, loss in losses.items() if loss > least * (1 + 1e-6)}
+        enough = {event for event, loss in losses.items() if loss > least * (1 - 1e-6)}
+        assert {*reason.events} <= enough
+        assert min(len(much), 3) <= len(reason.events) <= 3
         named = [losses[event] for event in reason.events]
         assert named == pytest.approx(sorted(named, reverse=True))
-        assert {*reason.events} <= {*events}
+        left_out = [losses[event] for event in much.difference(reason.events)]
+        assert not left_out or max(left_out) <= min(named) + 1e-9
+
+
+costs = st.floats(1e-6, 1e3)
+
+
+@given(by_event=st.dictionaries(st.integers(), costs), offline=costs)
+def test_no_more_than_three_events_are_named_and_each_brings_a_tenth_of_the_most(by_event, offline):
+    lost = [(loss, event) for event, loss in by_event.items()]
+    for place in (0.0, offline):
+        events = named(lost, place)
+        assert len(events) <= 3 and len({*events}) == len(events)
+        most = max([place, *by_event.values()])
+        assert all(10 * by_event[event] >= most * (1 - 1e-9) for event in events)
+        told = [by_event[event] for event in events]
+        assert told == sorted(told, reverse=True)
+        if lost and most > place:  # the event that brings most is always named
+            assert told[0] == most
+        untold = [by_event[event] for event in by_event.keys() - {*events}]
+        if untold and len(events) < 3:
+            assert max(untold) <= most / 10 * (1 + 1e-9)
+        elif untold:
+            assert max(untold) <= min(told)
+    assert {*named(lost, offline)} <= {*named(lost, 0.0)}
+
+
+def test_what_is_there_by_its_place_alone_has_no_event_for_a_reason(tmp_path):
+    """Track 3 gains by the event a thousandth of its place; track 9 is there by the event alone."""
+    folder = releases.make(
+        tmp_path,
+        tracks=TRACKS,
+        top=TRACKS,
+        final={1: [3, 4]},
+        heard={1: [0]},
+        similar={5: {3: 0.001, 9: 0.9}},
+        next_played={},
+        blending={"rule": "weighted"},
+    )
+    recommender = Recommender(Catalog(folder, {}), RECENT_EVENTS)
+    reasons = recommender.explained(recommender.catalog.row(1), 3, (5,))[1]
+    assert {reason.track_id: reason.events for reason in reasons} == {3: [], 4: [], 9: [5]}
 
 
 def test_a_track_that_fits_the_taste_is_there_because_of_the_events(work):
