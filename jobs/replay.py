@@ -9,9 +9,10 @@ play is a hit of a list if it is among the first 10. Then it becomes an event. W
 are excluded, a play of a heard track becomes an event, but it isn't counted as a hit or a miss.
 
 The rule and its numbers are chosen on windows/validation, by the mean of hit@10 after 1, 2 and 3 or
-more events; with fewer than 50 users there, they are the defaults. They are reported on
-windows/test, beside a control: the blend with the events of another user, which should have fewer
-hits than the offline list.
+more events; with fewer than 50 users there, they are the defaults. A blend is served unless all of
+them are surely worse than the offline list, and the less is known, the nearer it is to that list:
+see jobs.selection.blending_choice. It is reported on windows/test, beside a control: the blend with
+the events of another user, which should have fewer hits than the offline list.
 
 Makes replay.json, whose "blending" goes into the release, and report/replay.html. Users are drawn
 by a hash of their ids until they have --plays plays together (at most 30,000 for choosing the
@@ -19,23 +20,30 @@ rule); of each user the first 30 plays are counted.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
-import pandas as pd
+from msgspec import UNSET
 
 from jobs.contract import storage
 from jobs.contract.blending import Blending
 from jobs.contract.names import REPLAY
-from jobs.contract.results import Replay, ReplayedPlays, TriedRule
+from jobs.contract.results import Gain, Replay, ReplayedPlays
 from jobs.contract.storage import JobError
-from jobs.data.bounds import ENOUGH_USERS
 from jobs.models import hyperparameters
-from jobs.reporting.replay_page import page, table_of
+from jobs.reporting.replay_page import page
 from jobs.runtime import cli, memory, parallel
 from jobs.selection import replay_sessions
-from jobs.selection.blending_search import choose_blending, users_with_events
+from jobs.selection.blending_choice import Choice, choose_blending
+from jobs.selection.hit_rates import (
+    AFTER_EVENTS,
+    EVENTS_SEEN,
+    drawn_gains,
+    drawn_rates,
+    gain_of,
+    groups_of,
+    hit_rates,
+)
 from jobs.selection.replay_sessions import K, Sessions
 
 MOST_CHOOSING = 30_000  # plays by which the rule is chosen
@@ -53,10 +61,73 @@ def compare(played: Sessions, rule: Blending) -> dict[str, np.ndarray]:
     return hits
 
 
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a table as they are written into JSON: None for what is missing."""
-    rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
-    return rows
+class Measured(NamedTuple):
+    """What the plays of the window "test" show, as it stands in replay.json."""
+
+    test: list[ReplayedPlays]
+    gains: dict[str, Gain]
+    over_control: Gain | None
+
+
+def measure(hits: dict[str, np.ndarray], at: np.ndarray, session: np.ndarray) -> Measured:
+    """Return hit@10 of each list by the number of events seen, with gains over the offline list.
+
+    hits (plays,) bool by list; at (plays,) are the numbers of events before the plays, session
+    (plays,) their users.
+    """
+    drawn = drawn_rates(hits, at, session)
+    rates = {name: hit_rates(hit, at) for name, hit in hits.items()}
+
+    def gain(ours: str, theirs: str, groups: Sequence[str]) -> Gain:
+        found = [group for group in groups if group in rates[ours]]
+        value = np.mean([rates[ours][group] - rates[theirs][group] for group in found])
+        return gain_of(float(value), drawn_gains(drawn[ours], drawn[theirs], found))
+
+    others = [name for name in hits if name != "offline"]
+    plays = np.bincount(groups_of(at), minlength=len(EVENTS_SEEN))
+    rows = [
+        replayed_plays(
+            seen,
+            int(plays[EVENTS_SEEN.index(seen)]),
+            {name: rates[name][seen] for name in hits},
+            {name: gain(name, "offline", [seen]) for name in others},
+        )
+        for seen in rates["offline"]
+    ]
+    if not (at > 0).any():
+        return Measured(rows, {}, None)
+    control = gain("blend", "exchanged", AFTER_EVENTS) if "exchanged" in hits else None
+    return Measured(rows, {name: gain(name, "offline", AFTER_EVENTS) for name in others}, control)
+
+
+def replayed_plays(
+    seen: str, plays: int, rates: dict[str, float], gains: dict[str, Gain]
+) -> ReplayedPlays:
+    """Return the row of plays with the same number of events before them."""
+    ratios = {
+        name: rate / rates["offline"] if rates["offline"] else None for name, rate in rates.items()
+    }
+    return ReplayedPlays(
+        events_seen=seen,
+        plays=plays,
+        **rates,
+        blend_ratio=ratios["blend"],
+        exchanged_ratio=ratios.get("exchanged", UNSET),
+        gains=gains,
+    )
+
+
+def summary(choice: Choice) -> str:
+    """Return what was chosen, and why if that is not because it was best."""
+    rule, why = choice.blending, choice.why
+    name = rule.rule if rule.rule == "offline" else f"{rule.rule} ({', '.join(rule.sources)})"
+    ends = {
+        "few users": f", the default, since {why.users:,} users with events are too few",
+        "worse": ", since every blend was surely worse",
+        "cautious": ", nearer to offline than the best one, which is not clearly better",
+        "best": "",
+    }
+    return name + ends[why.reason]
 
 
 def main(argv: Sequence[str]) -> str:
@@ -70,26 +141,23 @@ def main(argv: Sequence[str]) -> str:
     windows = args.work / "windows"
     heard = hyperparameters.load(windows / "validation").heard
     known = replay_sessions.read(windows / "validation", heard, min(args.plays, MOST_CHOOSING))
-    rule, tried = choose_blending(known)
-    users = users_with_events(known)
+    choice = choose_blending(known)
     played = replay_sessions.read(windows / "test", heard, args.plays)
-    hits = compare(played, rule)
+    hits = compare(played, choice.blending)
     content = Replay(
-        blending=rule,
+        blending=choice.blending,
         users=len(played.tracks),
-        test=msgspec.convert(records(table_of(hits, played.at)), list[ReplayedPlays]),
-        validation=msgspec.convert(records(tried), list[TriedRule]),
+        choice=choice.why,
+        **measure(hits, played.at, played.session)._asdict(),
+        validation=choice.tried,
     )
     storage.write_json(args.work / REPLAY, content)
     path = args.work / "report" / "replay.html"
-    page(rule, tried, hits, played).write(path)
+    page(content, hits, played.at).write(path)
     shown = ", ".join(
         f"{plays.events_seen}: {plays.offline:.3f} -> {plays.blend:.3f}" for plays in content.test
     )
-    name = f"{rule.rule} ({', '.join(rule.sources)})"
-    if users < ENOUGH_USERS:
-        name += f", the default, since {users:,} users with events are too few to choose by"
-    return f"hit@10 by events seen, offline -> {name}: {shown}; see {path}"
+    return f"hit@10 by events seen, offline -> {summary(choice)}: {shown}; see {path}"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType, field
 
-from jobs.contract.blending import Blending, upgraded
+from jobs.contract.blending import Blending, Rule, Source, upgraded
 from jobs.contract.names import MANIFEST
 from jobs.contract.storage import read_json
 
@@ -81,6 +81,14 @@ class Ranking(Struct):
     ndcg_on_test: dict[str, float] = field(name="ndcg@10_on_test", default_factory=dict)
 
 
+class Gain(Struct):
+    """How much higher the hit@10 of one list is than that of another, with its 95 % interval."""
+
+    gain: float
+    low: float
+    high: float
+
+
 class ReplayedPlays(Struct, kw_only=True):
     """Plays with the same number of events before them: hit@10 of each list."""
 
@@ -92,6 +100,7 @@ class ReplayedPlays(Struct, kw_only=True):
     exchanged: float | UnsetType = UNSET  # missing where there is one session only
     blend_ratio: float | None = field(name="blend / offline")  # None where offline has no hit
     exchanged_ratio: float | UnsetType | None = field(name="exchanged / offline", default=UNSET)
+    gains: dict[str, Gain] = {}  # over the offline list, by list; files made before have none
 
 
 class TriedRule(Blending, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,12 +109,43 @@ class TriedRule(Blending, frozen=True, kw_only=True, forbid_unknown_fields=True)
     hit_rate: float = field(name="hit@10")
 
 
+class JudgedBlend(Struct):
+    """A blend, judged by users who took no part in its search; all of them together."""
+
+    rule: Rule
+    share: float  # of the weights that the search found; 0 of the offline list
+    hit_rate: float = field(name="hit@10")
+    gain: Gain  # over the offline list
+    served: bool
+
+
+Reason = Literal["few users", "worse", "best", "cautious"]
+
+
+class BlendingChoice(Struct):
+    """Why the blending of a release was chosen.
+
+    The reason is "few users" (the default is served), "worse" (every blend was surely worse than
+    the offline list, which is served), "best", or "cautious" (a blend that is not clearly worse
+    than the best one, and nearer to the offline list).
+    """
+
+    reason: Reason
+    users: int  # of the window "validation" with a play after an event
+    offline: float | None = None  # hit@10 of the offline list there; None for few users
+    judged: list[JudgedBlend] = []  # the most daring first; empty for few users
+    missing: list[Source] = []  # sources that bring no track there
+
+
 class Replay(Struct):
     """replay.json: the blending that was chosen, and hit@10 in the windows."""
 
     blending: Blending
     users: int = 0
+    choice: BlendingChoice | None = None  # None in files made before
     test: list[ReplayedPlays] = []
+    gains: dict[str, Gain] = {}  # of the means after 1, 2 and 3+ events over offline, by list
+    over_control: Gain | None = None  # of the blend over "exchanged", in the same way
     validation: list[TriedRule] = []  # the best first
 
 

@@ -39,12 +39,13 @@ class RuleScorer:
     fit: np.ndarray  # (tracks,) float32: to the user's taste; 0 without a fold-in
 
     @classmethod
-    def of(cls, sessions: Sessions, size: Blending) -> "RuleScorer":
+    def of(cls, sessions: Sessions, size: Blending, some: np.ndarray | bool = True) -> "RuleScorer":
         """Gather the entries for rules with the sources, events and neighbours of `size`.
 
-        Of the sources one at least has lists; a weight of 0 leaves another out.
+        Of the sources one at least has lists; a weight of 0 leaves another out. `some` (plays,)
+        bool says which plays are looked at.
         """
-        possible = sessions.near(size) | (sessions.offline_place < WEIGHED)
+        possible = (sessions.near(size) | (sessions.offline_place < WEIGHED)) & some
         plays = np.flatnonzero(possible & (sessions.at > 0))
         parts = [*_neighbours(sessions, plays, size), _offline(sessions, plays, size.events)]
         row, item, kind, score = (np.concatenate(column) for column in zip(*parts, strict=True))

@@ -9,25 +9,30 @@ from random import Random
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from api.release.catalog import Catalog
 from api.release.recommender import Recommender
 from api.service import Service
 from api.settings import Settings
 from jobs.contract import storage, tables
-from jobs.contract.blending import LISTED, RECENT_EVENTS, SOURCES, Blending
+from jobs.contract.blending import LISTED, RECENT_EVENTS, SOURCES, Blending, Neighbours
 from jobs.contract.names import MANIFEST, REPLAY
+from jobs.contract.results import BlendingChoice
 from jobs.contract.storage import JobError
-from jobs.selection import blending_search, replay_sessions
+from jobs.data import sampling
+from jobs.selection import blending_choice, blending_search, hit_rates, replay_sessions
+from jobs.selection.blending_choice import ALTERNATE, OFFLINE, WEIGHTED, Judged, choose_blending
 from jobs.selection.replay_sessions import K
 from jobs.selection.rule_scorer import RuleScorer
 from tests.support import releases
 from tests.support.workspace import rows, run
 
-ALTERNATE = Blending()
+ALTERNATING = Blending()
 SUBSETS = [names for n in (1, 2, 3) for names in combinations(SOURCES, n)]
 FOLD_IN = Blending(sources=("fold_in",), neighbours=20)
-WEIGHTED = Blending(
+WEIGHTED_RULE = Blending(
     rule="weighted",
     sources=SOURCES,
     events=3,
@@ -79,7 +84,7 @@ def random_world(request, tmp_path_factory):
     return window(folder, played), request.param, played
 
 
-@pytest.mark.parametrize("rule", [ALTERNATE, FOLD_IN, WEIGHTED])
+@pytest.mark.parametrize("rule", [ALTERNATING, FOLD_IN, WEIGHTED_RULE])
 def test_a_hit_is_a_play_that_the_service_would_have_recommended(random_world, rule):
     folder, heard, played = random_world
     found = replay_sessions.read(folder, heard, 10**6)
@@ -110,10 +115,10 @@ def test_many_rules_tried_at_once_hit_what_each_of_them_hits(random_world):
     folder, heard, _ = random_world
     found = replay_sessions.read(folder, heard, 10**6)
     random = Random(1)
-    contest = RuleScorer.of(found, WEIGHTED)
+    contest = RuleScorer.of(found, WEIGHTED_RULE)
     for _ in range(40):
         rule = msgspec.structs.replace(
-            WEIGHTED,
+            WEIGHTED_RULE,
             sources=random.choice([names for names in SUBSETS if names != ("fold_in",)]),
             half_life=random.choice([None, 0.5, 3.0]),
             similar_weight=random.choice([0.1, 0.5, 4.0]),
@@ -183,27 +188,49 @@ def test_long_sessions_do_not_decide():
     at = np.array([0, 1, 2] + [3] * 90 + [9] * 10)
     hit = np.zeros(len(at), bool)
     hit[1] = True
-    assert blending_search.mean_hit_rate(hit, at) == pytest.approx(1 / 3)
-    assert blending_search.hit_rates(hit, at) == {"0": 0.0, "1": 1.0, "2": 0.0, "3+": 0.0}
+    assert hit_rates.mean_hit_rate(hit, at) == pytest.approx(1 / 3)
+    assert hit_rates.hit_rates(hit, at) == {"0": 0.0, "1": 1.0, "2": 0.0, "3+": 0.0}
 
 
 def test_a_chosen_rule_is_one_that_the_service_takes_and_can_afford(random_world, monkeypatch):
     folder, heard, _ = random_world
-    monkeypatch.setattr(blending_search, "ENOUGH_USERS", 20)
-    rule, tried = blending_search.choose_blending(replay_sessions.read(folder, heard, 10**6))
+    monkeypatch.setattr(blending_choice, "ENOUGH_USERS", 20)
+    choice = choose_blending(replay_sessions.read(folder, heard, 10**6))
+    rule = choice.blending
     assert msgspec.convert(msgspec.to_builtins(rule), Blending) == rule
     assert (
         rule.events * rule.neighbours * len(rule.weights().keys() & {*LISTED})
         <= blending_search.MOST_PAIRS
     )
-    assert tried["hit@10"].is_monotonic_decreasing
-    assert rule.rule in ("offline", tried.iloc[0]["rule"])
+    rates = [tried.hit_rate for tried in choice.tried]
+    assert rates == sorted(rates, reverse=True)
+    served = [each for each in choice.why.judged if each.served]
+    assert [each.rule for each in served] == [rule.rule] * (rule.rule != "offline")
 
 
-@pytest.mark.parametrize(("gain", "chosen"), [(0, False), (0.1, True)])
-def test_events_are_left_out_unless_they_surely_help(random_world, gain, chosen):
+def test_who_judges_a_rule_took_no_part_in_its_search(random_world, monkeypatch):
+    """Each of the rules judged is the one that is found on the plays of all other users alone."""
     folder, heard, _ = random_world
+    monkeypatch.setattr(blending_choice, "ENOUGH_USERS", 20)
     found = replay_sessions.read(folder, heard, 10**6)
+    hashes = sampling.hashes(found.user_ids, replay_sessions.SEED)
+    fold = (hashes % np.uint64(blending_choice.FOLDS))[found.session]
+    typical = blending_search.typical_scores(found)
+    hits = np.zeros(len(found), bool)
+    for i in range(blending_choice.FOLDS):
+        alone = found.of(fold != i)
+        [best] = blending_search.search(alone, [np.ones(len(alone), bool)], typical)
+        rule = blending_search.weighted_rule(best.numbers, best.size, typical)
+        hits[fold == i] = found.of(fold == i).hits(rule)
+    judged = choose_blending(found).why.judged[0]
+    assert (judged.rule, judged.share) == ("weighted", 1)
+    assert judged.hit_rate == pytest.approx(hit_rates.mean_hit_rate(hits, found.at))
+    offline = hit_rates.mean_hit_rate(found.offline_place < K, found.at)
+    assert judged.gain.gain == pytest.approx(judged.hit_rate - offline, abs=1e-4)
+
+
+def sessions_with(found, offline, *ours):
+    """Gains of candidates over the offline list for 2,000 users with a play after an event."""
     rng = np.random.default_rng(0)
     found = replace(
         found,
@@ -211,21 +238,111 @@ def test_events_are_left_out_unless_they_surely_help(random_world, gain, chosen)
         session=np.arange(2000).repeat(2),
         at=np.tile([0, 1], 2000),
     )
-    other, hit = rng.random((2, 4000)) < [[0.2], [0.2 + gain]]
-    assert blending_search.is_surely_better(hit, other, found) == chosen
+    luck = rng.random(4000)
+    hits = {
+        candidate: luck < offline + gain
+        for candidate, gain in zip((*WEIGHTED, ALTERNATE), ours, strict=True)
+    }
+    return blending_choice.judge(hits, luck < offline, found)
+
+
+@pytest.mark.parametrize(
+    ("gains", "served"),
+    [
+        ((0.1, 0.02, 0.01, 0), ("weighted", 1.0)),  # surely best
+        ((0.0, 0.0, 0.0, 0.0), ("weighted", 0.25)),  # nothing is known: the most cautious blend
+        ((-0.1, -0.05, 0.0, -0.1), ("weighted", 0.25)),  # the only one that is not surely worse
+        ((-0.1, -0.1, -0.1, -0.1), ("offline", 0.0)),  # all are surely worse
+        ((0.0, 0.0, 0.0, 0.1), ("alternate", 1.0)),  # surely better than the weighted rule
+        ((0.001, 0.0, 0.0, 0.001), ("weighted", 0.25)),  # alternate isn't surely better
+    ],
+)
+def test_offline_is_served_alone_only_where_every_blend_is_surely_worse(
+    random_world, gains, served
+):
+    folder, heard, _ = random_world
+    found = replay_sessions.read(folder, heard, 10**6)
+    assert blending_choice.decide(sessions_with(found, 0.2, *gains))[0] == served
+
+
+gains_of_draws = st.lists(st.floats(-0.1, 0.1), min_size=20, max_size=20)
+
+
+@given(gains=st.lists(gains_of_draws, min_size=4, max_size=4))
+def test_what_is_served_is_neither_surely_worse_than_offline_nor_far_below_the_best(gains):
+    names = (*WEIGHTED, ALTERNATE)
+    judged = {
+        name: Judged(float(np.mean(each)), np.array(each))
+        for name, each in zip(names, gains, strict=True)
+    }
+    served, reason = blending_choice.decide(judged)
+    if served == OFFLINE:
+        assert reason == "worse"
+        assert all(judged[each].surely_worse for each in WEIGHTED)
+        return
+    assert not judged[served].surely_worse
+    if served == ALTERNATE:
+        assert judged[served].gain > judged[WEIGHTED[0]].gain
+        return
+    possible = [each for each in WEIGHTED if not judged[each].surely_worse]
+    best = max(possible, key=lambda each: judged[each].gain)
+    assert (reason == "best") == (served == best)
+    lost = judged[best].drawn - judged[served].drawn
+    assert judged[best].gain - judged[served].gain <= lost.std(ddof=1) + 1e-12
+
+
+@given(share=st.sampled_from(blending_choice.SHARES), weight=st.floats(1e-9, 1e9))
+def test_a_cautious_rule_differs_by_its_weights_only(share, weight):
+    rule = msgspec.structs.replace(WEIGHTED_RULE, similar_weight=weight)
+    less = blending_choice.cautious(rule, share)
+    assert less.similar_weight == pytest.approx(share * weight, rel=1e-3)
+    assert less.fold_in_weight == share * rule.fold_in_weight
+    same = {f"{source}_weight": getattr(rule, f"{source}_weight") for source in SOURCES}
+    assert msgspec.structs.replace(less, **same) == rule
+
+
+def test_a_gain_that_looks_like_nothing_is_nothing():
+    gain = hit_rates.gain_of(0.00004, np.array([-0.00003, 0.00004, 0.00002]))
+    assert (gain.gain, gain.low, gain.high) == (0, 0, 0)
+    assert str(gain.low) == "0.0"
 
 
 def test_of_few_users_no_rule_is_chosen(random_world):
     folder, heard, _ = random_world
-    rule, tried = blending_search.choose_blending(replay_sessions.read(folder, heard, 10**6))
-    assert (rule, len(tried)) == (Blending(), 0)
+    choice = choose_blending(replay_sessions.read(folder, heard, 10**6))
+    assert (choice.blending, choice.tried) == (Blending(), [])
+    assert choice.why == BlendingChoice("few users", choice.why.users)
 
 
 def test_without_a_second_play_in_a_session_the_default_serves(small):
     found = replay_sessions.read(small, "exclude", 10**6)
-    first = found.at == 0
-    rule, tried = blending_search.choose_blending(found.of(first))
-    assert (rule, len(tried)) == (Blending(), 0)
+    choice = choose_blending(found.of(found.at == 0))
+    assert (choice.blending, choice.tried, choice.why.users) == (Blending(), [], 0)
+
+
+NOTHING_LISTED = Neighbours(np.zeros(91, np.int64), np.zeros(0, np.int32), np.zeros(0))
+
+
+@pytest.mark.parametrize("missing", [("similar",), ("next_played",), LISTED, ("fold_in",), SOURCES])
+def test_a_source_that_brings_nothing_is_in_no_rule_and_named(random_world, monkeypatch, missing):
+    folder, heard, _ = random_world
+    monkeypatch.setattr(blending_choice, "ENOUGH_USERS", 20)
+    found = replay_sessions.read(folder, heard, 10**6)
+    lists = {
+        name: NOTHING_LISTED if name in missing else each for name, each in found.lists.items()
+    }
+    found = replace(found, lists=lists)
+    if "fold_in" in missing:
+        order = replace(found.model.order, vectors=found.model.order.vectors * 0)
+        found = replace(found, model=replace(found.model, order=order))
+    choice = choose_blending(found)
+    assert choice.why.missing == [name for name in SOURCES if name in missing]
+    nominal = {LISTED[0]} if {*LISTED} <= {*missing} else set()
+    for rule in (choice.blending, *(tried for tried in choice.tried if tried.rule != "offline")):
+        assert not {*rule.sources} & {*missing} - nominal
+    if missing == SOURCES:  # then all lists are the offline list, and none is surely worse
+        assert choice.blending.rule == "weighted"
+        assert {each.gain.high for each in choice.why.judged} == {0}
 
 
 @pytest.fixture
@@ -255,8 +372,12 @@ def test_on_the_sample_events_help_and_another_users_events_do_not(finished):
     content = storage.read_json(finished / REPLAY, "jobs.replay")
     by_seen = {row["events seen"]: row for row in content["test"]}
     assert by_seen["0"]["blend"] == by_seen["0"]["offline"]
-    assert by_seen["3+"]["blend"] > 1.5 * by_seen["3+"]["offline"]
-    assert by_seen["3+"]["exchanged"] < 0.5 * by_seen["3+"]["blend"]
+    assert by_seen["3+"]["blend"] > 1.1 * by_seen["3+"]["offline"]
+    assert by_seen["3+"]["exchanged"] < 0.9 * by_seen["3+"]["blend"]
+    assert content["gains"]["blend"]["gain"] > 0
+    gains = {seen: row["gains"]["blend"] for seen, row in by_seen.items()}
+    assert gains["0"] == {"gain": 0, "low": 0, "high": 0}
+    assert all(each["low"] <= each["gain"] <= each["high"] for each in gains.values())
     html = (finished / "report" / "replay.html").read_text()
     assert "<svg" in html and "events of another user, as a control" in html
 
