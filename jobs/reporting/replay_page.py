@@ -150,7 +150,11 @@ def page(content: Replay, hits: dict[str, np.ndarray], at: np.ndarray) -> Page:
     )
     result.terms(dict(LISTS[name] for name in hits), "The lists")
     if content.test:
-        result.figure(curve(hits, at), "hit@10 by the number of events seen before the play")
+        result.figure(
+            curve(hits, at),
+            "hit@10 by the number of events seen before the play. The broad line is the offline "
+            "list. Lists with the same hits lie on one another, with their markers side by side.",
+        )
         result.table(table_of(content), "hit@10 by the number of events seen")
         result.intervals(
             {

@@ -31,7 +31,7 @@ from jobs.selection.hit_rates import AFTER_EVENTS, drawn_gains, drawn_rates, gai
 from jobs.selection.replay_sessions import SEED, K, Sessions
 from jobs.selection.rule_scorer import RuleScorer
 
-FOLDS = 3  # parts of the users, at most one of which a user belongs to
+FOLDS = 3  # parts of the users; each user belongs to one
 SHARES = (1.0, 0.5, 0.25)  # of the weights found, from daring to cautious
 
 Candidate = tuple[Rule, float]  # a rule, and the share of the weights of what events bring
@@ -144,6 +144,14 @@ def cross_fitted(
     return hits
 
 
+def hits_of(sessions: Sessions, weighted: Blending) -> np.ndarray:
+    """Return the hits (plays,) of a weighted rule after events; those without events are none."""
+    scorer = RuleScorer.of(sessions, weighted)
+    hits = np.zeros(len(sessions), bool)
+    hits[scorer.plays] = scorer.hits(weighted)
+    return hits
+
+
 def judge(
     hits: Mapping[Candidate, np.ndarray], offline: np.ndarray, sessions: Sessions
 ) -> dict[Candidate, Judged]:
@@ -194,6 +202,7 @@ def choose_blending(sessions: Sessions) -> Choice:
         missing=[source for source in SOURCES if source not in typical],
     )
     rates = {rule: mean_hit_rate(hit, at) for rule, hit in alternate.items()}
-    rates |= {weighted: found[-1].score, Blending(rule="offline"): mean_hit_rate(offline, at)}
+    rates[weighted] = mean_hit_rate(hits_of(sessions, weighted), at)
+    rates[Blending(rule="offline")] = mean_hit_rate(offline, at)
     tried = [TriedRule(**asdict(rule), hit_rate=rate) for rule, rate in rates.items()]
     return Choice(blending, why, sorted(tried, key=lambda rule: -rule.hit_rate))

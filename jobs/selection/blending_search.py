@@ -2,7 +2,8 @@
 
 The numbers of the rule are varied by hill climbing, for each of some sizes. It is searched on
 several parts of the plays at once: what a rule would have hit is computed once, and counted for
-each part.
+each part. A rule's score is the mean of hit@5, hit@10 and hit@20, although it is judged by hit@10:
+steps of the search by hit@10 alone follow chance more often.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from jobs.selection.replay_sessions import Sessions
 from jobs.selection.rule_scorer import RuleScorer
 
 MOST_PAIRS = 500  # pairs of an event and a neighbour whose scores one request may have to add up
+FIRST = (5, 10, 20)  # lengths of the lists that a rule is searched by
 SIZES = ((5, 50), (10, 20), (10, 50), (5, 100))  # (events, neighbours of each event)
 HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, None)  # events
 WEIGHTS = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0)  # what a source's typical best score counts
@@ -123,10 +125,10 @@ def search(
     for size in SIZES:
         starts = [affordable(each.numbers, size, sources) for each in found]
         for allowed in dict.fromkeys(allowed for allowed, _ in starts):
-            hits = hits_of_numbers(sessions, size, allowed, typical, progress)
+            scores = score_of_plays(sessions, size, allowed, typical, progress)
             for i, (own, start) in enumerate(starts):
                 if own == allowed:
-                    score, numbers = climb(_scored_on(parts[i], sessions.at, hits), start, axes)
+                    score, numbers = climb(_scored_on(parts[i], sessions.at, scores), start, axes)
                     if score > found[i].score:
                         found[i] = Found(score, numbers, size)
     return found
@@ -149,22 +151,23 @@ def affordable(
     )
 
 
-def hits_of_numbers(
+def score_of_plays(
     sessions: Sessions,
     size: tuple[int, int],
     sources: tuple[Source, ...],
     typical: dict[Source, float],
     progress: Any = None,
 ) -> Callable[[Point], np.ndarray | None]:
-    """Return the function from numbers to the hits (plays,) of the weighted rule of a size.
+    """Return the function from numbers to what each play scores by the weighted rule of a size.
 
-    It returns None for numbers that use no source with lists of neighbours (LISTED), or a source
-    that is not in `sources`. It remembers what it has computed, as bits.
+    That is (plays,) int8: in how many of the first 5, 10 and 20 tracks the play is. It is None for
+    numbers that use no source with lists of neighbours (LISTED), or a source that is not in
+    `sources`. What was computed is remembered.
     """
     scorer = RuleScorer.of(sessions, Blending(sources=sources, events=size[0], neighbours=size[1]))
     known: dict[tuple[Any, ...], np.ndarray] = {}
 
-    def hits(numbers: Point) -> np.ndarray | None:
+    def scores(numbers: Point) -> np.ndarray | None:
         used = used_sources(numbers)
         if not set(used).intersection(LISTED) or not set(sources).issuperset(used):
             return None
@@ -172,21 +175,22 @@ def hits_of_numbers(
         if key not in known:
             if progress is not None:
                 progress.update()
-            known[key] = np.zeros(len(sessions), bool)
-            known[key][scorer.plays] = scorer.hits(weighted_rule(numbers, size, typical))
+            places = scorer.places(weighted_rule(numbers, size, typical))
+            known[key] = np.zeros(len(sessions), np.int8)
+            known[key][scorer.plays] = sum(places < first for first in FIRST)
         return known[key]
 
-    return hits
+    return scores
 
 
 def _scored_on(
-    part: np.ndarray, at: np.ndarray, hits: Callable[[Point], np.ndarray | None]
+    part: np.ndarray, at: np.ndarray, scores: Callable[[Point], np.ndarray | None]
 ) -> Callable[[Point], float]:
     """Return the function from numbers to their score on a part of the plays, -1 for no rule."""
     events = at[part]
 
     def score(numbers: Point) -> float:
-        found = hits(numbers)
-        return -1.0 if found is None else mean_hit_rate(found[part], events)
+        found = scores(numbers)
+        return -1.0 if found is None else mean_hit_rate(found[part], events) / len(FIRST)
 
     return score

@@ -22,7 +22,7 @@ from jobs.contract.blending import (
     raised,
 )
 from jobs.contract.ragged import offsets_of_sorted, place_in_row, row_of_each
-from jobs.selection.replay_sessions import K, Sessions
+from jobs.selection.replay_sessions import FAR, K, Sessions
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class RuleScorer:
             fit,
         )
 
-    def hits(self, rule: Blending) -> np.ndarray:
-        """(p,) bool: which plays a weighted rule of this size would have hit."""
+    def places(self, rule: Blending) -> np.ndarray:
+        """(p,): where each play's track stands by a weighted rule of this size, FAR if nowhere."""
         worth, score = worth_of_kinds(rule), raised(self.score, rule.score_exponent)
         sums = np.add.reduceat(worth[self.kind] * score, self.first)
         if "fold_in" in rule.weights():
@@ -78,7 +78,11 @@ class RuleScorer:
         own = sums[self.own]
         better = (sums > own[self.row]) | (self.before & (sums == own[self.row]))
         ahead = np.bincount(self.row[better], minlength=len(own))
-        hits: np.ndarray = (ahead < K) & (own > 0)
+        return np.where(own > 0, ahead, FAR)
+
+    def hits(self, rule: Blending) -> np.ndarray:
+        """(p,) bool: which plays a weighted rule of this size would have hit."""
+        hits: np.ndarray = self.places(rule) < K
         return hits
 
 
