@@ -45,7 +45,7 @@ from jobs.metrics import accuracy, beyond_accuracy
 from jobs.metrics.bootstrap import intervals, ratio
 from jobs.models.ranked_lists import read_by_score, read_lists
 from jobs.ranking import artist_limit
-from jobs.ranking.candidates import GENERATORS
+from jobs.ranking.generators import GENERATORS
 from jobs.reporting import evaluation_page
 from jobs.reporting.evaluation_text import too_few_users
 from jobs.reporting.terms import BEST, FINAL, PERSONAL, TOP, three_lists
@@ -185,7 +185,7 @@ def measure(evaluator: Evaluator, ranking: Ranking, windows: Path, with_peers: b
     """Return the content of metrics.json, without the ablation."""
     snapshot, row, test = evaluator.snapshot, evaluator.later.row[evaluator.warm], windows / "test"
     ids = snapshot.data.user_ids, snapshot.data.track_ids
-    generated = own_lists(snapshot, row, evaluator.top[evaluator.warm])
+    generated = own_lists(snapshot, row)
     final = read_lists(tables.RECOMMENDATIONS, test, *ids)[row]
     served = {
         name: continued(evaluator.of_warm(items), evaluator.top)

@@ -35,7 +35,7 @@ from jobs.contract.storage import JobError
 from jobs.data.bounds import ENOUGH_USERS
 from jobs.metrics import accuracy
 from jobs.ranking import artist_limit, exploration, features
-from jobs.ranking.candidates import GENERATORS
+from jobs.ranking.generators import GENERATORS
 from jobs.ranking.ranker import (
     AS_RANKED,
     FUSION,

@@ -28,7 +28,7 @@ from jobs.contract.blending import SOURCES, Blending
 from jobs.contract.names import CURRENT, MANIFEST, WINDOWS
 from jobs.contract.results import ReleaseComparison
 from jobs.models.hyperparameters import Hyperparameters
-from jobs.ranking.candidates import GENERATORS
+from jobs.ranking.generators import GENERATORS
 from tests.support.markdown import CODE, Page, rows, table
 
 ROOT = Path(__file__).parents[1]

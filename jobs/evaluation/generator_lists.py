@@ -3,30 +3,24 @@
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from jobs.contract.names import LIST_LENGTH, NEW_LENGTH
+from jobs.contract.names import LIST_LENGTH
 from jobs.contract.results import CandidateRecall, GeneratorRecall
 from jobs.contract.top_k import NOTHING
 from jobs.metrics import accuracy
 from jobs.ranking import candidates
-from jobs.ranking.candidates import GENERATORS
+from jobs.ranking.generators import GENERATORS
 from jobs.ranking.snapshot import Snapshot
 from jobs.runtime.parallel import in_blocks
 
 USERS_A_BLOCK = 512
 
 
-def own_lists(snapshot: Snapshot, users: np.ndarray, top: np.ndarray) -> dict[str, np.ndarray]:
-    """Return each generator's lists (users, 100) of items, for users in ascending rows.
-
-    top (users, 100) are the first tracks of the top list that each user may get.
-    """
+def own_lists(snapshot: Snapshot, users: np.ndarray) -> dict[str, np.ndarray]:
+    """Return each generator's lists (users, 100) of items, for users in ascending rows."""
 
     def block(first: int, last: int) -> dict[str, np.ndarray]:
-        part = users[first:last]
-        _, lists = candidates.generate(snapshot, part, snapshot.data.of_users(part), LIST_LENGTH)
-        new = np.full((last - first, LIST_LENGTH), NOTHING, np.int32)
-        new[:, :NEW_LENGTH] = snapshot.new_lists[part]
-        return lists | {"popular": top[first:last], "new_tracks": new}
+        of_users = snapshot.data.of_users(users[first:last])
+        return candidates.generate(snapshot, of_users, LIST_LENGTH)[1]
 
     blocks = list(in_blocks(block, len(users), USERS_A_BLOCK, "generators"))
     none = np.empty((0, LIST_LENGTH), np.int32)
@@ -65,7 +59,7 @@ def candidate_recall(lists: dict[str, np.ndarray], labels: csr_matrix) -> Candid
     n = labels.shape[1]
     keys = {}
     for name, found in lists.items():
-        found = found[:, : candidates.most_of(name)]
+        found = found[:, : GENERATORS[name].candidates]
         row, place = np.nonzero(accuracy.hits(found, labels))
         keys[name] = row * n + found[row, place]
     found_keys, times = np.unique(np.concatenate(list(keys.values())), return_counts=True)

@@ -18,9 +18,10 @@ from jobs.data.holdout import Holdout
 from jobs.metrics import accuracy
 from jobs.models.ranked_lists import rows_of
 from jobs.ranking import artist_limit, fusion
-from jobs.ranking.candidates import CANDIDATES_A_GENERATOR, GENERATORS, Candidates
+from jobs.ranking.candidates import Candidates
 from jobs.ranking.exploration import explored
 from jobs.ranking.features import featured_candidates
+from jobs.ranking.generators import GENERATORS
 from jobs.ranking.snapshot import Snapshot
 from jobs.runtime import parallel
 from jobs.runtime.parallel import in_blocks
@@ -62,11 +63,11 @@ def over_users(
     users: np.ndarray,
     visit: Callable[[Candidates, slice], T],
     name: str,
-    length: int = CANDIDATES_A_GENERATOR,
+    length: int | None = None,
 ) -> Iterator[T]:
     """Yield visit(candidates, part) for each block of users, in order.
 
-    candidates are those of users[part], up to `length` of each generator; name is for the progress.
+    candidates are those of users[part] (see featured_candidates); name is for the progress.
     """
 
     def block(first: int, last: int) -> T:
@@ -164,7 +165,7 @@ class FittedRankers:
     @classmethod
     def default(cls) -> "FittedRankers":
         """Return what orders the lists where users are too few to learn from: a plain fusion."""
-        weights = [fusion.DEFAULT_WEIGHTS[name] for name in GENERATORS]
+        weights = [generator.default_weight for generator in GENERATORS.values()]
         return cls(None, np.array(weights, np.float32))
 
     @property
@@ -292,7 +293,7 @@ def final_lists(
         lists = best_lists(candidates, models.scores(candidates, rule), n)
         return places.arrange(lists, snapshot, users[part])
 
-    length = LIST_LENGTH if rule in GENERATORS else CANDIDATES_A_GENERATOR
+    length = LIST_LENGTH if rule in GENERATORS else None
     return over_users(snapshot, users, visit, name, length)
 
 
