@@ -57,6 +57,7 @@ class Ranking(Struct):
     ndcg_by_artist_limit: dict[str, float] = field(
         name="ndcg@10_by_artist_limit", default_factory=dict
     )
+    switched_off: list[str] = field(default_factory=list)  # generators that found next to nothing
 
 
 class ReplayedPlays(Struct, kw_only=True):

@@ -6,6 +6,8 @@ from scipy.sparse import csr_matrix
 from jobs.contract.names import LIST_LENGTH
 from jobs.contract.results import CandidateRecall, GeneratorRecall
 from jobs.contract.top_k import NOTHING
+from jobs.data.bounds import ENOUGH_USERS
+from jobs.data.holdout import Holdout
 from jobs.metrics import accuracy
 from jobs.ranking import candidates
 from jobs.ranking.generators import GENERATORS
@@ -13,6 +15,8 @@ from jobs.ranking.snapshot import Snapshot
 from jobs.runtime.parallel import in_blocks
 
 USERS_A_BLOCK = 512
+USEFUL_TO = 1_000  # users on whom it is measured whether a generator is of use
+LEAST_ALONE = 0.005  # of the labels among the candidates, that one generator alone has to find
 
 
 def own_lists(snapshot: Snapshot, users: np.ndarray) -> dict[str, np.ndarray]:
@@ -74,3 +78,25 @@ def candidate_recall(lists: dict[str, np.ndarray], labels: csr_matrix) -> Candid
         for name, of_generator in keys.items()
     }
     return CandidateRecall(labels.nnz, len(found_keys) / total, generators)
+
+
+def useless(snapshot: Snapshot, users: Holdout) -> frozenset[str]:
+    """Return the generators that jobs.rank does without, by some users of a holdout with a past.
+
+    Of the labels that the candidates contain, such a generator alone finds less than LEAST_ALONE.
+    Where that holds for several, they are left out one after the other, the most useless first,
+    since they may find the same labels. With few users nothing is left out.
+    """
+    users = users.sample(USEFUL_TO)
+    if len(users.row) < ENOUGH_USERS:
+        return frozenset()
+    lists = own_lists(snapshot, users.row)
+    off: set[str] = set()
+    while optional := [name for name in lists if GENERATORS[name].may_be_off]:
+        recall = candidate_recall(lists, users.labels)
+        worst = min(optional, key=lambda name: recall.generators[name].alone)
+        if recall.generators[worst].alone >= LEAST_ALONE * recall.union:
+            break
+        off.add(worst)
+        del lists[worst]
+    return frozenset(off)

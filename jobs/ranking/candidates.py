@@ -11,7 +11,7 @@ from jobs.contract.top_k import NOTHING
 from jobs.data.listens import Listens
 from jobs.models.ranked_lists import best_of_rows
 from jobs.models.sparse import Entries
-from jobs.ranking.generators import GENERATORS
+from jobs.ranking.generators import GENERATORS, no_scores
 from jobs.ranking.snapshot import Snapshot
 
 
@@ -42,7 +42,8 @@ def generate(
     scores, lists = {}, {}
     heard = block.pairs()
     for name, generator in GENERATORS.items():
-        entries = Entries.of(generator.scores(snapshot, block))
+        scores_of = no_scores if name in snapshot.switched_off else generator.scores
+        entries = Entries.of(scores_of(snapshot, block))
         if snapshot.hyperparameters.heard == "exclude":
             entries.clear(heard)
         scores[name] = entries

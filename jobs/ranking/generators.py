@@ -42,6 +42,7 @@ class Generator:
     default_weight: float  # in the fusion, where users are too few to fit weights to
     candidates: int = 50  # tracks for each user; more cost time without a better final list
     only_places: bool = False  # whether scores say nothing but the place, so they are no features
+    may_be_off: bool = False  # whether jobs.rank does without it where it finds next to nothing
 
 
 def _of_lists(lists: np.ndarray, items: int) -> csr_matrix:
@@ -53,6 +54,11 @@ def _of_lists(lists: np.ndarray, items: int) -> csr_matrix:
 def _rows(snapshot: Snapshot, block: Listens) -> np.ndarray:
     """Return the rows (users,) of a block's users in the snapshot."""
     return find(snapshot.data.user_ids, block.user_ids)
+
+
+def no_scores(_: Snapshot, block: Listens) -> csr_matrix:
+    """Score nothing, as a generator does that is switched off."""
+    return csr_matrix(block.shape, dtype=np.float32)
 
 
 def popular(snapshot: Snapshot, block: Listens) -> csr_matrix:
@@ -90,6 +96,17 @@ def artist(snapshot: Snapshot, block: Listens) -> csr_matrix:
     return csr_matrix(recent @ snapshot.artists @ snapshot.artist_tracks)
 
 
+def user_knn(snapshot: Snapshot, block: Listens) -> csr_matrix:
+    """Score what the users with the most similar taste have played."""
+    return snapshot.neighbourhood.scores(block, snapshot.hyperparameters.als_half_life)
+
+
+def ease(snapshot: Snapshot, block: Listens) -> csr_matrix:
+    """Score tracks by the item weights of the users' plays."""
+    plays = block.weights(0, snapshot.hyperparameters.als_half_life)
+    return csr_matrix(plays @ snapshot.item_weights)
+
+
 def replayed(snapshot: Snapshot, block: Listens) -> csr_matrix:
     """Score the tracks that the users have played."""
     return block.profiles(snapshot.hyperparameters.own_half_life)
@@ -108,6 +125,8 @@ GENERATORS = {
     "after_last": Generator(after_last, (tables.FOLLOWERS,), 0.4),
     "similar": Generator(similar, (tables.SIMILAR,), 0.4),
     "artist": Generator(artist, (tables.ITEMS,), 0.2),
+    "user_knn": Generator(user_knn, (tables.LISTENS,), 0.4, may_be_off=True),
+    "ease": Generator(ease, (tables.ITEM_WEIGHTS,), 0.4, may_be_off=True),
     "replayed": Generator(replayed, (tables.LISTENS,), 0.4),
     "new_tracks": Generator(new_tracks, (tables.NEW_TRACKS,), 0.1, candidates=10, only_places=True),
 }
