@@ -130,7 +130,7 @@ def fit_ranker(windows: list[list[TrainingExamples]], names: list[str]) -> CatBo
     features = np.concatenate([part.features for _, part in parts])
     group = np.concatenate([part.user.astype(np.int64) * len(windows) + i for i, part in parts])
     data = Pool(features, played.astype(np.float32), group_id=group, feature_names=names)
-    rate = learning_rate(np.count_nonzero(np.diff(group)) + 1)
+    rate = learning_rate(int(np.count_nonzero(np.diff(group))) + 1)
     changing = {"thread_count": parallel.threads(), "learning_rate": rate}
     return CatBoost(PARAMETERS | changing).fit(data)
 
