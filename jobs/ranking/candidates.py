@@ -6,11 +6,12 @@ features.featured_candidates collects what the generators of the table in genera
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from jobs.contract.top_k import NOTHING
 from jobs.data.listens import Listens
 from jobs.models.ranked_lists import best_of_rows
-from jobs.models.sparse import Entries
+from jobs.models.sparse import clear
 from jobs.ranking.generators import GENERATORS, no_scores
 from jobs.ranking.snapshot import Snapshot
 
@@ -33,7 +34,7 @@ class Candidates:
 
 def generate(
     snapshot: Snapshot, block: Listens, length: int | None = None
-) -> tuple[dict[str, Entries], dict[str, np.ndarray]]:
+) -> tuple[dict[str, csr_matrix], dict[str, np.ndarray]]:
     """Return scores (users, items) and lists (users, length) of items, each by generator.
 
     block has the listens of the users. Without a length, each list is as long as the table of
@@ -43,11 +44,10 @@ def generate(
     heard = block.pairs()
     for name, generator in GENERATORS.items():
         scores_of = no_scores if name in snapshot.switched_off else generator.scores
-        entries = Entries.of(scores_of(snapshot, block))
+        scores[name] = scores_of(snapshot, block)
         if snapshot.hyperparameters.heard == "exclude":
-            entries.clear(heard)
-        scores[name] = entries
-        lists[name], _ = best_of_rows(entries.matrix, length or generator.candidates)
+            clear(scores[name], heard)
+        lists[name], _ = best_of_rows(scores[name], length or generator.candidates)
     return scores, lists
 
 

@@ -6,7 +6,7 @@ from scipy.sparse import csr_matrix
 from jobs.contract.ragged import entries_of, row_of_each
 from jobs.data.listens import SECONDS_A_DAY, Listens
 from jobs.models import als_model
-from jobs.models.sparse import Entries, dots, look_up, scale_rows
+from jobs.models.sparse import dots, look_up, look_up_sorted, scale_rows
 from jobs.ranking.candidates import Candidates, candidate_keys, generate, places_of
 from jobs.ranking.generators import GENERATORS
 from jobs.ranking.snapshot import Snapshot
@@ -36,7 +36,7 @@ def featured_candidates(
 
 
 def _add_scores(
-    result: Candidates, snapshot: Snapshot, scores: dict[str, Entries], users: np.ndarray
+    result: Candidates, snapshot: Snapshot, scores: dict[str, csr_matrix], users: np.ndarray
 ) -> None:
     """Add each generator's score of each candidate, its ratio to the user's best, and the place.
 
@@ -52,7 +52,7 @@ def _add_scores(
     values = {name: dots(taste, row, snapshot.item_factors, item) for name, taste in tastes.items()}
     for name, generator in GENERATORS.items():
         if not generator.only_places:
-            values[name] = scores[name].look_up(row, item)
+            values[name] = look_up_sorted(scores[name], row, item)
     for name, value in values.items():
         best = np.zeros(row.max(initial=0) + 1, np.float32)
         np.maximum.at(best, row, value)
