@@ -133,7 +133,7 @@ line() {
 
   # The lists of every kind: in each window from its past, then from all the data for the release.
   for folder in "$work"/windows/{train3,train2,train,validation,test} "$work"; do
-    for name in top_popular train_als personal_als similar next_played; do
+    for name in top_popular train_als personal_als similar next_played item_weights; do
       job "$name" --work "$folder"
     done
   done

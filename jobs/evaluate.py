@@ -50,7 +50,7 @@ from jobs.metrics import accuracy, beyond_accuracy
 from jobs.metrics.bootstrap import intervals, ratio
 from jobs.models.ranked_lists import read_by_score, read_lists
 from jobs.ranking import artist_limit
-from jobs.ranking.candidates import GENERATORS
+from jobs.ranking.generators import GENERATORS
 from jobs.reporting import evaluation_page
 from jobs.reporting.evaluation_text import too_few_users
 from jobs.reporting.terms import BEST, FINAL, PERSONAL, TOP, three_lists
@@ -194,7 +194,7 @@ def measure(evaluator: Evaluator, ranking: Ranking, windows: Path, with_peers: b
     """Return the content of metrics.json, without the ablation."""
     snapshot, row, test = evaluator.snapshot, evaluator.later.row[evaluator.warm], windows / "test"
     ids = snapshot.data.user_ids, snapshot.data.track_ids
-    generated = own_lists(snapshot, row, evaluator.top[evaluator.warm])
+    generated = own_lists(snapshot, row)
     final = read_lists(tables.RECOMMENDATIONS, test, *ids)[row]
     served = {
         name: continued(evaluator.of_warm(items), evaluator.top)
@@ -238,7 +238,7 @@ def main(argv: Sequence[str]) -> str:
         raise JobError(f"--users is {args.users}: expected 1 to {most:,}")
     windows = args.work / "windows"
     ranking = storage.read_json(args.work / RANKING, "jobs.rank", Ranking)
-    evaluator = Evaluator.read(windows / "test", args.users)
+    evaluator = Evaluator.read(windows / "test", args.users, frozenset(ranking.switched_off))
     content = measure(evaluator, ranking, windows, args.peers)
     if args.ablation:
         recalls = content.candidates.generators

@@ -17,6 +17,9 @@ ranking/ranker.choose_rule):
 With fewer than 50 users on "validation" nothing can be chosen: then the fusion with its default
 weights orders all lists, and no ranker is trained.
 
+A generator that finds next to nothing in "train" that others don't find is left out, if the table
+of generators allows that (see ranking/generators).
+
 If it costs little on "validation", only a few of the first ten tracks of a list are by one artist;
 --artist-limit sets how many (see ranking/artist_limit). --new-share reserves a share of the places
 for tracks without a listen (see ranking/exploration).
@@ -27,6 +30,7 @@ and has the NDCG@10 of each on "validation".
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -37,9 +41,10 @@ from jobs.contract.results import Ranking
 from jobs.contract.storage import JobError
 from jobs.data.bounds import ENOUGH_USERS
 from jobs.data.splitting import train_windows
+from jobs.evaluation.generator_lists import useless
 from jobs.metrics import accuracy
 from jobs.ranking import artist_limit, exploration, features
-from jobs.ranking.candidates import GENERATORS
+from jobs.ranking.generators import GENERATORS
 from jobs.ranking.ranker import (
     AS_RANKED,
     FUSION,
@@ -63,15 +68,18 @@ def main(argv: Sequence[str]) -> str:
     work = args.work
     windows = work / "windows"
     validation, test = windows / "validation", windows / "test"
-    learned = []
-    for window in train_windows(windows):
-        snapshot = Snapshot.read(window)
-        names = features.feature_names(snapshot)
+    learned, off = [], frozenset[str]()
+    for window in reversed(train_windows(windows)):
+        snapshot = Snapshot.read(window, off)
         later = listed_users(window, snapshot)
+        if window.name == "train":  # the first of them, so that all later ones know what is off
+            off = useless(snapshot, later)
+            snapshot = replace(snapshot, switched_off=off)
+        names = features.feature_names(snapshot)
         learned.append(collect_and_evaluate(snapshot, later, None, (), window.name)[0])
         del snapshot  # freed before the next one is read, so that only one is in memory
 
-    snapshot = Snapshot.read(validation)
+    snapshot = Snapshot.read(validation, off)
     later = listed_users(validation, snapshot)
     users = len(later.row)
     too_few = users < ENOUGH_USERS
@@ -96,7 +104,7 @@ def main(argv: Sequence[str]) -> str:
     learned.append(examples)
 
     del snapshot
-    snapshot, models = Snapshot.read(test), fitted()
+    snapshot, models = Snapshot.read(test, off), fitted()
     ranker, weights = models.ranker, models.weights
     importance = ranker.get_feature_importance(type="PredictionValuesChange") if ranker else []
     later = listed_users(test, snapshot)
@@ -107,7 +115,7 @@ def main(argv: Sequence[str]) -> str:
     learned.append(examples)
 
     del snapshot
-    snapshot, models = Snapshot.read(work), fitted()
+    snapshot, models = Snapshot.read(work, off), fitted()
     everyone = np.arange(snapshot.data.shape[0])
     lists_of_all = final_lists(snapshot, everyone, rule, models, places, work.name)
     written = write_lists(work, snapshot, everyone, lists_of_all)
@@ -125,6 +133,7 @@ def main(argv: Sequence[str]) -> str:
         runner_up=choice.runner_up if choice else None,
         over_runner_up=choice.over_runner_up if choice else None,
         ndcg_on_test=means(ndcg_on_test),
+        switched_off=sorted(off),
     )
     storage.write_json(work / RANKING, content)
     by_rule = content.ndcg_on_validation
@@ -137,10 +146,11 @@ def main(argv: Sequence[str]) -> str:
         if ndcg_with_new is not None
         else ""
     )
+    without = f"; without the candidates of {', '.join(sorted(off))}" if off else ""
     of_artist = "any number" if limit.limit is None else f"at most {limit.limit}"
     return (
         f"{written:,} rows by {rule}; NDCG@10 on the window validation: {figures}; "
-        f"{of_artist} of the first 10 by one artist ({limit.reason}){cost}"
+        f"{of_artist} of the first 10 by one artist ({limit.reason}){cost}{without}"
     )
 
 

@@ -28,7 +28,7 @@ from jobs.contract.blending import SOURCES, Blending
 from jobs.contract.names import CURRENT, MANIFEST, WINDOWS
 from jobs.contract.results import ReleaseComparison
 from jobs.models.hyperparameters import Hyperparameters
-from jobs.ranking.candidates import GENERATORS
+from jobs.ranking.generators import GENERATORS
 from tests.support.markdown import CODE, Page, rows, table
 
 ROOT = Path(__file__).parents[1]
@@ -318,7 +318,11 @@ def test_every_file_that_a_run_makes_is_in_the_tree(finished):
 
 
 def test_generators_sources_and_windows_are_explained():
-    assert list(table(DOCS["how-it-works"].section("Generators"))) == list(GENERATORS)
+    described = table(DOCS["how-it-works"].section("Generators"))
+    assert list(described) == list(GENERATORS)
+    for name, (_, files) in described.items():
+        made_from = [table.file for table in GENERATORS[name].made_from]
+        assert re.findall(r"`([^`]+)`", files) == made_from
     assert list(table(DOCS["blending"].section("The two lists"))) == list(SOURCES)
     entries = re.findall(r"^\*\*([^*]+)\*\* —", DOCS["glossary"].text, re.MULTILINE)
     terms = {term.lower() for entry in entries for term in entry.split(", ")}

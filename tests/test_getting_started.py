@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from jobs.ranking.candidates import GENERATORS
+from jobs.ranking.generators import GENERATORS
 from jobs.ranking.ranker import FUSION, RANKER
 from tests.support.markdown import Page
 from tests.support.server import free_port

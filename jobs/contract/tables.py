@@ -173,6 +173,15 @@ FOLLOWERS = Table(
 )
 
 
+ITEM_WEIGHTS = _ranked(
+    "item_weights.parquet",
+    "jobs.item_weights",
+    "one track for which a play of a track says something; score is the weight of the play",
+    "track_id",
+    "other_track_id",
+)
+
+
 RECOMMENDATIONS = _ranked(
     "recommendations.parquet",
     "jobs.rank",
@@ -186,7 +195,7 @@ TABLES = {
     t.file: t
     for t in (
         LISTENS, USERS, ITEMS, SONGS, QUARANTINE, SUSPICIOUS, EVENTS, HOLDOUT, TOP_POPULAR,
-        PERSONAL_ALS, NEW_TRACKS, SIMILAR, NEXT_PLAYED, FOLLOWERS, RECOMMENDATIONS,
+        PERSONAL_ALS, NEW_TRACKS, SIMILAR, NEXT_PLAYED, FOLLOWERS, ITEM_WEIGHTS, RECOMMENDATIONS,
     )
 }  # fmt: skip
 

@@ -71,9 +71,11 @@ def without(candidates: Candidates, *generators: str, features: str = "") -> Can
     )
 
 
-def examples(window: Path, generators: Iterable[str]) -> dict[str, list[TrainingExamples]]:
+def examples(
+    window: Path, generators: Iterable[str], switched_off: frozenset[str]
+) -> dict[str, list[TrainingExamples]]:
     """Return the training examples of a window for each variant, by what is left out."""
-    snapshot = Snapshot.read(window)
+    snapshot = Snapshot.read(window, switched_off)
     later = (
         holdout.read(window, snapshot.data, snapshot.hyperparameters.heard)
         .warm()
@@ -99,7 +101,8 @@ def leave_one_out(
 
     The users must have a past. The result is empty if a ranker has nothing to learn from.
     """
-    learnt = [examples(w, generators) for w in (*train_windows(windows), windows / "validation")]
+    learned_from = (*train_windows(windows), windows / "validation")
+    learnt = [examples(window, generators, snapshot.switched_off) for window in learned_from]
     rankers = {
         out: ranker.fit_ranker([window.get(out, []) for window in learnt], list(of.features))
         for out, of in variants(featured_candidates(snapshot, later.row[:1]), generators).items()

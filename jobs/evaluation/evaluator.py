@@ -34,12 +34,14 @@ class Evaluator:
     top: np.ndarray  # (users, 100) items
 
     @classmethod
-    def read(cls, window: Path, most: int) -> "Evaluator":
+    def read(
+        cls, window: Path, most: int, switched_off: frozenset[str] = frozenset()
+    ) -> "Evaluator":
         """Read a window with at most `most` users of its holdout, drawn at random.
 
-        Raises JobError if nobody in the holdout has a label.
+        The generators that are switched off propose nothing, as in jobs.rank. Raises JobError if nobody in the holdout has a label.
         """
-        snapshot = Snapshot.read(window)
+        snapshot = Snapshot.read(window, switched_off)
         later = holdout.read(window, snapshot.data, snapshot.hyperparameters.heard).sample(most)
         if not len(later.user_ids):
             raise JobError(

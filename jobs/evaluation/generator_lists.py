@@ -3,30 +3,28 @@
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from jobs.contract.names import LIST_LENGTH, NEW_LENGTH
+from jobs.contract.names import LIST_LENGTH
 from jobs.contract.results import CandidateRecall, GeneratorRecall
 from jobs.contract.top_k import NOTHING
+from jobs.data.bounds import ENOUGH_USERS
+from jobs.data.holdout import Holdout
 from jobs.metrics import accuracy
 from jobs.ranking import candidates
-from jobs.ranking.candidates import GENERATORS
+from jobs.ranking.generators import GENERATORS
 from jobs.ranking.snapshot import Snapshot
 from jobs.runtime.parallel import in_blocks
 
 USERS_A_BLOCK = 512
+USEFUL_TO = 1_000  # users on whom it is measured whether a generator is of use
+LEAST_ALONE = 0.005  # of the labels among the candidates, that one generator alone has to find
 
 
-def own_lists(snapshot: Snapshot, users: np.ndarray, top: np.ndarray) -> dict[str, np.ndarray]:
-    """Return each generator's lists (users, 100) of items, for users in ascending rows.
-
-    top (users, 100) are the first tracks of the top list that each user may get.
-    """
+def own_lists(snapshot: Snapshot, users: np.ndarray) -> dict[str, np.ndarray]:
+    """Return each generator's lists (users, 100) of items, for users in ascending rows."""
 
     def block(first: int, last: int) -> dict[str, np.ndarray]:
-        part = users[first:last]
-        _, lists = candidates.generate(snapshot, part, snapshot.data.of_users(part), LIST_LENGTH)
-        new = np.full((last - first, LIST_LENGTH), NOTHING, np.int32)
-        new[:, :NEW_LENGTH] = snapshot.new_lists[part]
-        return lists | {"popular": top[first:last], "new_tracks": new}
+        of_users = snapshot.data.of_users(users[first:last])
+        return candidates.generate(snapshot, of_users, LIST_LENGTH)[1]
 
     blocks = list(in_blocks(block, len(users), USERS_A_BLOCK, "generators"))
     none = np.empty((0, LIST_LENGTH), np.int32)
@@ -61,7 +59,7 @@ def played_candidates(lists: dict[str, np.ndarray], labels: csr_matrix) -> np.nd
     lists (users, 100) are by generator; labels (users, items).
     """
     found = np.concatenate(
-        [lists[name][:, : candidates.most_of(name)] for name in GENERATORS], axis=1
+        [items[:, : GENERATORS[name].candidates] for name, items in lists.items()], axis=1
     )
     row, place = np.nonzero(accuracy.hits(found, labels))
     keys = np.unique(row * labels.shape[1] + found[row, place])
@@ -78,7 +76,7 @@ def candidate_recall(lists: dict[str, np.ndarray], labels: csr_matrix) -> Candid
     n = labels.shape[1]
     keys = {}
     for name, found in lists.items():
-        found = found[:, : candidates.most_of(name)]
+        found = found[:, : GENERATORS[name].candidates]
         row, place = np.nonzero(accuracy.hits(found, labels))
         keys[name] = row * n + found[row, place]
     found_keys, times = np.unique(np.concatenate(list(keys.values())), return_counts=True)
@@ -93,3 +91,25 @@ def candidate_recall(lists: dict[str, np.ndarray], labels: csr_matrix) -> Candid
         for name, of_generator in keys.items()
     }
     return CandidateRecall(labels.nnz, len(found_keys) / total, generators)
+
+
+def useless(snapshot: Snapshot, users: Holdout) -> frozenset[str]:
+    """Return the generators that jobs.rank does without, by some users of a holdout with a past.
+
+    Of the labels that the candidates contain, such a generator alone finds less than LEAST_ALONE.
+    Where that holds for several, they are left out one after the other, the most useless first,
+    since they may find the same labels. With few users nothing is left out.
+    """
+    users = users.sample(USEFUL_TO)
+    if len(users.row) < ENOUGH_USERS:
+        return frozenset()
+    lists = own_lists(snapshot, users.row)
+    off: set[str] = set()
+    while optional := [name for name in lists if GENERATORS[name].may_be_off]:
+        recall = candidate_recall(lists, users.labels)
+        worst = min(optional, key=lambda name: recall.generators[name].alone)
+        if recall.generators[worst].alone >= LEAST_ALONE * recall.union:
+            break
+        off.add(worst)
+        del lists[worst]
+    return frozenset(off)

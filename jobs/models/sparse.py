@@ -1,6 +1,7 @@
 """Look up values of sparse matrices, and multiply rows of dense ones, for pairs of rows."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -42,11 +43,6 @@ class Entries:
         at = find(self.keys, wanted)
         return np.where(at != MISSING, self.matrix.data[at], np.float32(0)).astype(np.float32)
 
-    def clear(self, marked: csr_matrix) -> None:
-        """Set the values to 0 wherever `marked`, of the same shape, has an entry."""
-        at = find(self.keys, _keys_of(marked))
-        self.matrix.data[at[at != MISSING]] = 0
-
 
 def _keys_of(matrix: csr_matrix) -> np.ndarray:
     rows, columns = matrix.shape
@@ -58,6 +54,40 @@ def _keys_of(matrix: csr_matrix) -> np.ndarray:
 def look_up(matrix: csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Return the matrix's values (n,) float32 at pairs of rows (n,) and columns (n,)."""
     return Entries.of(matrix).look_up(rows, columns)
+
+
+def look_up_sorted(matrix: csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the same as look_up, for ascending rows, without sorting the matrix.
+
+    Each row of the matrix is written into an array with all columns, from which its values are
+    read. Where rows have thousands of entries, this takes a fraction of the time of sorting them.
+    """
+    result = np.empty(len(rows), np.float32)
+    whole = np.zeros(matrix.shape[1], np.float32)
+    ends = np.searchsorted(rows, np.arange(matrix.shape[0] + 1))
+    for row, (first, last) in enumerate(pairwise(ends)):
+        entries = slice(matrix.indptr[row], matrix.indptr[row + 1])
+        whole[matrix.indices[entries]] = matrix.data[entries]
+        result[first:last] = whole[columns[first:last]]
+        whole[matrix.indices[entries]] = 0
+    return result
+
+
+def clear(matrix: csr_matrix, marked: csr_matrix) -> None:
+    """Set the values to 0 wherever `marked`, of the same shape, has an entry.
+
+    >>> matrix = csr_matrix(np.array([[4, 5, 0], [7, 0, 9]], np.float32))
+    >>> clear(matrix, csr_matrix(np.array([[0, 1, 1], [0, 1, 0]])))
+    >>> matrix.toarray().tolist()
+    [[4.0, 0.0, 0.0], [7.0, 0.0, 9.0]]
+    """
+    is_marked = np.zeros(matrix.shape[1], bool)
+    for row in range(matrix.shape[0]):
+        columns = marked.indices[marked.indptr[row] : marked.indptr[row + 1]]
+        entries = slice(matrix.indptr[row], matrix.indptr[row + 1])
+        is_marked[columns] = True
+        matrix.data[entries][is_marked[matrix.indices[entries]]] = 0
+        is_marked[columns] = False
 
 
 def dots(left: np.ndarray, rows: np.ndarray, right: np.ndarray, others: np.ndarray) -> np.ndarray:

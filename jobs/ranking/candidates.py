@@ -1,27 +1,6 @@
-"""The generators, which propose candidates for each user: the tracks that the ranker orders.
+"""The candidates of each user: the tracks that generators propose and that the ranker orders.
 
-    generator    proposes                                             made from
-    -----------  ---------------------------------------------------  -------------------------
-    popular      the first tracks of the top list                     top_popular.parquet
-    als          the tracks of the user's list by the ALS model       personal_als.parquet
-    next_played  what people play soon after the user's last plays    followers.parquet
-    after_last   the same, where the very last plays count most       followers.parquet
-    similar      tracks that are similar to the user's last plays     similar.parquet
-    artist       often played tracks by the artists of these plays    items.parquet, listens.parquet
-    replayed     the tracks that the user has played                  listens.parquet
-    new_tracks   tracks without a listen by the user's ALS vector     new_tracks.parquet
-
-"popular" proposes 100 tracks for each user, "new_tracks" up to 10, every other generator up to 50.
-"Last plays" are the last 100 of a user, or the last 16 in "after_last". Where heard tracks are
-excluded, no generator proposes a track that the user has played, so "replayed" proposes nothing.
-
-The generators from "next_played" to "replayed" are products of sparse matrices: a user's profile
-(how much each of their plays counts) times a relation of tracks to tracks. If a user's plays of
-tracks 1 and 2 count 1 and 0.5, and track 9 follows them with scores of 0.2 and 0.6, then
-"next_played" gives track 9 the score 1 × 0.2 + 0.5 × 0.6 = 0.5. The relation of "replayed" is each
-track to itself.
-
-features.featured_candidates collects what the generators propose.
+features.featured_candidates collects what the generators of the table in generators.py propose.
 """
 
 from dataclasses import dataclass, field
@@ -29,34 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from jobs.contract.names import LIST_LENGTH
 from jobs.contract.top_k import NOTHING
-from jobs.data.listens import RECENT, Listens
+from jobs.data.listens import Listens
 from jobs.models.ranked_lists import best_of_rows
-from jobs.models.sparse import Entries
+from jobs.models.sparse import clear
+from jobs.ranking.generators import GENERATORS, no_scores
 from jobs.ranking.snapshot import Snapshot
-
-# The order is that of ties between generators, of the fusion's weights and of all reports.
-GENERATORS = (
-    "popular",
-    "als",
-    "next_played",
-    "after_last",
-    "similar",
-    "artist",
-    "replayed",
-    "new_tracks",
-)
-CANDIDATES_A_GENERATOR = 50  # tracks for each user; more cost time without a better final list
-NEW_CANDIDATES = 10  # tracks without a listen for each user
-LAST_SCORED = 16  # last plays that "after_last" uses; each counts half of the next, later one
-
-
-def most_of(generator: str) -> int:
-    """Return how many candidates a generator proposes for each user at most."""
-    return {"popular": LIST_LENGTH, "new_tracks": NEW_CANDIDATES}.get(
-        generator, CANDIDATES_A_GENERATOR
-    )
 
 
 @dataclass
@@ -76,38 +33,22 @@ class Candidates:
 
 
 def generate(
-    snapshot: Snapshot, users: np.ndarray, block: Listens, length: int
-) -> tuple[dict[str, Entries], dict[str, np.ndarray]]:
+    snapshot: Snapshot, block: Listens, length: int | None = None
+) -> tuple[dict[str, csr_matrix], dict[str, np.ndarray]]:
     """Return scores (users, items) and lists (users, length) of items, each by generator.
 
-    There are scores only of the generators that are sparse products, and lists of all generators
-    but "popular". block has the listens of the users.
+    block has the listens of the users. Without a length, each list is as long as the table of
+    generators says.
     """
-    scores = {name: Entries.of(matrix) for name, matrix in _sparse_scores(snapshot, block).items()}
-    lists = {
-        "als": snapshot.als_lists[users, :length],
-        "new_tracks": snapshot.new_lists[users, :NEW_CANDIDATES],
-    }
+    scores, lists = {}, {}
     heard = block.pairs()
-    for name, entries in scores.items():
+    for name, generator in GENERATORS.items():
+        scores_of = no_scores if name in snapshot.switched_off else generator.scores
+        scores[name] = scores_of(snapshot, block)
         if snapshot.hyperparameters.heard == "exclude":
-            entries.clear(heard)
-        lists[name], _ = best_of_rows(entries.matrix, length)
+            clear(scores[name], heard)
+        lists[name], _ = best_of_rows(scores[name], length or generator.candidates)
     return scores, lists
-
-
-def _sparse_scores(snapshot: Snapshot, block: Listens) -> dict[str, csr_matrix]:
-    """Return the scores (users, items) of the generators that are sparse products, by generator."""
-    hyperparameters, recent = snapshot.hyperparameters, block.latest(RECENT)
-    similar = recent.profiles(hyperparameters.similar_half_life)
-    following = recent.profiles(hyperparameters.next_half_life)
-    return {
-        "next_played": csr_matrix(following @ snapshot.followers),
-        "after_last": csr_matrix(block.latest(LAST_SCORED).profiles(1.0) @ snapshot.followers),
-        "similar": csr_matrix(similar @ snapshot.similar),
-        "artist": csr_matrix(similar @ snapshot.artists @ snapshot.artist_tracks),
-        "replayed": block.profiles(hyperparameters.own_half_life),
-    }
 
 
 def candidate_keys(lists: dict[str, np.ndarray], items: int) -> np.ndarray:

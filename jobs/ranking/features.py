@@ -6,39 +6,29 @@ from scipy.sparse import csr_matrix
 from jobs.contract.ragged import entries_of, row_of_each
 from jobs.data.listens import SECONDS_A_DAY, Listens
 from jobs.models import als_model
-from jobs.models.ranked_lists import first_unheard
-from jobs.models.sparse import Entries, dots, look_up, scale_rows
-from jobs.ranking.candidates import (
-    CANDIDATES_A_GENERATOR,
-    GENERATORS,
-    Candidates,
-    candidate_keys,
-    generate,
-    places_of,
-)
+from jobs.models.sparse import dots, look_up, look_up_sorted, scale_rows
+from jobs.ranking.candidates import Candidates, candidate_keys, generate, places_of
+from jobs.ranking.generators import GENERATORS
 from jobs.ranking.snapshot import Snapshot
 
 LAST_PLAYS = 5  # last plays of a user, each of which has a feature of its own
 
 
 def featured_candidates(
-    snapshot: Snapshot, users: np.ndarray, length: int = CANDIDATES_A_GENERATOR
+    snapshot: Snapshot, users: np.ndarray, length: int | None = None
 ) -> Candidates:
     """Return the candidates of some users (ascending) with their features.
 
-    Every generator proposes up to `length` tracks for each user, but "popular" up to 100.
+    Every generator proposes up to `length` tracks for each user, or without a length as many as the
+    table of generators says.
     """
     block = snapshot.data.of_users(users)
-    scores, lists = generate(snapshot, users, block, length)
-    heard = (
-        block.pairs() if snapshot.hyperparameters.heard == "exclude" else csr_matrix(block.shape)
-    )
-    lists["popular"] = first_unheard(snapshot.top, heard)
+    scores, lists = generate(snapshot, block, length)
     keys = candidate_keys(lists, snapshot.data.shape[1])
     row, item = np.divmod(keys, snapshot.data.shape[1])
     result = Candidates(row.astype(np.int32), item.astype(np.int32), snapshot.top_place[item])
-    for name in GENERATORS:
-        result.places[name] = places_of(lists[name], keys, snapshot.data.shape[1])
+    for name, of_generator in lists.items():
+        result.places[name] = places_of(of_generator, keys, snapshot.data.shape[1])
     _add_scores(result, snapshot, scores, users)
     _add_last_plays(result, snapshot, block)
     _add_context(result, snapshot, block)
@@ -46,9 +36,12 @@ def featured_candidates(
 
 
 def _add_scores(
-    result: Candidates, snapshot: Snapshot, scores: dict[str, Entries], users: np.ndarray
+    result: Candidates, snapshot: Snapshot, scores: dict[str, csr_matrix], users: np.ndarray
 ) -> None:
-    """Add each generator's score of each candidate, its ratio to the user's best, and the place."""
+    """Add each generator's score of each candidate, its ratio to the user's best, and the place.
+
+    ALS scores every candidate, not only those of its lists.
+    """
     row, item, features = result.row, result.item, result.features
     tastes = {"als": snapshot.user_factors[users]}
     if snapshot.hyperparameters.folds_in:
@@ -57,7 +50,9 @@ def _add_scores(
             block, snapshot.item_factors, snapshot.gram, snapshot.hyperparameters
         )
     values = {name: dots(taste, row, snapshot.item_factors, item) for name, taste in tastes.items()}
-    values |= {name: entries.look_up(row, item) for name, entries in scores.items()}
+    for name, generator in GENERATORS.items():
+        if not generator.only_places:
+            values[name] = look_up_sorted(scores[name], row, item)
     for name, value in values.items():
         best = np.zeros(row.max(initial=0) + 1, np.float32)
         np.maximum.at(best, row, value)

@@ -20,9 +20,10 @@ from jobs.metrics import accuracy
 from jobs.metrics.bootstrap import ratio
 from jobs.models.ranked_lists import rows_of
 from jobs.ranking import artist_limit, fusion
-from jobs.ranking.candidates import CANDIDATES_A_GENERATOR, GENERATORS, Candidates
+from jobs.ranking.candidates import Candidates
 from jobs.ranking.exploration import explored
 from jobs.ranking.features import featured_candidates
+from jobs.ranking.generators import GENERATORS
 from jobs.ranking.snapshot import Snapshot
 from jobs.runtime import parallel
 from jobs.runtime.parallel import in_blocks
@@ -34,12 +35,13 @@ USERS_A_BLOCK = 512  # users whose candidates are made at a time
 MOST_USERS = 12_000  # users of a window that the ranker is trained or evaluated on
 FUSION_USERS = 1_000  # users of a window that the fusion's weights are fitted to
 NEGATIVES = 40  # examples for each user, drawn from the candidates that were not played
+USUAL_USERS = 3_000  # in all windows: with more, the learning rate grows up to twice its least
+LEAST_RATE = 0.05
 SEED = 20
 PARAMETERS = {
     "loss_function": "QueryRMSE",
     "iterations": 150,
     "depth": 6,
-    "learning_rate": 0.05,
     "l2_leaf_reg": 20,
     "rsm": 0.5,  # share of the features that each split of a tree may choose from
     "border_count": 64,
@@ -63,11 +65,11 @@ def over_users(
     users: np.ndarray,
     visit: Callable[[Candidates, slice], T],
     name: str,
-    length: int = CANDIDATES_A_GENERATOR,
+    length: int | None = None,
 ) -> Iterator[T]:
     """Yield visit(candidates, part) for each block of users, in order.
 
-    candidates are those of users[part], up to `length` of each generator; name is for the progress.
+    candidates are those of users[part] (see featured_candidates); name is for the progress.
     """
 
     def block(first: int, last: int) -> T:
@@ -104,6 +106,18 @@ def collect_examples(
     return TrainingExamples(candidates.matrix()[kept], played[kept], users[candidates.row[kept]])
 
 
+def learning_rate(users: int) -> float:
+    """Return how far each tree moves the scores, given the users whom the ranker learns from.
+
+    Where there are more users, single trees follow chance less, so that they may say more. That
+    costs no time, as more trees would.
+
+    >>> [round(learning_rate(n), 3) for n in (1_000, 6_000, 36_000)]
+    [0.05, 0.071, 0.1]
+    """
+    return float(min(max(1.0, np.sqrt(users / USUAL_USERS)), 2.0) * LEAST_RATE)
+
+
 def fit_ranker(windows: list[list[TrainingExamples]], names: list[str]) -> CatBoost | None:
     """Train the ranker; return None if no candidate was played, or if all were.
 
@@ -117,7 +131,9 @@ def fit_ranker(windows: list[list[TrainingExamples]], names: list[str]) -> CatBo
     features = np.concatenate([part.features for _, part in parts])
     group = np.concatenate([part.user.astype(np.int64) * len(windows) + i for i, part in parts])
     data = Pool(features, played.astype(np.float32), group_id=group, feature_names=names)
-    return CatBoost(PARAMETERS | {"thread_count": parallel.threads()}).fit(data)
+    rate = learning_rate(int(np.count_nonzero(np.diff(group))) + 1)
+    changing = {"thread_count": parallel.threads(), "learning_rate": rate}
+    return CatBoost(PARAMETERS | changing).fit(data)
 
 
 def predict(ranker: CatBoost, candidates: Candidates) -> np.ndarray:
@@ -165,7 +181,7 @@ class FittedRankers:
     @classmethod
     def default(cls) -> "FittedRankers":
         """Return what orders the lists where users are too few to learn from: a plain fusion."""
-        weights = [fusion.DEFAULT_WEIGHTS[name] for name in GENERATORS]
+        weights = [generator.default_weight for generator in GENERATORS.values()]
         return cls(None, np.array(weights, np.float32))
 
     @property
@@ -317,7 +333,7 @@ def final_lists(
         lists = best_lists(candidates, models.scores(candidates, rule), n)
         return places.arrange(lists, snapshot, users[part])
 
-    length = LIST_LENGTH if rule in GENERATORS else CANDIDATES_A_GENERATOR
+    length = LIST_LENGTH if rule in GENERATORS else None
     return over_users(snapshot, users, visit, name, length)
 
 

@@ -16,6 +16,7 @@ from jobs.models import als_model, hyperparameters, popularity
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.ranked_lists import best_of_rows, matrix_of_lists, read_lists, read_matrices
 from jobs.models.sparse import incidence, only_rows, scale_rows
+from jobs.models.user_neighbours import Neighbourhood
 
 TRACKS_AN_ARTIST = 20  # most played tracks of an artist that the generator "artist" proposes
 HORIZONS = (0.01, 0.05, 0.25)  # the latest listens, as shares of all, for features of tracks
@@ -36,14 +37,16 @@ class Snapshot:
     similar: csr_matrix  # (items, items): cosines
     followers: csr_matrix  # (items, items): how often the column's track follows the row's
     directly: csr_matrix  # the same for the very next play only
+    item_weights: csr_matrix  # (items, items): what a play of the row's track says for others
     artists: csr_matrix  # (items, artists): 1 / number of the track's artists
     genres: csr_matrix  # (items, genres), rows of unit length
     users_share: float  # 0 to 1: the share of all users that the folder was made from
     counted: np.ndarray  # (users,) bool: whose plays count in what all users get
+    switched_off: frozenset[str] = frozenset()  # generators that propose nothing
 
     @classmethod
-    def read(cls, work: Path) -> "Snapshot":
-        """Read a folder in which the jobs up to next_played have run, or raise JobError."""
+    def read(cls, work: Path, switched_off: frozenset[str] = frozenset()) -> "Snapshot":
+        """Read a folder in which the jobs up to item_weights have run, or raise JobError."""
         data = listens.load(work)
         users, items = als_model.load(work, data.shape)
         tracks = tables.read(tables.ITEMS, work, ["artist_ids", "genre_ids"])
@@ -54,6 +57,7 @@ class Snapshot:
         ids = data.track_ids
         (similar,) = read_matrices(tables.SIMILAR, work, ids, "score")
         followers, directly = read_matrices(tables.FOLLOWERS, work, ids, "score", "directly")
+        (item_weights,) = read_matrices(tables.ITEM_WEIGHTS, work, ids, "score")
         return cls(
             data,
             hyperparameters.load(work),
@@ -66,10 +70,12 @@ class Snapshot:
             similar,
             followers,
             directly,
+            item_weights,
             scale_rows(artists, 1 / np.maximum(artists.getnnz(axis=1), 1)),
             scale_rows(genres, 1 / np.sqrt(np.maximum(genres.getnnz(axis=1), 1))),
             splitting.users_share(work),
             ~listens.left_out(work, data.user_ids),
+            switched_off,
         )
 
     @cached_property
@@ -101,6 +107,11 @@ class Snapshot:
         weights = bounds.user_weights(np.diff(self.data.starts) * self.counted)
         moments = bounds.moments(self.data, weights, [1 - share for share in HORIZONS])
         return bounds.track_counts(self.data, self.counted, moments)
+
+    @cached_property
+    def neighbourhood(self) -> Neighbourhood:
+        """Return the users among whom each user's neighbours are found."""
+        return Neighbourhood.of(self.data, self.counted, self.track_counts)
 
     @cached_property
     def item_features(self) -> dict[str, np.ndarray]:

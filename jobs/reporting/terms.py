@@ -31,6 +31,14 @@ GENERATORS = {  # by key: the name, and what the generator proposes
         "The tracks nearest in the factor model to those that the user played.",
     ),
     "artist": ("same artists", "Other tracks of the artists that the user played."),
+    "user_knn": (
+        "similar users",
+        "The tracks that the users with the most similar taste have played.",
+    ),
+    "ease": (
+        "item weights",
+        "The tracks for which the tracks that the user played say most, by the linear model EASE.",
+    ),
     "replayed": ("played before", "The tracks that the user played already."),
     "new_tracks": (
         "new tracks",

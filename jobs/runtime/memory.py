@@ -22,13 +22,15 @@ UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 MB = 1 << 20
 REPORT_ABOVE_BYTES = 4e9  # a job that needs more bytes prints its estimate
 MOST_DRAWN = 12_000  # users in a sample that a job learns from
+MOST_PAIRED = 10_000  # tracks that jobs.item_weights compares with each other
 
 
 @dataclass(frozen=True)
 class Need:
     """Memory of a job: fixed MB, MB a thread, and bytes a listen, user and track.
 
-    `drawn` are bytes for each user of the sample of users that some jobs learn from.
+    `drawn` are bytes for each user of the sample of users that some jobs learn from, and `pair`
+    bytes for each pair of tracks that a job compares with each other.
     """
 
     base: int
@@ -37,11 +39,12 @@ class Need:
     user: float = 0
     track: float = 0
     drawn: float = 0
+    pair: float = 0
 
     def bytes(self, listens: int, users: int, tracks: int, threads: int) -> int:
         """Return the bytes for these numbers of rows and threads."""
         rows = self.listen * listens + self.user * users + self.track * tracks
-        rows += self.drawn * min(users, MOST_DRAWN)
+        rows += self.drawn * min(users, MOST_DRAWN) + self.pair * min(tracks, MOST_PAIRED) ** 2
         return (self.base + self.thread * threads) * MB + int(rows)
 
 
@@ -56,6 +59,7 @@ NEEDS = {
     "personal_als": Need(base=650, thread=120, listen=5, user=700, track=2000),
     "similar": Need(base=350, thread=50, user=600, track=2500),
     "next_played": Need(base=600, thread=250, listen=25, track=100),
+    "item_weights": Need(base=500, listen=8, track=100, pair=10),
     "rank": Need(base=600, thread=400, listen=8, user=1500, track=2600, drawn=125_000),
     "evaluate": Need(base=800, thread=200, listen=5, user=500, track=2600, drawn=30_000),
     "replay": Need(base=800, listen=5, user=500, track=3000, drawn=50_000),

@@ -51,7 +51,7 @@ LISTENS = (
 CHOSEN = (*LISTENS, "settings.json")
 PAST = (
     *CHOSEN, "top_popular.parquet", "als_model.npz", "personal_als.parquet", "similar.parquet",
-    "new_tracks.parquet", "followers.parquet",
+    "new_tracks.parquet", "followers.parquet", "item_weights.parquet",
 )  # fmt: skip
 LISTS = (*PAST, "next_played.parquet", "recommendations.parquet")
 
@@ -79,6 +79,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("similar.parquet",),
     ),
     "next_played": (CHOSEN, ("next_played.parquet", "followers.parquet")),
+    "item_weights": (LISTENS, ("item_weights.parquet",)),
     "rank": (
         (*PAST, *_in(ALL_WINDOWS, *PAST, "holdout.parquet", "split.json")),
         (

@@ -16,7 +16,7 @@ from jobs.contract.names import CURRENT, EARLIER, PREVIOUS, WINDOWS
 
 START = datetime(2022, 1, 1)
 NOW = "2100-01-01"  # for prepare, so that clock.json is the same in every run
-LISTS = ("top_popular", "train_als", "personal_als", "similar", "next_played")
+LISTS = ("top_popular", "train_als", "personal_als", "similar", "next_played", "item_weights")
 AFTER_LISTS = ("rank", "evaluate", "replay", "publish")
 
 

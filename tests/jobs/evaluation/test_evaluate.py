@@ -30,8 +30,8 @@ from jobs.evaluation.evaluator import Evaluator
 from jobs.evaluation.generator_lists import candidate_recall, continued, own_lists
 from jobs.evaluation.segments import segments, thirds_of_plays
 from jobs.metrics import bootstrap
-from jobs.ranking import candidates, features, ranker
-from jobs.ranking.candidates import GENERATORS
+from jobs.ranking import features, ranker
+from jobs.ranking.generators import GENERATORS
 from tests.support.rankings import assert_same_ranking
 from tests.support.workspace import run
 
@@ -142,15 +142,13 @@ def report(finished: Path) -> Evaluator:
 
 def test_a_generator_alone_is_what_the_ranker_judged_it_by(report):
     users, top = report.later.row[report.warm], report.top[report.warm]
-    models, lists = ranker.FittedRankers(None, np.zeros(0)), own_lists(report.snapshot, users, top)
-    for each in (
-        candidates.CANDIDATES_A_GENERATOR,
-        LIST_LENGTH,
-    ):  # as it is judged and as it is served
-        pool = features.featured_candidates(report.snapshot, users, each)
+    models, lists = ranker.FittedRankers(None, np.zeros(0)), own_lists(report.snapshot, users)
+    for length in (None, LIST_LENGTH):  # as it is judged and as it is served
+        pool = features.featured_candidates(report.snapshot, users, length)
         for name, own in lists.items():
             judged, _ = ranker.best_lists(pool, models.scores(pool, name), len(users))
-            assert np.array_equal(continued(own, top)[:, :each], judged[:, :each]), name
+            first = slice(length or GENERATORS[name].candidates)
+            assert np.array_equal(continued(own, top)[:, first], judged[:, first]), name
 
 
 def test_without_a_generator_neither_its_candidates_nor_its_features_are_left(report):

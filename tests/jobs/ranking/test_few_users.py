@@ -6,7 +6,7 @@ import pytest
 from jobs.contract import storage, tables
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
-from jobs.ranking import fusion
+from jobs.ranking.generators import GENERATORS
 from tests.support.workspace import NOW, lists, run, run_line, save_input
 
 
@@ -29,7 +29,8 @@ def test_of_few_users_settings_rule_split_and_blending_are_the_defaults(few):
     found = storage.read_json(few / "ranking.json", "jobs.rank")
     assert (found["rule"], found["too_few"]) == ("fusion", True)
     assert found["users"] < 50
-    assert found["fusion_weights"] == pytest.approx(fusion.DEFAULT_WEIGHTS)
+    defaults = {name: generator.default_weight for name, generator in GENERATORS.items()}
+    assert found["fusion_weights"] == pytest.approx(defaults)
     assert storage.read_json(few / "replay.json", "jobs.replay")["validation"] == []
     split = storage.read_json(few / "windows" / "test" / "split.json", "jobs.windows")
     assert (split["split"], split["share"]) == ("time", 0.1)

@@ -8,7 +8,8 @@ from scipy.sparse import csr_matrix
 
 from jobs.metrics import accuracy
 from jobs.ranking import fusion
-from jobs.ranking.candidates import GENERATORS, Candidates
+from jobs.ranking.candidates import Candidates
+from jobs.ranking.generators import GENERATORS
 from jobs.ranking.ranker import FittedRankers, best_lists
 
 USERS, ITEMS = 6, 40

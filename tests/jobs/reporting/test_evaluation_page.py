@@ -7,7 +7,7 @@ import pytest
 from jobs.contract import storage
 from jobs.contract.names import METRICS
 from jobs.contract.results import Metrics, Ranking
-from jobs.ranking.candidates import GENERATORS
+from jobs.ranking.generators import GENERATORS
 from jobs.reporting import terms
 from jobs.reporting.evaluation_page import page
 from jobs.reporting.page import Interval, Page, ticks_between

@@ -27,6 +27,8 @@ LINE = (  # each job with the folder that it works in, as in run_all.sh
     *((job, ".") for job in (*LISTS, *AFTER_LISTS)),
 )
 
+BY_SETTINGS = {*LISTS} - {"item_weights"}  # which has no setting
+
 
 def task(job: str, work: Path, data: Path, options: Sequence[str] = ()) -> Task:
     return Task(job, work, data, tuple(options), ())
@@ -81,7 +83,7 @@ def renew(path: Path) -> None:
         (None, set()),
         ("quarantine.parquet", {job for job, _ in LINE}),
         ("report/explore.html", {"explore"}),
-        ("settings.json", {"tune", *LISTS, *AFTER_LISTS}),
+        ("settings.json", {"tune", *BY_SETTINGS, *AFTER_LISTS}),
         (
             "windows/validation/als_model.npz",
             {"train_als", "personal_als", "similar", *AFTER_LISTS},
@@ -92,7 +94,7 @@ def renew(path: Path) -> None:
         ("replay.json", {"replay", "publish"}),
         ("current/manifest.json", {"publish"}),
         ({"evaluate": ["--peers"]}, {"evaluate", "publish"}),
-        ({"tune": ["--tune", "full"]}, {"tune", *LISTS, *AFTER_LISTS}),
+        ({"tune": ["--tune", "full"]}, {"tune", *BY_SETTINGS, *AFTER_LISTS}),
     ],
     ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else str(value),
 )

@@ -1,0 +1,85 @@
+"""The table of generators: every row keeps the rules that candidates and features rely on."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jobs.contract import storage
+from jobs.contract.names import RANKING
+from jobs.data import holdout
+from jobs.evaluation import generator_lists
+from jobs.ranking import features
+from jobs.ranking.generators import GENERATORS
+from jobs.ranking.snapshot import Snapshot
+from jobs.runtime import up_to_date
+from tests.support.workspace import run
+
+BOTH = frozenset({"user_knn", "ease"})
+
+
+@pytest.fixture(scope="module")
+def snapshot(finished) -> Snapshot:
+    return Snapshot.read(finished / "windows" / "train")
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_scores_of_a_user_do_not_depend_on_who_else_is_in_the_block(name, snapshot):
+    score = GENERATORS[name].scores
+    users = np.arange(0, 60, 2)
+    together = score(snapshot, snapshot.data.of_users(users)).toarray()
+    assert together.dtype == np.float32 and together.shape == (30, snapshot.data.shape[1])
+    assert (together >= 0).all()
+    for row in (0, 7, 29):
+        alone = score(snapshot, snapshot.data.of_users(users[row : row + 1])).toarray()
+        assert alone[0] == pytest.approx(together[row], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_if_a_file_of_a_generator_changes_the_lists_are_made_again(name):
+    read, _ = up_to_date.FILES["rank"]
+    for table in GENERATORS[name].made_from:
+        assert {table.file, f"windows/test/{table.file}"} <= set(read)
+
+
+def test_a_generator_that_is_switched_off_proposes_nothing_and_tells_the_ranker_nothing(snapshot):
+    users = np.arange(40)
+    whole = features.featured_candidates(snapshot, users)
+    off = features.featured_candidates(replace(snapshot, switched_off=BOTH), users)
+    assert list(off.features) == list(whole.features)  # so that rankers fit both
+    for name in BOTH:
+        assert np.isnan(off.features[f"{name}_rank"]).all()
+        assert not off.features[f"{name}_score"].any()
+        assert whole.features[f"{name}_score"].any()
+    keys = [set(zip(of.row.tolist(), of.item.tolist(), strict=True)) for of in (off, whole)]
+    assert keys[0] <= keys[1]
+
+
+def test_a_generator_is_switched_off_where_it_alone_finds_next_to_nothing(finished, monkeypatch):
+    window = finished / "windows" / "train"
+    snapshot = Snapshot.read(window)
+    users = holdout.read(window, snapshot.data, snapshot.hyperparameters.heard).warm()
+    for least, expected in ((0.0, frozenset()), (1.1, BOTH)):
+        monkeypatch.setattr(generator_lists, "LEAST_ALONE", least)
+        assert generator_lists.useless(snapshot, users) == expected
+    few = users.take(np.arange(40))
+    assert generator_lists.useless(snapshot, few) == frozenset()
+
+
+def test_of_two_that_find_the_same_one_stays(finished, monkeypatch):
+    window = finished / "windows" / "train"
+    snapshot = Snapshot.read(window)
+    users = holdout.read(window, snapshot.data, snapshot.hyperparameters.heard).warm()
+    some = replace(GENERATORS["next_played"], may_be_off=True)
+    table = {"popular": GENERATORS["popular"], "one": some, "other": some}
+    monkeypatch.setattr(generator_lists, "GENERATORS", table)
+    monkeypatch.setattr("jobs.ranking.candidates.GENERATORS", table)
+    assert len(generator_lists.useless(snapshot, users)) == 1
+
+
+def test_what_is_switched_off_is_said(finished, tmp_path, monkeypatch):
+    work = shutil.copytree(finished, tmp_path / "work", symlinks=True)
+    monkeypatch.setattr(generator_lists, "LEAST_ALONE", 1.1)
+    assert run("rank", work).endswith("; without the candidates of ease, user_knn")
+    assert storage.read_json(work / RANKING, "jobs.rank")["switched_off"] == ["ease", "user_knn"]
