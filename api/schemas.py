@@ -10,6 +10,7 @@ from jobs.contract.names import MAX_ID
 MAX_K = 1000  # tracks in a list of /recommendations
 MAX_LISTS = 1000  # lists of a batch
 MAX_BODY = 65_536  # bytes of a request's body
+MAX_EVENTS = 100  # events that a request may bring along
 
 
 TrackIds = Annotated[list[int], Meta(examples=[[679169, 630670, 646516]])]
@@ -56,6 +57,22 @@ class Explained(Struct):
     reasons: list[Reason] | UnsetType = UNSET
 
 
+Given = Annotated[
+    list[Annotated[int, Meta(ge=0, le=MAX_ID), QueryParameter(ge=0, le=MAX_ID)]],
+    Meta(
+        max_length=MAX_EVENTS,
+        description="track ids, newest first: answer as if they had just been played",
+        examples=[[679169, 630670]],
+    ),
+]
+
+
+class EventsGiven(Struct):
+    """What the caller says was just played. It is not stored and not counted."""
+
+    events: Given | UnsetType = UNSET
+
+
 class ListsWanted(Struct):
     """The users whose lists are requested, and the length of each list."""
 
@@ -65,6 +82,7 @@ class ListsWanted(Struct):
         Meta(min_length=1, max_length=MAX_LISTS, examples=[[47, 16]]),
     ]
     k: Annotated[int, Meta(ge=1, le=MAX_K, description="how many tracks for each user")] = 100
+    events: Given | UnsetType = UNSET
 
 
 class ManyRecommendations(Struct):

@@ -4,16 +4,20 @@ from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
 from litestar import Controller, HttpMethod, MediaType, get, post, route
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import JSONBody, QueryParameter
+from msgspec import UNSET
 
 from api.http import problems
 from api.http.asgi import RECOMMENDER_KEY
-from api.http.problems import AnyRequest
+from api.http.description import Call, CallWithEvents
+from api.http.problems import AnyRequest, BadParameter, check_ids, events_of_body
 from api.prometheus import CONTENT_TYPE, Metrics
 from api.schemas import (
     MAX_BODY,
+    MAX_EVENTS,
     MAX_K,
     Explained,
     Freshness,
@@ -33,6 +37,20 @@ from api.service import Service
 from jobs.contract.names import MAX_ID
 
 UserId = Annotated[int, QueryParameter(ge=0, le=MAX_ID, description="the user")]
+UserOrNobody = Annotated[
+    int | None,
+    QueryParameter(ge=0, le=MAX_ID, description="the user; may be left out where events are given"),
+]
+K = Annotated[int, QueryParameter(ge=1, le=MAX_K, description="how many tracks")]
+Explain = Annotated[bool, QueryParameter(description="add a reason for each track")]
+TrackId = Annotated[int, QueryParameter(ge=0, le=MAX_ID)]
+Events = Annotated[
+    list[TrackId] | None,
+    QueryParameter(
+        description="track ids, newest first, repeatable: answer as if the user had just played "
+        f"them; at most {MAX_EVENTS}"
+    ),
+]
 
 
 def problem(status: int, description: str, detail: str) -> dict[int, ResponseSpec]:
@@ -124,6 +142,11 @@ def read(path: str, responses: dict[int, ResponseSpec] | None = None) -> Callabl
     )
 
 
+MISSING_USER = (
+    f"user_id: expected a whole number from 0 to {MAX_ID}, or events without a user, missing"
+)
+
+
 class Calls(Controller):
     """All calls. Each application has a subclass of its own, whose class variable is its service.
 
@@ -132,22 +155,66 @@ class Calls(Controller):
 
     service: ClassVar[Service]
 
-    @read("/recommendations", EXPLAINED | BAD_PARAMETER | NO_RELEASE)
+    @get(
+        "/recommendations",
+        sync_to_thread=False,
+        media_type=MediaType.JSON,
+        operation_class=Call,
+        responses=EXPLAINED | BAD_PARAMETER | NO_RELEASE | GUARD_REFUSALS,
+    )
     def recommendations(
         self,
-        user_id: UserId,
-        k: Annotated[int, QueryParameter(ge=1, le=MAX_K, description="how many tracks")] = 100,
-        explain: Annotated[bool, QueryParameter(description="add a reason for each track")] = False,
+        user_id: UserOrNobody = None,
+        k: K = 100,
+        explain: Explain = False,
+        events: Events = None,
     ) -> bytes:
         """Recommend k tracks: the user's final list, blended with what their last events bring.
 
         A user without a final list gets the top list in its place. The answer has no track twice,
         and none that the user has heard. It has exactly k tracks if that many exist. With
         explain=true it also has a list `reasons`, which says for each track where it comes from.
+        With `events` the answer is the one that the user would get after playing these tracks;
+        without user_id, someone new. Nothing of that is stored or counted.
         """
+        return self._recommended(user_id, k, explain, events)
+
+    @post(
+        "/recommendations",
+        status_code=200,
+        media_type=MediaType.JSON,
+        request_max_body_size=MAX_BODY,
+        operation_class=CallWithEvents,
+        exception_handlers={RequestEntityTooLarge: problems.too_large},
+        responses=EXPLAINED | BAD_PARAMETER | NO_RELEASE | GUARD_REFUSALS,
+    )
+    async def recommendations_posted(
+        self,
+        request: AnyRequest,
+        user_id: UserOrNobody = None,
+        k: K = 100,
+        explain: Explain = False,
+        events: Events = None,
+    ) -> bytes:
+        """Recommend as by GET. The events may also be in a JSON body, as in {"events": [5, 7]}."""
+        given = await events_of_body(request)
+        if given is not None and events is not None:
+            raise BadParameter("events: expected in the query string or in the body, not in both")
+        return self._recommended(user_id, k, explain, events if given is None else given)
+
+    def _recommended(
+        self, user_id: int | None, k: int, explain: bool, events: list[int] | None
+    ) -> bytes:
+        if events is None:
+            if user_id is None:
+                raise BadParameter(MISSING_USER)
+            if not explain:
+                return b'{"recs":%b}' % self.service.recommend(user_id, k)
+        else:
+            check_ids("events", events, MAX_EVENTS)
         if explain:
-            return b'{"recs":%b,"reasons":%b}' % self.service.explain(user_id, k)
-        return b'{"recs":%b}' % self.service.recommend(user_id, k)
+            return b'{"recs":%b,"reasons":%b}' % self.service.explain(user_id, k, events)
+        return b'{"recs":%b}' % self.service.try_events(user_id, k, events or [])
 
     @post(
         "/recommendations/batch",
@@ -162,7 +229,8 @@ class Calls(Controller):
     ) -> bytes:
         """Recommend k tracks to each of up to 1,000 users, as each would get them alone."""
         recommender = request.state[RECOMMENDER_KEY] = self.service.releases.current()
-        lists = await self.service.recommend_many(data.user_ids, data.k, recommender)
+        events = None if data.events is UNSET else data.events
+        lists = await self.service.recommend_many(data.user_ids, data.k, recommender, events)
         return b'{"recs":%b}' % lists
 
     @read("/get_online_u2i", TRACKS | BAD_PARAMETER | NO_RELEASE)
@@ -218,6 +286,7 @@ class Calls(Controller):
         "/load_recommendations",
         http_method=[HttpMethod.GET, HttpMethod.POST],
         status_code=200,
+        operation_class=Call,
         responses=BAD_PARAMETER | UNKNOWN_RELEASE | NO_RELEASE | REFUSED_RELEASE | GUARD_REFUSALS,
     )
     async def load_recommendations(
