@@ -28,7 +28,7 @@ from loadtest.support.server import serving
 
 NEW_IDS = 2**52  # the release has no user from this id on
 ANSWER_SECONDS = 0.5  # for which a bad connection waits for an answer
-REQUEST = b"POST /put_user_event?user_id=%d&item_id=5 HTTP/1.1\r\nHost: x\r\n"
+REQUEST = b"POST /put_user_event?user_id=%d&item_id=5 HTTP/1.1\r\nHost: localhost\r\n"
 KINDS = ("half", "random bytes", "changed bytes", "byte by byte", "endless headers", "short body",
          "nothing")  # fmt: skip
 

@@ -1,8 +1,7 @@
 """The OpenAPI description of the service, as JSON and as a page, which name a proxy's prefix."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from litestar import Request
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
@@ -15,6 +14,7 @@ from litestar.openapi.spec import (
     Schema,
 )
 
+from api.http.guard import Guard
 from api.schemas import MAX_EVENTS
 from jobs.contract.names import MAX_ID
 
@@ -34,24 +34,25 @@ class Call(Operation):
 
     def __post_init__(self) -> None:
         """Correct the descriptions of the parameters."""
-        for parameter, schema in self._optional():
-            kept = next(kind for kind in _kinds(schema) if kind.type is not OpenAPIType.NULL)
-            if parameter.name == "events":
-                kept = EVENTS
-            elif kept.type is OpenAPIType.INTEGER:
-                kept = Schema(type=kept.type, minimum=0, maximum=schema.maximum)
-            parameter.schema = kept
-
-    def _optional(self) -> Iterator[tuple[Parameter, Schema]]:
         for parameter in self.parameters or ():
-            if isinstance(parameter, Parameter):
-                schema = parameter.schema
-                if isinstance(schema, Schema) and schema.one_of:
-                    yield parameter, schema
+            if isinstance(parameter, Parameter) and isinstance(parameter.schema, Schema):
+                parameter.schema = _sent(parameter.name, parameter.schema)
 
 
-def _kinds(schema: Schema) -> Iterator[Schema]:
-    return (kind for kind in schema.one_of or () if isinstance(kind, Schema))
+def _sent(name: str, schema: Schema) -> Schema:
+    """Return the schema of a parameter's values without null."""
+    if name in ("events", "ids"):
+        return EVENTS
+    if schema.enum:
+        known = [value for value in schema.enum if value is not None]
+        return Schema(type=OpenAPIType.STRING, enum=known)
+    kinds = [kind for kind in schema.one_of or () if isinstance(kind, Schema)]
+    if not kinds:
+        return schema
+    kept = next(kind for kind in kinds if kind.type is not OpenAPIType.NULL)
+    if kept.type is OpenAPIType.INTEGER:
+        return Schema(type=kept.type, minimum=0, maximum=schema.maximum)
+    return kept
 
 
 @dataclass
@@ -89,6 +90,9 @@ def under_prefix(request: Request[Any, Any, Any], schema: dict[str, Any]) -> dic
     """Return the schema with the prefix of the URL, ASGI's root_path, as its server.
 
     The paths of an OpenAPI schema follow the address of its server, here only "/" or "/music".
+    Calls that the settings leave out are not in it.
     """
+    guard: Guard = cast(Any, request.app).guard
     prefix = request.scope.get("root_path", "").rstrip("/")
-    return schema | {"servers": [{"url": prefix or "/"}]}
+    paths = {path: item for path, item in schema["paths"].items() if guard.has_call(path)}
+    return schema | {"servers": [{"url": prefix or "/"}], "paths": paths}

@@ -13,8 +13,10 @@ from msgspec import UNSET
 
 from api.events.journal import JournalError
 from api.http.whole_numbers import AS_SENT
+from api.insight import NotFound
 from api.release.loader import ReleaseError
 from api.release.manager import UnknownRelease
+from api.release.search_index import SearchError
 from api.schemas import MAX_BODY, MAX_EVENTS, MAX_K, MAX_LISTS, EventsGiven, Problem
 from jobs.contract.names import MAX_ID
 
@@ -90,6 +92,10 @@ def bad_parameter(request: AnyRequest, error: ValidationException) -> Response[P
                 expected = "true or false"
             elif alias in LISTED:
                 expected = f"track ids, whole numbers from 0 to {MAX_ID}"
+            elif alias == "kind":
+                expected = "track, artist or user"
+            elif alias == "q":
+                expected = f"at most {parameter.max_length} characters"
             details.append(f"{alias}: expected {expected}, {found}")
     return _problem(400, "; ".join(details) or error.detail)
 
@@ -128,6 +134,16 @@ def unknown_release(request: AnyRequest, error: UnknownRelease) -> Response[Prob
     return _problem(404, f"release: {error}")
 
 
+def not_found(request: AnyRequest, error: NotFound) -> Response[Problem]:
+    """Return a 404 that lists what there is."""
+    return _problem(404, str(error))
+
+
+def no_search(request: AnyRequest, error: SearchError) -> Response[Problem]:
+    """Return a 503 that says why a search was stopped or is not possible."""
+    return _problem(503, str(error))
+
+
 def unexpected(request: AnyRequest, error: Exception) -> Response[Problem]:
     """Return a 500 without details, for a fault of the service; the traceback goes into the log."""
     logger.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
@@ -149,5 +165,7 @@ HANDLERS: ExceptionHandlersMap = {
     JournalError: no_journal,
     ReleaseError: refused_release,
     UnknownRelease: unknown_release,
+    NotFound: not_found,
+    SearchError: no_search,
     500: unexpected,
 }

@@ -30,8 +30,9 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from jobs.contract.names import LIST_LENGTH
+from jobs.contract.plays import LAST_HALF_LIFE, LAST_SCORED, RECENT
 from jobs.contract.top_k import NOTHING
-from jobs.data.listens import RECENT, Listens
+from jobs.data.listens import Listens
 from jobs.models.ranked_lists import best_of_rows
 from jobs.models.sparse import Entries
 from jobs.ranking.snapshot import Snapshot
@@ -49,7 +50,6 @@ GENERATORS = (
 )
 CANDIDATES_A_GENERATOR = 50  # tracks for each user; more cost time without a better final list
 NEW_CANDIDATES = 10  # tracks without a listen for each user
-LAST_SCORED = 16  # last plays that "after_last" uses; each counts half of the next, later one
 
 
 def most_of(generator: str) -> int:
@@ -101,9 +101,10 @@ def _sparse_scores(snapshot: Snapshot, block: Listens) -> dict[str, csr_matrix]:
     hyperparameters, recent = snapshot.hyperparameters, block.latest(RECENT)
     similar = recent.profiles(hyperparameters.similar_half_life)
     following = recent.profiles(hyperparameters.next_half_life)
+    last = block.latest(LAST_SCORED).profiles(LAST_HALF_LIFE)
     return {
         "next_played": csr_matrix(following @ snapshot.followers),
-        "after_last": csr_matrix(block.latest(LAST_SCORED).profiles(1.0) @ snapshot.followers),
+        "after_last": csr_matrix(last @ snapshot.followers),
         "similar": csr_matrix(similar @ snapshot.similar),
         "artist": csr_matrix(similar @ snapshot.artists @ snapshot.artist_tracks),
         "replayed": block.profiles(hyperparameters.own_half_life),

@@ -12,6 +12,7 @@ POSTING = ["/put_user_event", "/forget_user", "/recommendations/batch"]
 READING = [
     "/recommendations", "/get_online_u2i", "/get_user_events", "/load_recommendations",
     "/get_statistics", "/health/live", "/health/ready", "/freshness",
+    "/search", "/tracks", "/user", "/releases", "/access",
 ]  # fmt: skip
 
 
@@ -26,7 +27,10 @@ def schema(tmp_path_factory):
 def test_the_calls_are_those_of_the_contract(schema):
     methods = {path: sorted(item) for path, item in schema["paths"].items()}
     posted = {key: ["post"] for key in POSTING}
-    assert methods == {key: ["get", "post"] for key in READING} | posted | {"/metrics": ["get"]}
+    assert methods == {key: ["get", "post"] for key in READING} | posted | {
+        "/metrics": ["get"],
+        "/reports/{name}": ["get"],
+    }
 
 
 def test_the_body_of_a_batch_is_described_with_its_bounds(schema):
@@ -40,7 +44,8 @@ def test_every_call_says_what_it_does_and_every_parameter_its_meaning_and_range(
         for operation in item.values():
             assert operation["description"]
             for parameter in operation.get("parameters", []):
-                assert parameter["in"] == "query" and parameter["description"]
+                assert parameter["in"] == ("path" if parameter["name"] == "name" else "query")
+                assert parameter["description"]
                 whole = parameter["schema"].get("type") == "integer"
                 assert {"minimum", "maximum"} <= parameter["schema"].keys() or not whole
 
@@ -50,7 +55,8 @@ def test_every_status_is_described_with_an_example(schema):
     problems = {"/load_recommendations": {"400", "404", "409", "503"}, "/get_statistics": set()}
     problems |= {"/recommendations/batch": {"400", "503"}}
     problems |= {"/health/live": set(), "/health/ready": {"503"}, "/freshness": {"503"}}
-    problems |= {"/metrics": set()}
+    problems |= {"/metrics": set(), "/access": set(), "/releases": set()}
+    problems |= {"/reports/{name}": {"400", "404", "503"}}
     for path, item in schema["paths"].items():
         for operation in item.values():
             responses = operation["responses"]
