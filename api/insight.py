@@ -7,9 +7,12 @@ is not in an array is read in a thread of its own, so that neither answers nor c
 import asyncio
 import base64
 import hashlib
+import os
 import re
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +28,7 @@ from jobs.contract.results import read_manifest
 from jobs.contract.storage import JobError
 
 THREADS = 2
+NICE = 10  # how much less processor time than others the threads get
 LONGEST_HISTORY_PAGE = 500
 KINDS = ("track", "artist", "user")
 TITLES = {  # of the reports, which are named for the scripts that make them
@@ -53,7 +57,7 @@ class Insight:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._threads = ThreadPoolExecutor(THREADS, "insight")
+        self._threads = ThreadPoolExecutor(THREADS, "insight", _yield_to_others)
 
     def stop(self) -> None:
         """End the threads."""
@@ -129,6 +133,12 @@ class Insight:
         if release is None:
             release = self._service.releases.current().catalog.id
         return await self._in_thread(_report, self._service.settings.work, name, release)
+
+
+def _yield_to_others() -> None:
+    """Let the other threads of the process go first, where the processor is busy (on Linux)."""
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def _lacks_search(catalog: Catalog) -> dict[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from litestar import Controller, HttpMethod, MediaType, Response, get, route
-from litestar.exceptions import NotFoundException
+from litestar.exceptions import NotFoundException, PermissionDeniedException
 from litestar.params import FromPath, PathParameter, QueryParameter
 
 from api.http.asgi import RECOMMENDER_KEY, Application
@@ -17,7 +17,7 @@ from api.http.described import (
     UserId,
 )
 from api.http.description import Call
-from api.http.guard import Guard
+from api.http.guard import WRONG_KEY, Guard
 from api.http.problems import AnyRequest, check_ids
 from api.insight import Insight
 from api.release.catalog import Catalog
@@ -105,6 +105,8 @@ class ConsoleCalls(Controller):
         played, and listeners drawn at random.
         """
         people = _guard(request).opens_people(request.scope)
+        if kind == "user" and not people:
+            raise PermissionDeniedException(WRONG_KEY.detail)
         return await self.insight.search(self._catalog(request), q, kind, limit, people)
 
     @read("/tracks", responses=BAD_PARAMETER | NO_RELEASE | GUARD_REFUSALS)

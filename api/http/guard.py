@@ -258,7 +258,7 @@ def _level_of(path: str, root_path: str) -> str:
     if root_path:
         path = path.split(root_path, maxsplit=1)[-1]
     path = normalize_path(path)
-    below = (level for start, level in BELOW.items() if path.startswith(start))
+    below = (level for start, level in BELOW.items() if f"{path}/".startswith(start))
     return LEVELS.get(path) or next(below, "read")
 
 
