@@ -19,8 +19,9 @@ from litestar.plugins import CLIPlugin
 
 from api.http import console, problems, routes
 from api.http.asgi import Application
-from api.http.description import Description, DescriptionPage
+from api.http.description import Description
 from api.http.guard import Guard, check_host
+from api.http.viewer import Viewer
 from api.insight import Insight
 from api.prometheus import Metrics
 from api.service import Service
@@ -131,7 +132,7 @@ def create_app(
         """The console's calls of this application; `serve` sets the class variable `insight`."""
 
     app = kind(
-        [Calls, ConsoleCalls],
+        [Calls, ConsoleCalls, Viewer],
         lifespan=[serve],
         state=State({"calls": Calls, "console_calls": ConsoleCalls}),
         exception_handlers=problems.HANDLERS,
@@ -145,7 +146,7 @@ def create_app(
             security=[{}, {"key": []}, {"bearer": []}],  # {}: without a key, as long as none is set
             components=Components(security_schemes=KEYS),
             use_handler_docstrings=True,
-            render_plugins=[Description(), DescriptionPage()],
+            render_plugins=[Description()],
         ),
     )
     app.given_settings = settings

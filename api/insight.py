@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from api import schemas
+from api.release import listings
 from api.release.catalog import Catalog
 from api.release.details import MADE_BEFORE
 from api.release.search_index import FoundArtist
@@ -28,7 +29,7 @@ from jobs.contract.results import read_manifest
 from jobs.contract.storage import JobError
 
 THREADS = 2
-NICE = 10  # how much less processor time than others the threads get
+NICE = 5  # how much less processor time than others the threads get
 LONGEST_HISTORY_PAGE = 500
 KINDS = ("track", "artist", "user")
 TITLES = {  # of the reports, which are named for the scripts that make them
@@ -233,8 +234,6 @@ def _user(
     catalog: Catalog, user_id: int, row: int, offset: int, limit: int, lists: bool
 ) -> UserDetails:
     """Read what the release knows of the user in a row of the catalog; of nobody if it is -1."""
-    from api.release import listings  # imported here: takes a second, and few need it
-
     first, end = catalog.history_rows(row)
     stop = max(end - offset, first)
     start = max(stop - limit, first)

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from litestar import Controller, HttpMethod, MediaType, Response, get, route
 from litestar.exceptions import NotFoundException, PermissionDeniedException
@@ -17,6 +17,7 @@ from api.http.described import (
     UserId,
 )
 from api.http.description import Call
+from api.http.files import answer_file
 from api.http.guard import WRONG_KEY, Guard
 from api.http.problems import AnyRequest, check_ids
 from api.insight import Insight
@@ -33,10 +34,6 @@ from jobs.contract.names import MAX_ID
 from jobs.contract.search import MAX_QUERY
 
 ASSETS = Path(__file__).parents[1] / "console"
-KINDS = {
-    ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".png": "image/png",
-    ".json": "application/json", ".txt": "text/plain",
-}  # fmt: skip
 HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -76,15 +73,14 @@ class ConsoleCalls(Controller):
     @get("/", include_in_schema=False, sync_to_thread=True)
     def page(self) -> Response[bytes]:
         """Return the page."""
-        return _asset("index.html", "text/html")
+        return answer_file(ASSETS / "index.html", PAGE_HEADERS)
 
     @get("/console/{name:str}", include_in_schema=False, sync_to_thread=True)
     def asset(self, name: FromPath[str]) -> Response[bytes]:
         """Return a file that the page needs."""
-        kind = KINDS.get(Path(name).suffix)
-        if kind is None or name not in {path.name for path in ASSETS.iterdir()}:
+        if name not in {path.name for path in ASSETS.iterdir()} or name.endswith(".html"):
             raise NotFoundException
-        return _asset(name, kind)
+        return answer_file(ASSETS / name, PAGE_HEADERS)
 
     @read("/search", responses=BAD_PARAMETER | NO_RELEASE | GUARD_REFUSALS)
     async def search(
@@ -177,8 +173,3 @@ class ConsoleCalls(Controller):
 def _guard(request: AnyRequest) -> Guard:
     assert isinstance(request.app, Application)
     return request.app.guard
-
-
-def _asset(name: str, kind: str) -> Response[Any]:
-    content = (ASSETS / name).read_bytes()
-    return Response(content, media_type=kind, headers=PAGE_HEADERS)

@@ -1,10 +1,10 @@
-"""The OpenAPI description of the service, as JSON and as a page, which name a proxy's prefix."""
+"""The OpenAPI description of the service as JSON, which names a proxy's prefix."""
 
 from dataclasses import dataclass
 from typing import Any, cast
 
 from litestar import Request
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import (
     OpenAPIMediaType,
     OpenAPIType,
@@ -75,14 +75,6 @@ class Description(JsonRenderPlugin):
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         """Return the description for the address at which it was asked for."""
-        return super().render(request, under_prefix(request, openapi_schema))
-
-
-class DescriptionPage(SwaggerRenderPlugin):
-    """The description as a page, from which calls can be sent."""
-
-    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        """Return the page for the address at which it was asked for."""
         return super().render(request, under_prefix(request, openapi_schema))
 
 

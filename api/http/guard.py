@@ -47,7 +47,8 @@ LEVELS = {
     "/releases": "console",
     "/user": "people",
 }
-BELOW = {"/console/": "page", "/reports/": "report"}  # levels of all paths that begin so
+# levels of all paths that begin so
+BELOW = {"/console/": "page", "/reports/": "report", "/schema/files/": "file"}
 OF_CONSOLE = frozenset({"page", "console", "people", "report"})
 CHANGING = frozenset({"write", "admin"})  # levels of calls that change something
 THIS_MACHINE = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
@@ -111,6 +112,7 @@ class Guard:
         self._keys_of_level: dict[str, list[bytes]] = {
             "open": [],
             "page": [],
+            "file": [],
             "read": [key for key in (admin, read, console) if key] if read else [],
             "write": [key for key in (admin, write) if key] if write else [],
             "people": [key for key in (admin, console) if key],
@@ -159,7 +161,7 @@ class Guard:
         The address that the request came to is one too: a page can't have it for a name.
         """
         name = _without_port(host)
-        if not name or name in (self._hosts or ()):
+        if not host or name in (self._hosts or ()):
             return True
         return server is not None and name == server[0].encode()
 

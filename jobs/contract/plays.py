@@ -4,10 +4,9 @@ Jobs compute such lists for all users at once, and the service for one whom some
 """
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from jobs.contract.blending import Neighbours
-from jobs.contract.ragged import entries_of, offsets_of
+from jobs.contract.ragged import entries_of
 
 RECENT = 100  # a user's last plays, whose similar and next tracks are looked up
 LAST_SCORED = 16  # last plays that the generator "after_last" uses
@@ -35,11 +34,7 @@ def profile(plays: np.ndarray, half_life: float | None) -> tuple[np.ndarray, np.
     ([3, 7], [0.5, 1.25])
     """
     n = len(plays)
-    weights = faded(n - 1 - np.arange(n), half_life)
-    shape = 1, int(plays.max(initial=0)) + 1
-    row = csr_matrix((weights, plays.astype(np.int32), np.array([0, n])), shape)
-    row.sum_duplicates()
-    return row.indices, row.data
+    return _added_up(plays, faded(n - 1 - np.arange(n), half_life))
 
 
 def best_neighbours(
@@ -56,12 +51,20 @@ def best_neighbours(
     """
     tracks, weights = profile(plays, half_life)
     places, lengths = entries_of(lists.offsets, tracks)
-    items, scores = lists.items[places], lists.scores[places]
-    shape = len(tracks), int(items.max(initial=0)) + 1
-    relation = csr_matrix((scores, items, offsets_of(lengths)), shape)
-    row = csr_matrix((weights, np.arange(len(tracks)), np.array([0, len(tracks)])), (1, shape[0]))
-    sums = csr_matrix(row @ relation)
-    return best(sums.indices, sums.data, heard, n)
+    return best(
+        *_added_up(lists.items[places], lists.scores[places] * weights.repeat(lengths)), heard, n
+    )
+
+
+def _added_up(tracks: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different tracks, ascending, and the sums of their values, as float32.
+
+    They are added one after the other, as products of sparse matrices are.
+    """
+    different, places = np.unique(tracks, return_inverse=True)
+    sums = np.zeros(len(different), np.float32)
+    np.add.at(sums, places, values)
+    return different, sums
 
 
 def best(tracks: np.ndarray, sums: np.ndarray, heard: np.ndarray, n: int) -> np.ndarray:

@@ -1,11 +1,14 @@
 """The service's description of itself, and that nothing of it is left out."""
 
 import dataclasses
+import json
+import re
 
 import pytest
 from litestar.testing import TestClient
 
 from api.app import create_app
+from api.http import viewer
 from api.settings import PARSERS, Settings, SettingsError, from_environment
 
 POSTING = ["/put_user_event", "/forget_user", "/recommendations/batch"]
@@ -102,3 +105,26 @@ def test_settings_are_read_from_the_environment():
 def test_a_setting_that_cannot_be_used_is_named(variable, value):
     with pytest.raises(SettingsError, match=variable):
         from_environment({variable: value})
+
+
+def test_the_page_of_the_description_needs_no_other_host_and_no_inline_script(tmp_path):
+    with TestClient(create_app(Settings(work=tmp_path))) as client:
+        page = client.get("/schema/swagger")
+        policy = page.headers["content-security-policy"]
+        assert "script-src 'self';" in policy and "http" not in policy
+        for found in re.findall(r"<script[^>]*>|<link[^>]*>", page.text):
+            assert "json" in found or re.search(r'(src|href)="/schema/files/', found), found
+        embedded = re.search(r'id="description">(.*?)</script>', page.text)[1]
+        assert json.loads(embedded) == client.get("/schema").json()
+        assert client.get("/schema/files/viewer.js").headers["content-type"].startswith("text/java")
+        for name in ("..%2fguard.py", "index.html", "viewer.py", "x.js"):
+            assert client.get(f"/schema/files/{name}").status_code == 404
+
+
+def test_the_files_of_the_viewer_are_those_of_the_pinned_package(tmp_path):
+    folder = viewer.folder()
+    if folder is None:
+        pytest.skip("pip install -r requirements.txt")
+    with TestClient(create_app(Settings(work=tmp_path))) as client:
+        for name in viewer.FILES:
+            assert client.get(f"/schema/files/{name}").content == (folder / name).read_bytes()
