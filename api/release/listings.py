@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import UNSET
 
@@ -75,7 +74,8 @@ def _of_user(path: Path, user_id: int) -> list[int]:
             if bounds is None or not bounds.min <= user_id <= bounds.max:
                 continue
             rows = file.read_row_group(group, ["user_id", "track_id"], use_threads=False)
-            found += rows.filter(pc.equal(rows["user_id"], user_id))["track_id"].to_pylist()
+            first, end = np.searchsorted(rows["user_id"].to_numpy(), [user_id, user_id + 1])
+            found += rows["track_id"].slice(first, end - first).to_pylist()
     return found
 
 
