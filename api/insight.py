@@ -68,14 +68,14 @@ class Insight:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *values)
 
     async def search(
-        self, catalog: Catalog, text: str, kind: str | None, limit: int, people: bool
+        self, catalog: Catalog, text: str, kind: str, limit: int, people: bool
     ) -> schemas.Found:
         """Find tracks, artists and, if `people`, listeners; at most `limit` of each kind.
 
         Without a text these are the most played ones, and listeners drawn at random.
         """
         users = None
-        if people and kind in (None, "user"):
+        if people and kind in ("any", "user"):
             users = self._users(catalog, text.strip(), limit)
         if kind == "user":
             return schemas.Found([], [], users, {})
@@ -147,12 +147,12 @@ def _lacks_search(catalog: Catalog) -> dict[str, str]:
 
 
 def _search(
-    catalog: Catalog, text: str, kind: str | None, limit: int
+    catalog: Catalog, text: str, kind: str, limit: int
 ) -> tuple[list[schemas.FoundTrack], list[schemas.FoundArtist]]:
     tracks, artists = [], []
-    if kind in (None, "track"):
+    if kind in ("any", "track"):
         tracks = [_found(catalog, track) for track in _tracks_named(catalog, text, limit)]
-    if kind in (None, "artist") and not isinstance(catalog.index, str):
+    if kind in ("any", "artist") and not isinstance(catalog.index, str):
         artists = [_artist(catalog, artist) for artist in catalog.index.artists(text, limit)]
     return tracks, artists
 

@@ -417,7 +417,7 @@ def test_page_and_files_count_for_the_rate_limit(finished):
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("/search?kind=x", "kind: expected track, artist or user, found 'x'"),
+        ("/search?kind=x", "kind: expected any, track, artist or user, found 'x'"),
         ("/search?limit=0", "limit: expected a whole number from 1 to 50, found '0'"),
         ("/search?q=" + "é" * 201, "q: expected at most 200 characters"),
         ("/tracks", "ids: expected track ids, whole numbers from 0 to 9007199254740991, missing"),
