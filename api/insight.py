@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from api import schemas
+from api.events.journal import JournalError
 from api.release import listings
 from api.release.catalog import Catalog
 from api.release.details import MADE_BEFORE
@@ -110,14 +111,22 @@ class Insight:
 
         If they are forgotten while it is read, nothing of it is told.
         """
-        events = self._service.events_of(user_id)
+        events, problem = self._events(user_id)
         known = catalog.row(user_id)
         found = await self._in_thread(_user, catalog, user_id, known, offset, limit, lists)
         if catalog.row(user_id) != known:
             events = []
             found = await self._in_thread(_user, catalog, user_id, -1, offset, limit, lists)
         found.events = _named_ids(catalog, events)
+        found.lacks |= problem
         return found
+
+    def _events(self, user_id: int) -> tuple[list[int], dict[str, str]]:
+        """Return a listener's events, newest first, or none and why they can't be read."""
+        try:
+            return self._service.store.of(user_id), {}
+        except JournalError as error:
+            return [], {"events": str(error)}
 
     async def releases(self, path_of: Callable[[str, str], str]) -> schemas.Releases:
         """Return all releases in WORK, newest first; path_of(release, report) is an address."""

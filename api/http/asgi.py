@@ -86,7 +86,7 @@ def _may_have_events(scope: Any) -> bool:
     This is found out here, since Litestar's ways to a body take longer than most answers, and most
     of these calls have none.
     """
-    if not scope["path"].rstrip("/").endswith("/recommendations"):
+    if not scope["path"].endswith(("/recommendations", "/recommendations/")):
         return False
     return any(
         name == b"content-type" and value[:16].lower() == b"application/json"

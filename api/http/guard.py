@@ -137,7 +137,7 @@ class Guard:
         level = level_of(scope["path"], scope.get("root_path", ""))
         if level in CHANGING and _is_of_another_site(headers, host):
             return OTHER_SITE
-        key = _key(headers)
+        key = _key(headers) if self._keys else b""
         rate = RATE_ELSEWHERE if self._rate is None and not local else self._rate
         if rate and level != "open":
             valid_key = key if _is_one_of(key, self._keys) else b""
@@ -145,7 +145,7 @@ class Guard:
             wait = self._limiter.wait(caller, rate)
             if wait:
                 return _too_many(rate, wait)
-        if level in OF_CONSOLE and not self.console:
+        if not self.console and level in OF_CONSOLE:
             return NO_CONSOLE
         accepted = self._keys_of_level[level]
         if accepted and not _is_one_of(key, accepted):
