@@ -17,10 +17,12 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, Reference, SecurityScheme
 from litestar.plugins import CLIPlugin
 
-from api.http import problems, routes
+from api.http import console, problems, routes
 from api.http.asgi import Application
-from api.http.description import Description, DescriptionPage
+from api.http.description import Description
 from api.http.guard import Guard, check_host
+from api.http.viewer import Viewer
+from api.insight import Insight
 from api.prometheus import Metrics
 from api.service import Service
 from api.settings import Settings, SettingsError, usable_settings
@@ -86,8 +88,10 @@ async def serve(app: Litestar) -> AsyncIterator[None]:
     app.metrics = Metrics([route.path for route in app.routes], service.state)
     app.service = app.state.service = app.state.calls.service = service
     app.state.metrics = app.metrics
+    insight = app.state.console_calls.insight = Insight(service)
     await service.start()
     yield
+    insight.stop()
     await service.stop()
 
 
@@ -124,10 +128,13 @@ def create_app(
     class Calls(routes.Calls):
         """The calls of this application; `serve` sets the class variable `service`."""
 
+    class ConsoleCalls(console.ConsoleCalls):
+        """The console's calls of this application; `serve` sets the class variable `insight`."""
+
     app = kind(
-        [Calls],
+        [Calls, ConsoleCalls, Viewer],
         lifespan=[serve],
-        state=State({"calls": Calls}),
+        state=State({"calls": Calls, "console_calls": ConsoleCalls}),
         exception_handlers=problems.HANDLERS,
         logging_config=None,
         plugins=[CheckSettings()],
@@ -139,7 +146,7 @@ def create_app(
             security=[{}, {"key": []}, {"bearer": []}],  # {}: without a key, as long as none is set
             components=Components(security_schemes=KEYS),
             use_handler_docstrings=True,
-            render_plugins=[Description(), DescriptionPage()],
+            render_plugins=[Description()],
         ),
     )
     app.given_settings = settings

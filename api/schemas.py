@@ -10,6 +10,7 @@ from jobs.contract.names import MAX_ID
 MAX_K = 1000  # tracks in a list of /recommendations
 MAX_LISTS = 1000  # lists of a batch
 MAX_BODY = 65_536  # bytes of a request's body
+MAX_EVENTS = 100  # events that a request may bring along
 
 
 TrackIds = Annotated[list[int], Meta(examples=[[679169, 630670, 646516]])]
@@ -21,11 +22,23 @@ class Recommendations(Struct):
     recs: TrackIds
 
 
-class Reason(Struct):
-    """Where a track comes from, and because of which events."""
+class NamedTrack(Struct):
+    """A track with its name and those of its artists; null where they are not known."""
 
     track_id: Annotated[int, Meta(examples=[630670])]
     name: Annotated[str | None, Meta(examples=["You're Gonna Go Far, Kid"])]
+    artists: Annotated[
+        list[str] | None,
+        Meta(
+            description="null if the release does not have the names of artists",
+            examples=[["The Offspring"]],
+        ),
+    ]
+
+
+class Reason(NamedTrack):
+    """Where a track comes from, and because of which events."""
+
     final_rank: Annotated[
         int | None, Meta(description="its place in the user's final list, from 1", examples=[7])
     ]
@@ -56,6 +69,22 @@ class Explained(Struct):
     reasons: list[Reason] | UnsetType = UNSET
 
 
+Given = Annotated[
+    list[Annotated[int, Meta(ge=0, le=MAX_ID), QueryParameter(ge=0, le=MAX_ID)]],
+    Meta(
+        max_length=MAX_EVENTS,
+        description="track ids, newest first: answer as if they had just been played",
+        examples=[[679169, 630670]],
+    ),
+]
+
+
+class EventsGiven(Struct):
+    """What the caller says was just played. It is not stored and not counted."""
+
+    events: Given | UnsetType = UNSET
+
+
 class ListsWanted(Struct):
     """The users whose lists are requested, and the length of each list."""
 
@@ -65,6 +94,7 @@ class ListsWanted(Struct):
         Meta(min_length=1, max_length=MAX_LISTS, examples=[[47, 16]]),
     ]
     k: Annotated[int, Meta(ge=1, le=MAX_K, description="how many tracks for each user")] = 100
+    events: Given | UnsetType = UNSET
 
 
 class ManyRecommendations(Struct):
@@ -163,3 +193,181 @@ class Problem(Struct):
 
     status_code: int
     detail: str
+
+
+Lacks = Annotated[
+    dict[str, str],
+    Meta(
+        description="what the release can't tell, and why, as it was made by an earlier version",
+        examples=[{}],
+    ),
+]
+
+
+class FoundTrack(NamedTrack):
+    """A track that was found."""
+
+    listeners: Annotated[int | None, Meta(description="users who heard it", examples=[812])]
+
+
+class FoundArtist(Struct):
+    """An artist who was found."""
+
+    artist_id: Annotated[int, Meta(examples=[3120])]
+    name: Annotated[str, Meta(examples=["AC/DC"])]
+    plays: Annotated[int, Meta(description="listens of all their tracks", examples=[2114])]
+    tracks: Annotated[int, Meta(description="tracks in the catalogue", examples=[14])]
+    best: Annotated[list[NamedTrack], Meta(description="up to 10 of these, the best known first")]
+
+
+class FoundUser(Struct):
+    """A listener who was found."""
+
+    user_id: Annotated[int, Meta(examples=[47])]
+    listens: Annotated[int, Meta(description="in the release", examples=[156])]
+
+
+class Found(Struct):
+    """What a search found, of each kind the most played first."""
+
+    tracks: list[FoundTrack]
+    artists: list[FoundArtist]
+    users: Annotated[
+        list[FoundUser] | None,
+        Meta(description="null if the key does not open listeners, or another kind is asked for"),
+    ]
+    lacks: Lacks
+
+
+class TrackDetails(NamedTrack):
+    """A track, how much it is played, and what is near it."""
+
+    genres: Annotated[list[str] | None, Meta(examples=[["punk"]])]
+    listeners: Annotated[int | None, Meta(description="users who heard it", examples=[812])]
+    plays: Annotated[int | None, Meta(description="its listens", examples=[1033])]
+    top_rank: Annotated[
+        int | None,
+        Meta(description="its place in the top list, from 1; null without a listen", examples=[9]),
+    ]
+    trend: Annotated[
+        list[int] | None,
+        Meta(
+            description="its listens in twelve equal parts of the time from trend_from to "
+            "trend_until",
+            examples=[[70, 81, 90, 84, 79, 88, 92, 85, 90, 95, 88, 91]],
+        ),
+    ]
+    shown_as: Annotated[
+        int | None,
+        Meta(description="the track id under which lists show this song, if it is another one"),
+    ]
+    similar: Annotated[list[NamedTrack], Meta(description="the first `near` similar tracks")]
+    next_played: Annotated[list[NamedTrack], Meta(description="tracks played soon after it")]
+
+
+class Tracks(Struct):
+    """What the release knows of tracks, in the order of ids."""
+
+    tracks: list[TrackDetails]
+    unknown: Annotated[list[int], Meta(description="ids that the release does not know")]
+    trend_from: Annotated[str | None, Meta(examples=["2023-01-01T00:00:00"])]
+    trend_until: Annotated[str | None, Meta(examples=["2023-12-31T23:59:58"])]
+    lacks: Lacks
+
+
+class Listen(NamedTrack):
+    """A listen of a user's history."""
+
+    genres: list[str] | None
+    started_at: Annotated[
+        str | None,
+        Meta(description="in UTC; null if it can't be read", examples=["2023-12-31T20:10:00"]),
+    ]
+
+
+class UserDetails(Struct):
+    """What is known of a listener, and what is recommended to them."""
+
+    user_id: int
+    known: Annotated[bool, Meta(description="whether the release has a history or list of them")]
+    listens: Annotated[int, Meta(description="length of the whole history", examples=[156])]
+    events: Annotated[list[NamedTrack], Meta(description="live events, newest first")]
+    history: Annotated[list[Listen], Meta(description="a page of the history, newest first")]
+    next_offset: Annotated[
+        int | None, Meta(description="the offset of the next page; null after the last")
+    ]
+    final: Annotated[list[NamedTrack], Meta(description="the final list, best first")]
+    generators: Annotated[
+        dict[str, list[NamedTrack]], Meta(description="what each generator proposes, best first")
+    ]
+    lacks: Lacks
+
+
+class Report(Struct):
+    """A page of the run that made a release."""
+
+    name: Annotated[str, Meta(examples=["evaluation"])]
+    title: Annotated[str, Meta(examples=["How good the lists are"])]
+    path: Annotated[
+        str,
+        Meta(
+            description="where to get it, relative to /releases; where a key is needed, this "
+            "address opens it for ten minutes without one",
+            examples=["reports/evaluation?release=20240101T000000"],
+        ),
+    ]
+
+
+class ReleaseDetails(Struct):
+    """A release in WORK."""
+
+    release: Annotated[str, Meta(examples=["20240101T000000"])]
+    served: Annotated[bool, Meta(description="whether this process serves it")]
+    current: Annotated[bool, Meta(description="whether `current` points to it")]
+    previous: Annotated[bool, Meta(description="whether `previous` points to it")]
+    created_at: Annotated[str | None, Meta(examples=["2024-01-01T00:00:00+00:00"])]
+    data_until: Annotated[str | None, Meta(examples=["2023-12-31T23:59:58"])]
+    size: Annotated[int | None, Meta(description="bytes of its files", examples=[31404202])]
+    rows: Annotated[
+        dict[str, int], Meta(description="of each table", examples=[{"users.parquet": 2000}])
+    ]
+    metrics: Annotated[
+        dict[str, dict[str, float]],
+        Meta(
+            description="metrics at 10 for all users, by list",
+            examples=[{"final list": {"ndcg": 0.13, "coverage": 0.4}}],
+        ),
+    ]
+    intervals: Annotated[
+        dict[str, list[float]],
+        Meta(description="95 % interval of NDCG@10 by list", examples=[{"final list": [0.1, 0.2]}]),
+    ]
+    reports: list[Report]
+    command: Annotated[
+        str,
+        Meta(
+            description="what to run to let `current` point to it",
+            examples=["python -m jobs.publish --work data --activate 20240101T000000"],
+        ),
+    ]
+    problem: Annotated[str | None, Meta(description="why it can't be read")]
+
+
+class Releases(Struct):
+    """The releases in WORK, the newest first."""
+
+    releases: list[ReleaseDetails]
+
+
+class Access(Struct):
+    """What the given key opens."""
+
+    keys: Annotated[bool, Meta(description="whether the service has keys at all")]
+    key: Annotated[
+        str,
+        Meta(description="none, unknown, read, write, console or admin", examples=["none"]),
+    ]
+    read: Annotated[bool, Meta(description="lists, search for tracks and artists, releases")]
+    write: Annotated[bool, Meta(description="/put_user_event")]
+    people: Annotated[bool, Meta(description="histories and the search for listeners")]
+    admin: Annotated[bool, Meta(description="/load_recommendations and /forget_user")]

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -132,21 +132,63 @@ class Service:
         self._count(recommender.catalog, answer.n_final)
         return answer.text
 
-    def explain(self, user_id: int, k: int) -> tuple[bytes, bytes]:
-        """Return the list of /recommendations and a list of reasons, both as JSON."""
+    def try_events(
+        self,
+        user_id: int | None,
+        k: int,
+        events: Sequence[int],
+        recommender: Recommender | None = None,
+    ) -> bytes:
+        """Return the list that `recommend` would give if the user had just had these events.
+
+        They are newest first. Without a user they are those of someone new. Nothing is stored,
+        counted or remembered.
+        """
+        recommender = recommender or self.releases.current()
+        row, played = self._as_if_played(user_id, events, recommender)
+        return recommender.catalog.text(recommender.recommended(row, k, played))
+
+    def _as_if_played(
+        self, user_id: int | None, events: Sequence[int], recommender: Recommender
+    ) -> tuple[int, tuple[int, ...]]:
+        """Return the user's row, and the events that would be stored after these, newest first."""
+        stored = [] if user_id is None else self.events_of(user_id)
+        row = -1 if user_id is None else recommender.catalog.row(user_id)
+        return row, (*events, *stored)[: self.settings.events_per_user]
+
+    def explain(
+        self, user_id: int | None, k: int, events: Sequence[int] | None = None
+    ) -> tuple[bytes, bytes]:
+        """Return the list of /recommendations and a list of reasons, both as JSON.
+
+        With events it is the list of `try_events`.
+        """
         recommender = self.releases.current()
-        row = recommender.catalog.row(user_id)
-        text, reasons = recommender.explained(row, k, tuple(self.events_of(user_id)))
-        self._count(recommender.catalog, len(recommender.catalog.final(row)))
+        row, played = self._as_if_played(user_id, events or (), recommender)
+        text, reasons = recommender.explained(row, k, played)
+        if events is None:
+            self._count(recommender.catalog, len(recommender.catalog.final(row)))
         return text, msgspec.json.encode(reasons)
 
-    async def recommend_many(self, user_ids: list[int], k: int, recommender: Recommender) -> bytes:
-        """Return the lists of several users as JSON; other calls are answered in between."""
+    async def recommend_many(
+        self,
+        user_ids: list[int],
+        k: int,
+        recommender: Recommender,
+        events: Sequence[int] | None = None,
+    ) -> bytes:
+        """Return the lists of several users as JSON; other calls are answered in between.
+
+        With events they are those of `try_events`.
+        """
         lists: list[bytes] = []
         for user_id in user_ids:
             if len(lists) % LISTS_AT_A_TIME == 0:
                 await asyncio.sleep(0)
-            lists.append(self.recommend(user_id, k, recommender))
+            if events is None:
+                lists.append(self.recommend(user_id, k, recommender))
+            else:
+                lists.append(self.try_events(user_id, k, events, recommender))
         return b"[%b]" % b",".join(lists)
 
     def online(self, user_id: int, k: int, n: int) -> bytes:

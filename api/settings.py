@@ -1,6 +1,7 @@
 """The service's settings: environment variables RECO_<NAME>, checked once at start."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,8 +14,10 @@ from jobs.contract.names import STATE
 PREFIX = "RECO_"
 # off: no journal; normal: commits do not wait for the disk; full: each commit waits for it
 JOURNALS = ("off", "normal", "full")
-SECRETS = ("admin_key", "read_key", "write_key")  # never printed or logged
+SECRETS = ("admin_key", "read_key", "write_key", "console_key")  # never printed or logged
 CHECKS = ("hashes", "sizes")  # what of a release's files is compared with its manifest
+SWITCH = ("on", "off")
+HOST = re.compile(r"[a-z0-9_](?:[a-z0-9._-]{0,252})|\[[0-9a-f:.]{2,45}\]")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -42,6 +45,9 @@ class Settings:
     admin_key: str | None = field(default=None, repr=False)  # opens every call
     read_key: str | None = field(default=None, repr=False)
     write_key: str | None = field(default=None, repr=False)  # /put_user_event
+    console_key: str | None = field(default=None, repr=False)  # reading, and listeners' histories
+    console: str = "on"  # the page and its calls
+    hosts: tuple[str, ...] | None = None  # names of the service, beside those of this machine
     rate_limit: int | None = None  # requests per second of a key or address; 0: no limit
     log_level: str = "INFO"
 
@@ -92,6 +98,15 @@ def _one_of(*names: str) -> Callable[[str], str]:
     return parse
 
 
+def _hosts(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip().lower() for name in text.split(","))
+    if not all(HOST.fullmatch(name) for name in names):
+        raise ValueError(
+            "host names without ports, separated by commas, as in music.example.org,[2001:db8::1]"
+        )
+    return names
+
+
 PARSERS: dict[str, Callable[[str], Any]] = {
     "work": _folder,
     "journal": _one_of(*JOURNALS),
@@ -107,6 +122,8 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "online_events": _whole(1, 100),
     "online_neighbours": _whole(1, 100),
     **dict.fromkeys(SECRETS, _key),
+    "console": _one_of(*SWITCH),
+    "hosts": _hosts,
     "rate_limit": _whole(0, 1_000_000),
     "log_level": _one_of(*LOG_LEVELS),
 }
@@ -128,7 +145,8 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             )
             raise SettingsError(f"{variable}={shown}: expected {error}") from None
     settings = Settings(**values)
-    if (settings.read_key or settings.write_key) and not settings.admin_key:
+    others = settings.read_key, settings.write_key, settings.console_key
+    if any(others) and not settings.admin_key:
         raise SettingsError(f"{PREFIX}ADMIN_KEY is missing: set it too, since another key is set")
     return settings
 

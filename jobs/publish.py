@@ -20,14 +20,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.contract import storage
-from jobs.contract.names import CURRENT, PREVIOUS, RELEASES
+from jobs.contract.names import CURRENT, PREVIOUS, RELEASE_PAGE, RELEASES
 from jobs.contract.results import Manifest, ServedSettings, read_manifest
 from jobs.contract.storage import JobError
 from jobs.releases import store
 from jobs.runtime import cli, memory, parallel
 
 KEEP = 5  # releases
-PAGE = Path("report/release.html")
 
 
 def check_link(work: Path) -> None:
@@ -95,10 +94,11 @@ def publish(work: Path, keep: int, force: bool) -> str:
     from jobs.reporting import release_page
 
     build.check(work)
-    (work / PAGE).unlink(missing_ok=True)  # it describes an earlier release
-    made = build.make(work)
+    (work / RELEASE_PAGE).unlink(missing_ok=True)  # it describes an earlier release
+    made = build.make(work, lambda content, path: release_page.page(content).write(path))
     if made.comparison is not None:
-        release_page.page(made.comparison).write(work / PAGE)
+        (work / RELEASE_PAGE).parent.mkdir(exist_ok=True)
+        storage.link(work / RELEASES / made.id / RELEASE_PAGE, work / RELEASE_PAGE)
     if force or not made.falls:
         release = made.id
         store.activate(work, release)
@@ -108,7 +108,7 @@ def publish(work: Path, keep: int, force: bool) -> str:
     if made.falls and not force:
         raise JobError(
             f"release {release} is kept but not activated: {'; '.join(made.falls)}. Look at "
-            f"{work / PAGE}. To activate it all the same, run "
+            f"{work / RELEASE_PAGE}. To activate it all the same, run "
             f"python -m jobs.publish --work {work} --activate {release}, or publish with --force"
         )
     folder = work / RELEASES / release

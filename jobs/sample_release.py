@@ -1,29 +1,36 @@
 """Make a release of random lists of any size, to test how fast the service starts and answers.
 
     python -m jobs.sample_release --work DIR [--users 1373221] [--tracks 1000000] [--name sample]
+        [--names]
 
 Makes DIR/releases/NAME and points DIR/current to it. It has 100 recommendations a user, 100 similar
 and 100 next tracks a track, and histories as long as those of a real service. All arrays that the
 service maps into memory are filled; the tables are empty, since the service doesn't read them.
+With --names, tracks and artists have names and there is a search index; the last line says how
+large it is and how long it took.
 """
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from jobs.contract import serving, storage, tables
 from jobs.contract.blending import LISTED, Blending
 from jobs.contract.fold_in import FoldInModel
-from jobs.contract.names import CURRENT, LIST_LENGTH, MANIFEST, RELEASES
+from jobs.contract.names import CURRENT, LIST_LENGTH, MANIFEST, RELEASES, SERVING
 from jobs.contract.ragged import offsets_of
 from jobs.contract.results import Manifest
+from jobs.contract.search import SEARCH
 from jobs.contract.storage import JobError
 from jobs.models.als_model import fold_in_model
 from jobs.models.hyperparameters import Hyperparameters
-from jobs.releases import build, serving_arrays, store
+from jobs.releases import build, details, search_index, serving_arrays, store
 from jobs.runtime import cli
 from jobs.runtime.progress import progress_bar
+from jobs.synthetic import many_names
 
 SEED = 20
 ROWS_A_BLOCK = 50_000
@@ -87,6 +94,26 @@ def write_release(folder: Path, users: int, tracks: int, first: int) -> None:
         tables.write(table, folder, table.schema.empty_table())
 
 
+def write_names(folder: Path) -> str:
+    """Give tracks and artists names and a search index; return its size and how long it took."""
+    track_ids = np.load(folder / SERVING / "track_ids.npy")
+    top = np.load(folder / SERVING / "top_items.npy")
+    rng = np.random.default_rng(SEED)
+    items = many_names.items(rng, track_ids)
+    tables.write(tables.ITEMS, folder, items)
+    listeners = np.empty(len(top), np.int64)
+    listeners[top] = len(top) // np.arange(1, len(top) + 1)
+    rows = {"track_id": track_ids[top], "rank": np.arange(1, len(top) + 1), "score": listeners[top]}
+    counts = {"listeners": listeners[top], "plays": listeners[top]}
+    tables.write(tables.TOP_POPULAR, folder, pa.table(rows | counts))
+    serving_arrays.write_names(folder)
+    details.pack(folder, folder)
+    start = time.monotonic()
+    search_index.make(folder)
+    size = (folder / SEARCH).stat().st_size
+    return f"; search index of {size / 1e6:,.1f} MB made in {time.monotonic() - start:.0f} s"
+
+
 def manifest(folder: Path, name: str) -> Manifest[build.ReleaseSettings]:
     """Return the manifest of the release in `folder`, as the service needs it."""
     blending = Blending("weighted", LISTED, events=5, neighbours=50, offline_half_life=4)
@@ -100,15 +127,17 @@ def main(argv: Sequence[str]) -> str:
     parser.add_argument("--tracks", type=int, default=1_000_000, help="number of tracks (1000000)")
     parser.add_argument("--name", default="sample", help="the release's id (sample)")
     parser.add_argument("--first", type=int, default=26, help="the lowest track id (26)")
+    parser.add_argument("--names", action="store_true", help="give tracks and artists names")
     args = parser.parse_args(argv)
     for name in ("users", "tracks"):
         if getattr(args, name) < 1:
             raise JobError(f"--{name} is {getattr(args, name)}: expected at least 1")
     with store.new_folder(args.work / RELEASES, args.name) as folder:
         write_release(folder, args.users, args.tracks, args.first)
+        index = write_names(folder) if args.names else ""
         storage.write_json(folder / MANIFEST, manifest(folder, args.name))
     store.activate(args.work, args.name)
-    return f"{args.users:,} users and {args.tracks:,} tracks in {args.work / CURRENT}"
+    return f"{args.users:,} users and {args.tracks:,} tracks in {args.work / CURRENT}{index}"
 
 
 if __name__ == "__main__":

@@ -1,15 +1,27 @@
 """Which requests are let through: keys, local requests only without keys, rate and body limits.
 
 All of these checks use only the head of a request, and run before Litestar's router.
+
+A browser carries requests of any web page to this machine. Two checks stop such pages:
+
+    a page of evil.example whose name    The browser takes the answer for evil.example's own, and
+    is made to mean 127.0.0.1            shows it to the page. But the header Host is evil.example,
+    (DNS rebinding)                      and only names of this machine and RECO_HOSTS are accepted.
+    a page that posts a form to          The page does not see the answer, but the call would be
+    127.0.0.1, or has an image there     done. The browser says so by Sec-Fetch-Site or Origin, and
+                                         calls that change something refuse that.
 """
 
 import asyncio
+import hmac
 import ipaddress
 import math
+import time
 from contextlib import suppress
 from functools import lru_cache
 from hmac import compare_digest
 from typing import NamedTuple
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from click import Context
@@ -17,7 +29,7 @@ from litestar.types import Receive, Scope, Send
 from litestar.utils import normalize_path
 
 from api.http.rate_limit import RateLimiter
-from api.schemas import MAX_BODY, Problem
+from api.schemas import MAX_BODY, Access, Problem
 from api.settings import Settings, SettingsError
 
 # The key that a call needs, if that key is set. All other calls need the key for reading.
@@ -27,13 +39,27 @@ LEVELS = {
     "/put_user_event": "write",
     "/health/live": "open",
     "/health/ready": "open",
+    # of the console; "page" needs no key but counts for the rate, "people" shows listeners
+    "/": "page",
+    "/access": "page",
+    "/search": "console",
+    "/tracks": "console",
+    "/releases": "console",
+    "/user": "people",
 }
+# levels of all paths that begin so
+BELOW = {"/console/": "page", "/reports/": "report", "/schema/files/": "file"}
+OF_CONSOLE = frozenset({"page", "console", "people", "report"})
+CHANGING = frozenset({"write", "admin"})  # levels of calls that change something
+THIS_MACHINE = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
+TICKET_SECONDS = 600  # for which the address of a report opens it without a key
 
 
 # requests per second of a caller, if RECO_RATE_LIMIT is not set and the address is not loopback
 RATE_ELSEWHERE = 100
 MAX_DISCARDED = 16 << 20  # bytes that are read and discarded of a body that is too large
 DISCARD_SECONDS = 5.0  # the longest time for that
+MAX_KNOWN_HOSTS = 1024  # headers: names with ports
 LONG_PATH = 256  # characters; the level of a path that is so long is not cached
 
 
@@ -48,6 +74,13 @@ class Refusal(NamedTuple):
 NOT_LOCAL = Refusal(
     403, "no keys are set, so only requests from this machine are answered: set RECO_ADMIN_KEY"
 )
+OTHER_HOST = Refusal(
+    403,
+    "expected localhost, 127.0.0.1, [::1] or a name of RECO_HOSTS in the header Host, since a web "
+    "page may have made its own name mean this machine",
+)
+OTHER_SITE = Refusal(403, "a page of another site may not call what changes something")
+NO_CONSOLE = Refusal(404, "Not Found")
 NO_KEY = Refusal(401, "expected a valid key in X-API-Key", ((b"www-authenticate", b"Bearer"),))
 WRONG_KEY = Refusal(403, "the key is valid for other calls, but not for this one")
 TOO_LARGE = Refusal(413, f"body: expected at most {MAX_BODY} bytes", ((b"connection", b"close"),))
@@ -57,18 +90,38 @@ class Guard:
     """Decides by the settings which requests are let through."""
 
     def __init__(self, settings: Settings) -> None:
-        admin, read, write = (
+        admin, read, write, console = (
             key and key.encode()
-            for key in (settings.admin_key, settings.read_key, settings.write_key)
+            for key in (
+                settings.admin_key,
+                settings.read_key,
+                settings.write_key,
+                settings.console_key,
+            )
         )
-        self._keys = [key for key in (admin, read, write) if key]
+        self._names = {"admin": admin, "read": read, "write": write, "console": console}
+        self._keys = [key for key in (admin, read, write, console) if key]
         self._rate = settings.rate_limit
         self._limiter = RateLimiter()
-        levels = ("open", "read", "write", "admin")
-        self._keys_of_level: dict[str, list[bytes]] = {level: [] for level in levels}
-        for level, key in (("admin", admin), ("read", read), ("write", write)):
-            if admin and key:
-                self._keys_of_level[level] = [admin, key]
+        self.console = settings.console == "on"
+        # which names are accepted in the header Host; None: all. Without keys only this machine is
+        # served, and nothing else stops a page that has made its name mean this machine. With keys
+        # the service may be known by any name, which only the operator knows.
+        names = {name.encode() for name in settings.hosts or ()}
+        self._hosts = THIS_MACHINE | names if names or not self._keys else None
+        self._known_hosts: set[bytes] = set()  # headers that were accepted before
+        # the keys that open each level; none: no key is needed
+        self._keys_of_level: dict[str, list[bytes]] = {
+            "open": [],
+            "page": [],
+            "file": [],
+            "read": [key for key in (admin, read, console) if key] if read else [],
+            "write": [key for key in (admin, write) if key] if write else [],
+            "people": [key for key in (admin, console) if key],
+            "admin": [admin] if admin else [],
+        }
+        for level in ("console", "report"):
+            self._keys_of_level[level] = self._keys_of_level["read"]
 
     def refusal(self, scope: Scope) -> Refusal | None:
         """Return the refusal of a request; None if it is let through."""
@@ -77,8 +130,14 @@ class Guard:
         client = scope.get("client")
         if not self._keys and not (local and (client is None or is_local(client[0]))):
             return NOT_LOCAL  # behind a local proxy, `client` is the address that the proxy names
-        key, length = _key_and_length(scope)
+        headers = dict(scope["headers"])
+        host = headers.get(b"host", b"")
+        if not (self._hosts is None or host in self._known_hosts or self._is_known(host, server)):
+            return OTHER_HOST
         level = level_of(scope["path"], scope.get("root_path", ""))
+        if level in CHANGING and _is_of_another_site(headers, host):
+            return OTHER_SITE
+        key = _key(headers) if self._keys else b""
         rate = RATE_ELSEWHERE if self._rate is None and not local else self._rate
         if rate and level != "open":
             valid_key = key if _is_one_of(key, self._keys) else b""
@@ -86,12 +145,105 @@ class Guard:
             wait = self._limiter.wait(caller, rate)
             if wait:
                 return _too_many(rate, wait)
+        if not self.console and level in OF_CONSOLE:
+            return NO_CONSOLE
         accepted = self._keys_of_level[level]
         if accepted and not _is_one_of(key, accepted):
+            if level == "report" and self._has_ticket(scope):
+                return None
             return WRONG_KEY if _is_one_of(key, self._keys) else NO_KEY
-        if length and (len(length) > 9 or int(length) > MAX_BODY):
+        length = headers.get(b"content-length")
+        if length and length.isdigit() and (len(length) > 9 or int(length) > MAX_BODY):
             return TOO_LARGE
         return None
+
+    def _is_known(self, host: bytes, server: tuple[str, int | None] | None) -> bool:
+        """Return whether the header Host has a name of this service, or there is no such header.
+
+        The address that the request came to is one too: a page can't have it for a name.
+        """
+        name = without_port(host)
+        if not host or name in (self._hosts or ()):
+            if len(self._known_hosts) < MAX_KNOWN_HOSTS:
+                self._known_hosts.add(host)
+            return True
+        return server is not None and name == server[0].encode()
+
+    def has_call(self, path: str) -> bool:
+        """Return whether the settings leave a call out: RECO_CONSOLE=off does so."""
+        return self.console or level_of(path, "") not in OF_CONSOLE
+
+    def opens_people(self, scope: Scope) -> bool:
+        """Return whether a request may see listeners."""
+        accepted = self._keys_of_level["people"]
+        return not accepted or _is_one_of(_key(dict(scope["headers"])), accepted)
+
+    def access(self, scope: Scope) -> Access:
+        """Return what the key of a request opens."""
+        key = _key(dict(scope["headers"]))
+        names = [name for name, other in self._names.items() if other and _is_one_of(key, [other])]
+        opens = {
+            level: not accepted or _is_one_of(key, accepted)
+            for level, accepted in self._keys_of_level.items()
+        }
+        return Access(
+            bool(self._keys),
+            names[0] if names else "unknown" if key else "none",
+            *(opens[level] for level in ("read", "write", "people", "admin")),
+        )
+
+    def report_path(self, release: str, report: str) -> str:
+        """Return the address of a report, relative to /releases.
+
+        A browser sends no key for the content of a frame. So where a key is needed, the address
+        has a ticket that opens this one report for some minutes. Who asks has shown the key.
+        """
+        path = f"reports/{report}?{urlencode({'release': release})}"
+        if not self._keys_of_level["report"]:
+            return path
+        until = str(int(time.time()) + TICKET_SECONDS)
+        return f"{path}&until={until}&ticket={self._ticket(report, release, until)}"
+
+    def _ticket(self, report: str, release: str, until: str) -> str:
+        message = "\n".join((report, release, until)).encode()
+        return hmac.new(self._keys_of_level["admin"][0], message, "sha256").hexdigest()
+
+    def _has_ticket(self, scope: Scope) -> bool:
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        release, until, ticket = (query.get(name, "") for name in ("release", "until", "ticket"))
+        report = scope["path"].rstrip("/").rpartition("/")[2]
+        if not (until.isascii() and until.isdigit() and time.time() < int(until[:12])):
+            return False
+        expected = self._ticket(report, release, until).encode()
+        return compare_digest(ticket.encode("utf-8", "replace"), expected)
+
+
+def without_port(host: bytes) -> bytes:
+    """Return the name in a header Host, in small letters.
+
+    >>> without_port(b"LocalHost:8000"), without_port(b"[::1]:8000"), without_port(b"[::1]")
+    (b'localhost', b'[::1]', b'[::1]')
+    """
+    name = host.lower()
+    before, _, port = name.rpartition(b":")
+    has_port = port.isdigit() and (before[:1] != b"[" or before[-1:] == b"]")
+    return before if has_port else name
+
+
+def _is_of_another_site(headers: dict[bytes, bytes], host: bytes) -> bool:
+    """Return whether a browser says that a page of another origin makes the request.
+
+    Programs send neither header.
+    """
+    if headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):
+        return True
+    origin = headers.get(b"origin")
+    return origin is not None and _authority(origin.partition(b"://")[2]) != _authority(host)
+
+
+def _authority(host: bytes) -> bytes:
+    """Return a host with its port, without the port that is meant anyway."""
+    return host.lower().removesuffix(b":80").removesuffix(b":443")
 
 
 def level_of(path: str, root_path: str) -> str:
@@ -110,20 +262,18 @@ def _level_of(path: str, root_path: str) -> str:
     """
     if root_path:
         path = path.split(root_path, maxsplit=1)[-1]
-    return LEVELS.get(normalize_path(path), "read")
+    path = normalize_path(path)
+    below = (level for start, level in BELOW.items() if f"{path}/".startswith(start))
+    return LEVELS.get(path) or next(below, "read")
 
 
-def _key_and_length(scope: Scope) -> tuple[bytes, bytes]:
-    """Return the key and the Content-Length of a request's head; b"" for one that is missing."""
-    key = bearer = length = b""
-    for name, value in scope["headers"]:
-        if name == b"x-api-key":
-            key = value
-        elif name == b"authorization" and value[:7].lower() == b"bearer ":
-            bearer = value[7:]
-        elif name == b"content-length" and value.isdigit():
-            length = value
-    return key or bearer, length
+def _key(headers: dict[bytes, bytes]) -> bytes:
+    """Return the key of a request; b"" if it is missing."""
+    key = headers.get(b"x-api-key")
+    if key:
+        return key
+    authorization = headers.get(b"authorization", b"")
+    return authorization[7:] if authorization[:7].lower() == b"bearer " else b""
 
 
 def _is_one_of(key: bytes, keys: list[bytes]) -> bool:

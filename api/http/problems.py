@@ -3,23 +3,67 @@
 import logging
 from typing import Any, cast
 
+import msgspec
 from litestar import Request, Response
 from litestar.exceptions import ClientException, ValidationException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.params import QueryParameter
 from litestar.types import ExceptionHandlersMap
+from msgspec import UNSET
 
 from api.events.journal import JournalError
 from api.http.whole_numbers import AS_SENT
+from api.insight import NotFound
 from api.release.loader import ReleaseError
 from api.release.manager import UnknownRelease
-from api.schemas import MAX_BODY, MAX_K, MAX_LISTS, Problem
+from api.release.search_index import SearchError
+from api.schemas import MAX_BODY, MAX_EVENTS, MAX_K, MAX_LISTS, EventsGiven, Problem
 from jobs.contract.names import MAX_ID
 
 logger = logging.getLogger("api")
 
 
+LISTED = ("events", "ids")  # parameters that may be repeated and are lists of track ids
+
+
 AnyRequest = Request[Any, Any, Any]
+
+
+class BadParameter(Exception):
+    """A parameter that can't be used; the text says which, what was expected, what was found."""
+
+
+def check_ids(name: str, ids: list[int], most: int) -> None:
+    """Raise BadParameter if a list of ids is too long, or an id is out of range."""
+    if len(ids) > most:
+        raise BadParameter(f"{name}: expected at most {most}, found {len(ids)}")
+    for found in ids:
+        if not 0 <= found <= MAX_ID:
+            expected = f"track ids, whole numbers from 0 to {MAX_ID}"
+            raise BadParameter(f"{name}: expected {expected}, found '{str(found)[:40]}'")
+
+
+def events_of_body(body: bytes) -> list[int] | None:
+    """Return the events in a JSON body; None if it does not name any.
+
+    Such a body is ignored, whatever it is, as it always was. Raises BadParameter if the events are
+    not what is expected.
+    """
+    if b'"events"' not in body:
+        return None
+    try:
+        given = msgspec.json.decode(body, type=EventsGiven)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        expected = (
+            f'{{"events": [5, 7]}} with at most {MAX_EVENTS} whole numbers from 0 to {MAX_ID}'
+        )
+        raise BadParameter(f"body: {error}; expected {expected}") from None
+    return None if given.events is UNSET else given.events
+
+
+def unusable_parameter(request: AnyRequest, error: BadParameter) -> Response[Problem]:
+    """Return a 400 that says what is wrong with a parameter."""
+    return _problem(400, str(error))
 
 
 def _problem(status: int, detail: str) -> Response[Problem]:
@@ -41,8 +85,15 @@ def bad_parameter(request: AnyRequest, error: ValidationException) -> Response[P
         value = as_sent.get(alias, value) if name in refused else value
         if name in refused or (value is None and not field.has_default):
             found = "missing" if value is None else f"found {value[:40]!r}"
-            whole = f"a whole number from {parameter.ge} to {parameter.le}"
-            expected = "true or false" if field.annotation is bool else whole
+            expected = f"a whole number from {parameter.ge} to {parameter.le}"
+            if field.annotation is bool:
+                expected = "true or false"
+            elif alias in LISTED:
+                expected = f"track ids, whole numbers from 0 to {MAX_ID}"
+            elif alias == "kind":
+                expected = "any, track, artist or user"
+            elif alias == "q":
+                expected = f"at most {parameter.max_length} characters"
             details.append(f"{alias}: expected {expected}, {found}")
     return _problem(400, "; ".join(details) or error.detail)
 
@@ -81,6 +132,16 @@ def unknown_release(request: AnyRequest, error: UnknownRelease) -> Response[Prob
     return _problem(404, f"release: {error}")
 
 
+def not_found(request: AnyRequest, error: NotFound) -> Response[Problem]:
+    """Return a 404 that lists what there is."""
+    return _problem(404, str(error))
+
+
+def no_search(request: AnyRequest, error: SearchError) -> Response[Problem]:
+    """Return a 503 that says why a search was stopped or is not possible."""
+    return _problem(503, str(error))
+
+
 def unexpected(request: AnyRequest, error: Exception) -> Response[Problem]:
     """Return a 500 without details, for a fault of the service; the traceback goes into the log."""
     logger.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
@@ -98,8 +159,11 @@ BODY_ERROR_HANDLERS: ExceptionHandlersMap = {
 
 HANDLERS: ExceptionHandlersMap = {
     ValidationException: bad_parameter,
+    BadParameter: unusable_parameter,
     JournalError: no_journal,
     ReleaseError: refused_release,
     UnknownRelease: unknown_release,
+    NotFound: not_found,
+    SearchError: no_search,
     500: unexpected,
 }

@@ -5,15 +5,28 @@ from typing import Annotated, Any, ClassVar
 
 from litestar import Controller, HttpMethod, MediaType, get, post, route
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Example
 from litestar.params import JSONBody, QueryParameter
+from litestar.types import Scope
+from msgspec import UNSET
 
 from api.http import problems
-from api.http.asgi import RECOMMENDER_KEY
-from api.http.problems import AnyRequest
+from api.http.asgi import BODY_KEY, RECOMMENDER_KEY
+from api.http.described import (
+    BAD_BODY,
+    BAD_PARAMETER,
+    GUARD_REFUSALS,
+    NO_RELEASE,
+    NOT_STORED,
+    REFUSED_RELEASE,
+    UNKNOWN_RELEASE,
+    UserId,
+)
+from api.http.description import Call, CallWithEvents
+from api.http.problems import AnyRequest, BadParameter, check_ids, events_of_body
 from api.prometheus import CONTENT_TYPE, Metrics
 from api.schemas import (
     MAX_BODY,
+    MAX_EVENTS,
     MAX_K,
     Explained,
     Freshness,
@@ -21,7 +34,6 @@ from api.schemas import (
     Live,
     Loaded,
     ManyRecommendations,
-    Problem,
     Ready,
     Receipt,
     Recommendations,
@@ -32,75 +44,20 @@ from api.schemas import (
 from api.service import Service
 from jobs.contract.names import MAX_ID
 
-UserId = Annotated[int, QueryParameter(ge=0, le=MAX_ID, description="the user")]
-
-
-def problem(status: int, description: str, detail: str) -> dict[int, ResponseSpec]:
-    """Describe an answer other than 200, with an example."""
-    example = Example(value={"status_code": status, "detail": detail})
-    return {status: ResponseSpec(Problem, False, description, examples=[example])}
-
-
-BAD_PARAMETER = problem(
-    400,
-    "A parameter is missing, is no whole number in plain digits, or is out of range",
-    "k: expected a whole number from 1 to 100, found '0'",
-)
-
-
-BAD_BODY = problem(
-    400,
-    "The body is not what is expected",
-    'body: user_ids[1]: Expected `int` >= 0; expected {"user_ids": [47, 16], "k": 100}',
-)
-
-
-TOO_LARGE = problem(413, "The body is too large", "body: expected at most 65536 bytes")
-NO_RELEASE = problem(
-    503,
-    "No release can be served; the detail says why",
-    "data/current is missing: run python -m jobs.publish --work data",
-)
-
-
-NOT_STORED = problem(
-    503,
-    "The journal of events can't be written or read; the detail says why",
-    "the journal data/state/events.db can't be written: database or disk is full",
-)
-
-
-UNKNOWN_RELEASE = problem(
-    404,
-    "There is no such release",
-    "release: expected one of ['20240101T000000'], found 'x'",
-)
-
-
-REFUSED_RELEASE = problem(
-    409,
-    "The release is refused, and the old one is still served; the detail says why",
-    "2023-01-01: bytes of recommendations.parquet: expected 812, found 404",
-)
-
-
-# what the guard may answer in place of any call
-GUARD_REFUSALS = (
-    problem(
-        401, "The call needs a key, and no valid one was sent", "expected a valid key in X-API-Key"
-    )
-    | problem(
-        403,
-        "The key is for other calls; or no keys are set, and the request is from another machine",
-        "the key is valid for other calls, but not for this one",
-    )
-    | problem(
-        429,
-        "Too many requests",
-        "expected at most 100 requests a second; try again in 0.010 s",
-    )
-    | TOO_LARGE
-)
+UserOrNobody = Annotated[
+    int | None,
+    QueryParameter(ge=0, le=MAX_ID, description="the user; may be left out where events are given"),
+]
+K = Annotated[int, QueryParameter(ge=1, le=MAX_K, description="how many tracks")]
+Explain = Annotated[bool, QueryParameter(description="add a reason for each track")]
+TrackId = Annotated[int, QueryParameter(ge=0, le=MAX_ID)]
+Events = Annotated[
+    list[TrackId] | None,
+    QueryParameter(
+        description="track ids, newest first, repeatable: answer as if the user had just played "
+        f"them; at most {MAX_EVENTS}"
+    ),
+]
 
 
 METRICS = {200: ResponseSpec(str, description="Prometheus' text format", media_type=CONTENT_TYPE)}
@@ -124,6 +81,11 @@ def read(path: str, responses: dict[int, ResponseSpec] | None = None) -> Callabl
     )
 
 
+MISSING_USER = (
+    f"user_id: expected a whole number from 0 to {MAX_ID}, or events without a user, missing"
+)
+
+
 class Calls(Controller):
     """All calls. Each application has a subclass of its own, whose class variable is its service.
 
@@ -132,22 +94,48 @@ class Calls(Controller):
 
     service: ClassVar[Service]
 
-    @read("/recommendations", EXPLAINED | BAD_PARAMETER | NO_RELEASE)
+    @route(
+        "/recommendations",
+        http_method=[HttpMethod.GET, HttpMethod.POST],
+        status_code=200,
+        sync_to_thread=False,
+        media_type=MediaType.JSON,
+        operation_class=CallWithEvents,
+        responses=EXPLAINED | BAD_PARAMETER | NO_RELEASE | GUARD_REFUSALS,
+    )
     def recommendations(
         self,
-        user_id: UserId,
-        k: Annotated[int, QueryParameter(ge=1, le=MAX_K, description="how many tracks")] = 100,
-        explain: Annotated[bool, QueryParameter(description="add a reason for each track")] = False,
+        scope: Scope,
+        user_id: UserOrNobody = None,
+        k: K = 100,
+        explain: Explain = False,
+        events: Events = None,
     ) -> bytes:
         """Recommend k tracks: the user's final list, blended with what their last events bring.
 
         A user without a final list gets the top list in its place. The answer has no track twice,
         and none that the user has heard. It has exactly k tracks if that many exist. With
         explain=true it also has a list `reasons`, which says for each track where it comes from.
+        With `events` the answer is the one that the user would get after playing these tracks;
+        without user_id, someone new. Nothing of that is stored or counted. In a POST the events may
+        also be in a JSON body, as in {"events": [5, 7]}.
         """
+        body = scope["state"].get(BODY_KEY)
+        if body:
+            given = events_of_body(body)
+            if given is not None and events is not None:
+                raise BadParameter("events: expected in the query string or in the body, not both")
+            events = events if given is None else given
+        if events is None:
+            if user_id is None:
+                raise BadParameter(MISSING_USER)
+            if not explain:
+                return b'{"recs":%b}' % self.service.recommend(user_id, k)
+        else:
+            check_ids("events", events, MAX_EVENTS)
         if explain:
-            return b'{"recs":%b,"reasons":%b}' % self.service.explain(user_id, k)
-        return b'{"recs":%b}' % self.service.recommend(user_id, k)
+            return b'{"recs":%b,"reasons":%b}' % self.service.explain(user_id, k, events)
+        return b'{"recs":%b}' % self.service.try_events(user_id, k, events or [])
 
     @post(
         "/recommendations/batch",
@@ -162,7 +150,8 @@ class Calls(Controller):
     ) -> bytes:
         """Recommend k tracks to each of up to 1,000 users, as each would get them alone."""
         recommender = request.state[RECOMMENDER_KEY] = self.service.releases.current()
-        lists = await self.service.recommend_many(data.user_ids, data.k, recommender)
+        events = None if data.events is UNSET else data.events
+        lists = await self.service.recommend_many(data.user_ids, data.k, recommender, events)
         return b'{"recs":%b}' % lists
 
     @read("/get_online_u2i", TRACKS | BAD_PARAMETER | NO_RELEASE)
@@ -218,6 +207,7 @@ class Calls(Controller):
         "/load_recommendations",
         http_method=[HttpMethod.GET, HttpMethod.POST],
         status_code=200,
+        operation_class=Call,
         responses=BAD_PARAMETER | UNKNOWN_RELEASE | NO_RELEASE | REFUSED_RELEASE | GUARD_REFUSALS,
     )
     async def load_recommendations(

@@ -11,7 +11,13 @@ import re
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-NAMES = ("user_id", "item_id", "k", "N")  # all parameters of all calls that are whole numbers
+NAMES = (
+    "user_id",
+    "item_id",
+    "k",
+    "N",
+    "events",
+)  # all parameters of all calls that are whole numbers
 # the key, in a request's state, of the replaced values by parameter, as the client sent them
 AS_SENT = "whole_numbers_as_sent"
 _UNUSUAL = re.compile(rb"(?:^|&)(?:%b)=(?!-?[0-9]+(?:&|$))" % "|".join(NAMES).encode())

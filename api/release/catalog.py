@@ -3,10 +3,11 @@
 Tracks are handled as positions in the sorted track ids. Only `ids` and `text` return track ids.
 """
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.release import loader
+from api.release.details import Details
+from api.release.search_index import open_index
+from api.schemas import NamedTrack
 from jobs.contract.blending import LISTED, NO_TRACKS, Neighbours, Tracks, in_growing_blocks
 from jobs.contract.ids import find
 
@@ -28,8 +32,9 @@ class Catalog:
         """Open and check the release in `folder`; raise ReleaseError if it can't be served."""
         manifest = loader.check(folder, hashes)
         arrays = loader.arrays(folder, manifest)
-        self.id = manifest.id
+        self.id, self.folder = manifest.id, folder
         self.created_at = _utc(manifest.created_at)
+        self.data_from = manifest.data.first if manifest.data else None
         self.data_until = manifest.data.last if manifest.data else None
         self.blending = msgspec.structs.replace(manifest.settings.blending, **overrides)
         self._forgotten_until = manifest.forgotten_until
@@ -43,6 +48,14 @@ class Catalog:
         # where no song has several ids.
         self._shown = np.append(arrays["shown_items"], -1) if "shown_items" in arrays else None
         self._top = arrays["top_items"]
+        self.details = Details(arrays)
+        self.index = open_index(folder)
+        # of the generators: plays after which a play counts half
+        self.half_lives = {
+            "next_played": manifest.settings.next_half_life,
+            "similar": manifest.settings.similar_half_life,
+            "replayed": manifest.settings.own_half_life,
+        }
         self._lists = {
             name: (arrays[f"{name}_offsets"], arrays[f"{name}_items"])
             for name in ("recommendations", "history", "names")
@@ -108,6 +121,54 @@ class Catalog:
     def name(self, track: int) -> str | None:
         """Return the track's name; None if the catalogue has none."""
         return self._list("names", track).tobytes().decode() or None
+
+    @property
+    def all_tracks(self) -> Tracks:
+        """Return the top list, then all tracks without a listen that may be shown."""
+        return self._top
+
+    def exact(self, item_ids: Sequence[int], unknown: bool = False) -> list[int]:
+        """Return the positions of the very ids, also of those under which no song is shown.
+
+        Those that the release doesn't know are left out, or -1 where `unknown` is true.
+        """
+        places: list[int] = find(self._track_ids, np.array(item_ids, np.int64)).tolist()
+        return places if unknown else [place for place in places if place >= 0]
+
+    def top_rank(self, track: int) -> int | None:
+        """Return a track's place in the top list, from 1; None without a listen, or if unknown."""
+        if not self.details.plays(track):
+            return None
+        places = np.flatnonzero(self._top == track)
+        return int(places[0]) + 1 if len(places) else None
+
+    def near(self, source: str, track: int, n: int) -> list[int]:
+        """Return the first n neighbours of a track."""
+        offsets, items, _ = self.neighbours[source]
+        near: list[int] = items[offsets[track] : offsets[track + 1]][:n].tolist()
+        return near
+
+    def named(self, track: int) -> NamedTrack:
+        """Return a track with the names of what it is and of whose."""
+        track_id = int(self._track_ids[track])
+        return NamedTrack(track_id, self.name(track), self.details.artists(track))
+
+    def users_between(self, low: int, high: int, limit: int) -> list[int]:
+        """Return the first known users with ids from low to high - 1, as ids."""
+        start, end = self._user_ids.searchsorted(np.array([low, high], np.int64)).tolist()
+        found = (int(user) for user in self._user_ids[start:end] if self.row(int(user)) >= 0)
+        return list(islice(found, limit))
+
+    def random_users(self, n: int) -> list[int]:
+        """Return the ids of some known users, drawn at random."""
+        places = random.sample(range(self.n_users), min(2 * n, self.n_users))
+        drawn = (int(self._user_ids[place]) for place in places)
+        return [user for user in drawn if self.row(user) >= 0][:n]
+
+    def history_rows(self, row: int) -> tuple[int, int]:
+        """Return which rows of listens.parquet are those of the user in a row: from, to below."""
+        offsets, _ = self._lists["history"]
+        return (int(offsets[row]), int(offsets[row + 1])) if row >= 0 else (0, 0)
 
     def top(self, n: int) -> Tracks:
         """Return the first n tracks of the top list."""

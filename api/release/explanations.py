@@ -54,6 +54,7 @@ def reasons(
         Reason(
             track_id=track_id,
             name=catalog.name(track),
+            artists=catalog.details.artists(track),
             final_rank=final.get(track),
             top_rank=None if track in final else top.get(track),
             sources=[source for source, tracks in brought.items() if track in tracks],

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from jobs.contract import storage, tables
 from jobs.contract.names import CONTRACT_VERSION, CURRENT, MANIFEST, RELEASES, SERVING
 from jobs.contract.results import Manifest, ServedSettings, upgrade_manifest
-from jobs.contract.serving import OPTIONAL_ARRAYS, SERVING_ARRAYS
+from jobs.contract.serving import OPTIONAL_ARRAYS, SERVING_ARRAYS, TREND_PERIODS
 
 if TYPE_CHECKING:
     from jobs.contract.fold_in import FoldInModel
@@ -151,9 +151,37 @@ def arrays(folder: Path, manifest: Manifest[ServedSettings]) -> Arrays:
         _require(
             folder, "tracks in shown_items that are shown", bool((shown[shown] == shown).all())
         )
+    _check_details(folder, mapped, tracks)
     for array in mapped.values():
         _free_pages(array)
     return mapped
+
+
+def _check_details(folder: Path, arrays: Arrays, tracks: int) -> None:
+    """Check the arrays of names, counts and followers, if they are there."""
+    for kind in ("artist", "genre"):
+        parts = (f"{kind}s_offsets", f"{kind}s_items")
+        texts = (f"{kind}_names_offsets", f"{kind}_names_items")
+        if _has(folder, arrays, *parts, *texts):
+            names = len(arrays[f"{kind}_names_offsets"]) - 1
+            _check_lists(folder, f"{kind}s", arrays, tracks)
+            _check_lists(folder, f"{kind}_names", arrays, names)
+            _check_range(folder, f"{kind}s_items", arrays, names)
+    counts = {"listeners_items": tracks, "plays_items": tracks}
+    counts["trend_items"] = tracks * TREND_PERIODS
+    if _has(folder, arrays, *counts):
+        for name, length in counts.items():
+            _expect(folder, f"length of {name}", length, len(arrays[name]))
+    if _has(folder, arrays, *(f"followers_{part}" for part in ("offsets", "items", "scores"))):
+        _check_lists(folder, "followers", arrays, tracks)
+        _check_range(folder, "followers_items", arrays, tracks)
+
+
+def _has(folder: Path, arrays: Arrays, *names: str) -> bool:
+    """Return whether optional arrays that belong together are there: all, or none of them."""
+    there = [name in arrays for name in names]
+    _require(folder, f"all of {', '.join(names)} or none", all(there) or not any(there))
+    return all(there)
 
 
 def _free_pages(array: Array) -> None:

@@ -18,6 +18,8 @@ COMPARISON = "comparison.json"  # of a new release with the one that was current
 CURRENT = "current"  # WORK/current -> WORK/releases/<id>
 PREVIOUS = "previous"  # WORK/previous -> the release that was current before
 RELEASES = "releases"
+REPORTS = "report"  # a folder of WORK and of each release; those in releases name no user
+RELEASE_PAGE = f"{REPORTS}/release.html"  # the comparison as a page
 
 # The service's journal of live events, an SQLite file in WORK/state. An event's `seq` is its place
 # in the order of acknowledgement: it only grows, and is larger than `forgotten_until`, where events

@@ -349,6 +349,10 @@ class ServedSettings(Struct):
     als_exponent: float
     als_repeats: float
     als_half_life: float | None
+    # plays after which a play counts half, by generator; a release made before may lack them
+    next_half_life: float | UnsetType | None = UNSET
+    similar_half_life: float | UnsetType | None = UNSET
+    own_half_life: float | UnsetType | None = UNSET
 
 
 Settings = TypeVar("Settings")

@@ -31,7 +31,26 @@ SERVING_ARRAYS: dict[str, np.dtype[Any]] = {
     "als_gram": np.dtype(np.float32),  # row by row
 }
 
-# Arrays of releases in which some song has several ids:
+# Arrays that a release may lack, since it was made before, or since nothing is to be told:
 OPTIONAL_ARRAYS: dict[str, np.dtype[Any]] = {
     "shown_items": np.dtype(np.int32),  # the track under which each track's song is shown
+    # names of artists and genres: those of a track are places among the distinct names
+    "artists_offsets": np.dtype(np.int64),
+    "artists_items": np.dtype(np.int32),
+    "artist_names_offsets": np.dtype(np.int64),
+    "artist_names_items": np.dtype(np.uint8),  # UTF-8
+    "genres_offsets": np.dtype(np.int64),
+    "genres_items": np.dtype(np.int32),
+    "genre_names_offsets": np.dtype(np.int64),
+    "genre_names_items": np.dtype(np.uint8),
+    "listeners_items": np.dtype(np.int32),  # of each track
+    "plays_items": np.dtype(np.int32),
+    "trend_items": np.dtype(np.int32),  # TREND_PERIODS numbers of plays for each track
+    # followers.parquet, from which two generators are made
+    "followers_offsets": np.dtype(np.int64),
+    "followers_items": np.dtype(np.int32),
+    "followers_scores": np.dtype(np.float32),
 }
+
+
+TREND_PERIODS = 12  # equal parts of the time from the first listen to the last

@@ -11,13 +11,13 @@ from scipy.sparse import csr_matrix, vstack
 
 from jobs.contract import tables
 from jobs.contract.ids import MISSING, find
+from jobs.contract.plays import faded
 from jobs.contract.ragged import last_entries, offsets_of, runs
 from jobs.data import songs
 from jobs.data.ids import Encoder, encode
 
 SECONDS_A_DAY = 86_400
 LISTENS_A_BLOCK = 1 << 22
-RECENT = 100  # a user's last plays, whose similar and next tracks are looked up
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Listens:
         if half_life is None:
             return self._matrix(np.ones(len(self.item), np.float32))
         plays_since = self.starts[self.user.astype(np.int64) + 1] - 1 - np.arange(len(self.item))
-        return self._matrix(np.exp2(-plays_since / half_life).astype(np.float32))
+        return self._matrix(faded(plays_since, half_life))
 
     def weights(
         self,

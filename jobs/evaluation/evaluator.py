@@ -39,7 +39,8 @@ class Evaluator:
     ) -> "Evaluator":
         """Read a window with at most `most` users of its holdout, drawn at random.
 
-        The generators that are switched off propose nothing, as in jobs.rank. Raises JobError if nobody in the holdout has a label.
+        The generators that are switched off propose nothing, as in jobs.rank. Raises JobError if
+        nobody in the holdout has a label.
         """
         snapshot = Snapshot.read(window, switched_off)
         later = holdout.read(window, snapshot.data, snapshot.hyperparameters.heard).sample(most)

@@ -21,12 +21,11 @@ from scipy.sparse import csr_matrix
 
 from jobs.contract import tables
 from jobs.contract.ids import find
+from jobs.contract.plays import LAST_HALF_LIFE, LAST_SCORED, RECENT
 from jobs.contract.tables import Table
-from jobs.data.listens import RECENT, Listens
+from jobs.data.listens import Listens
 from jobs.models.ranked_lists import first_unheard, matrix_of_lists
 from jobs.ranking.snapshot import Snapshot
-
-LAST_SCORED = 16  # last plays that "after_last" uses; each counts half of the next, later one
 
 # Returns (users, items) float32 for a block of users with their listens: tracks with larger scores
 # suit a user better, and those with 0 are not proposed. Not to depend on other users of the block.
@@ -81,7 +80,7 @@ def next_played(snapshot: Snapshot, block: Listens) -> csr_matrix:
 
 def after_last(snapshot: Snapshot, block: Listens) -> csr_matrix:
     """Score the same for the last 16 plays, of which the very last count most."""
-    return csr_matrix(block.latest(LAST_SCORED).profiles(1.0) @ snapshot.followers)
+    return csr_matrix(block.latest(LAST_SCORED).profiles(LAST_HALF_LIFE) @ snapshot.followers)
 
 
 def similar(snapshot: Snapshot, block: Listens) -> csr_matrix:

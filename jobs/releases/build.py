@@ -1,6 +1,7 @@
 """Make a release: a folder with the contract's files, the service's arrays and a manifest."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +20,10 @@ from jobs.contract.names import (
     FORGOTTEN_UNTIL,
     MANIFEST,
     METRICS,
+    RELEASE_PAGE,
     RELEASES,
     REPLAY,
+    REPORTS,
     SERVING,
     SETTINGS,
 )
@@ -37,7 +40,7 @@ from jobs.contract.storage import JobError
 from jobs.data import tombstones
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
-from jobs.releases import gate, serving_arrays, store
+from jobs.releases import details, gate, search_index, serving_arrays, store
 
 # Files that a release must have besides the tables, and the job that makes each.
 REQUIRED_FILES = {
@@ -49,7 +52,11 @@ REQUIRED_FILES = {
 
 # Files that a release has if they exist. Without songs.parquet no song has several ids; without the
 # others the service uses the defaults.
-OPTIONAL_FILES = (tables.SONGS.file, SETTINGS, REPLAY, FORGOTTEN_UNTIL)
+OPTIONAL_FILES = (
+    *(tables.SONGS.file, tables.NEW_TRACKS.file),
+    *(SETTINGS, REPLAY, FORGOTTEN_UNTIL),
+    *(f"{REPORTS}/{name}.html" for name in ("data", "evaluation", "replay")),
+)
 
 
 def check(work: Path) -> None:
@@ -136,7 +143,10 @@ class NewRelease:
         return [] if self.comparison is None else self.comparison.falls
 
 
-def make(work: Path) -> NewRelease:
+PageWriter = Callable[[ReleaseComparison, Path], None]  # writes a comparison as a page to a path
+
+
+def make(work: Path, write_page: PageWriter) -> NewRelease:
     """Make a release of the files in WORK and compare it with the current one."""
     release = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     with store.new_folder(work / RELEASES, release) as folder:
@@ -144,13 +154,17 @@ def make(work: Path) -> NewRelease:
             storage.link(work / name, folder / name)
         for name in OPTIONAL_FILES:
             if (work / name).exists():
+                (folder / name).parent.mkdir(exist_ok=True)
                 storage.link(work / name, folder / name)
         serving_arrays.pack(folder, hyperparameters.load(folder))
         check_users(folder)
+        details.pack(folder, work)
+        search_index.make(folder)
         store.link_unchanged(folder, work / CURRENT)
         made = compare(work / CURRENT, folder, release)
         if made.comparison is not None:
             storage.write_json(folder / COMPARISON, made.comparison)
+            write_page(made.comparison, folder / RELEASE_PAGE)
         storage.write_json(folder / MANIFEST, manifest_of_run(folder, release))
     return made
 

@@ -45,9 +45,9 @@ def pack(folder: Path, settings: Hyperparameters) -> None:
         write(folder, "shown_items", shown)
     _write_history(folder, users, tracks, shown)
     unheard = _unheard_rows(folder, len(tracks)) if settings.heard == "exclude" else None
-    _write_lists(folder, tables.RECOMMENDATIONS, "recommendations", users, tracks, unheard)
-    _write_lists(folder, tables.SIMILAR, "similar", tracks, tracks)
-    _write_lists(folder, tables.NEXT_PLAYED, "next_played", tracks, tracks)
+    write_lists(folder, tables.RECOMMENDATIONS, "recommendations", users, tracks, unheard)
+    write_lists(folder, tables.SIMILAR, "similar", tracks, tracks)
+    write_lists(folder, tables.NEXT_PLAYED, "next_played", tracks, tracks)
     model = als_model.load_model(folder, settings)
     write_model(folder, model, len(tracks))
     others = _others(top_items, songs.hidden(folder, tracks), model)
@@ -183,21 +183,25 @@ def _unheard_rows(folder: Path, n: int) -> RowFilter:
     return unheard_rows
 
 
-def _write_lists(
+def write_lists(
     folder: Path,
     table: Table,
     name: str,
     keys: np.ndarray,
     tracks: np.ndarray,
     keep: RowFilter | None = None,
+    source: Path | None = None,
 ) -> None:
-    """Write the ranked lists of a table, one for each of the sorted keys; some may be empty."""
+    """Write the ranked lists of a table, one for each of the sorted keys; some may be empty.
+
+    The table is in `folder`, or in `source` if that is given.
+    """
     key, item, *_ = table.schema.names
     counts = np.zeros(len(keys), np.int64)
-    scored = f"{name}_scores" in serving.SERVING_ARRAYS
+    scored = f"{name}_scores" in serving.SERVING_ARRAYS | serving.OPTIONAL_ARRAYS
     last = np.empty(0, np.int64)
     with array(folder, f"{name}_items") as append, _scores(folder, name, scored) as append_scores:
-        for batch in _blocks(table, folder, [key, item, "rank", "score"]):
+        for batch in _blocks(table, source or folder, [key, item, "rank", "score"]):
             position = _positions(keys, batch[key], table)
             # By key, then by rank, as one number that must ascend from row to row.
             order = np.append(last, (position << 32) + batch["rank"])

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jobs.contract import storage
-from jobs.contract.names import COMPARISON, CURRENT, PREVIOUS, RELEASES
+from jobs.contract.names import COMPARISON, CURRENT, PREVIOUS, RELEASE_PAGE, RELEASES
 from jobs.contract.results import FileEntry, read_manifest
 from jobs.contract.storage import JobError
 from jobs.releases import gate
@@ -84,12 +84,13 @@ def without_copies(work: Path, release: str) -> str:
 
 
 def _file_entries(work: Path, release: str) -> dict[str, FileEntry]:
-    """Return the manifest's entries of a release's files, without that of comparison.json."""
+    """Return the manifest's entries of a release's files, without those of the comparison."""
     try:
         files = read_manifest(work / RELEASES / release).files
     except JobError:
         return {}
-    files.pop(COMPARISON, None)
+    for name in (COMPARISON, RELEASE_PAGE):
+        files.pop(name, None)
     return files
 
 

@@ -206,7 +206,7 @@ def gaps(page: Page, users: pa.Table, items: pa.Table, counts: Statistics) -> No
             "unused in between": [int(v.max() - v.min()) + 1 - len(v) for v in ids.values()],
         }
     )
-    page.table(table, "Which ids are used")
+    page.table(table, "Which ids are used", page="with users")
 
 
 def catalogue(page: Page, items: pa.Table, counts: Statistics) -> None:
@@ -272,6 +272,7 @@ def suspicious(page: Page, work: Path) -> None:
             }
         ),
         f"The {len(rows)} accounts with most such plays, of {len(found):,} in {SUSPICIOUS.file}",
+        page="with users",
     )
 
 
@@ -290,7 +291,9 @@ def quarantine(page: Page, work: Path) -> None:
         page.text("No row of the input was left out.")
         return
     rows = [(*key, count, shortened(first[key], 200)) for key, count in counts.most_common()]
-    page.table(pd.DataFrame(rows, columns=["file", "reason", "rows", "example"]))
+    table = pd.DataFrame(rows, columns=["file", "reason", "rows", "example"])
+    page.table(table, page="with users")
+    page.table(table.drop(columns="example"), page="without users")
 
 
 def share_table(title: str, names: Iterable[str], values: np.ndarray, unit: str) -> pd.DataFrame:

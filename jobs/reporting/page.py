@@ -16,7 +16,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -70,8 +70,16 @@ class Page:
         """Add explanations of the names that follow."""
         self._add("terms", title=title, terms=list(meanings.items()))
 
-    def table(self, frame: pd.DataFrame, caption: str = "") -> None:
-        """Add the columns of a table, without its index."""
+    def table(
+        self,
+        frame: pd.DataFrame,
+        caption: str = "",
+        page: Literal["both", "with users", "without users"] = "both",
+    ) -> None:
+        """Add the columns of a table, without its index.
+
+        One that names users must not be on the page that `write` makes without users.
+        """
         columns = [[shown(value) for value in frame[name]] for name in frame]
         kinds = [_kind(column, first=i == 0) for i, column in enumerate(columns)]
         self._add(
@@ -79,6 +87,7 @@ class Page:
             caption=caption,
             columns=list(zip(frame.columns, kinds, strict=True)),
             rows=[list(zip(row, kinds, strict=True)) for row in zip(*columns, strict=True)],
+            page=page,
         )
 
     def bars(self, values: Mapping[str, float], form: str, caption: str = "") -> None:
@@ -128,12 +137,12 @@ class Page:
         self._add("figure", caption=caption, svg=Markup(svg(figure, f"figure {number}")))
         plt.close(figure)
 
-    def write(self, path: Path) -> None:
-        """Write the page, atomically."""
+    def write(self, path: Path, users: bool = True) -> None:
+        """Write the page, atomically; without `users` it has no table that names any."""
+        other = "without users" if users else "with users"
+        parts = [part for part in self.parts if part.get("page") != other]
         environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        html = environment.from_string(TEMPLATE.read_text()).render(
-            title=self.title, parts=self.parts
-        )
+        html = environment.from_string(TEMPLATE.read_text()).render(title=self.title, parts=parts)
         with storage.atomic(path) as temporary:
             temporary.write_text(html, encoding="utf-8")
 

@@ -62,7 +62,10 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (*(DATA + file for file in INPUT), "state/forgotten.db"),
         (*LISTENS, "quarantine.parquet", "forgotten.json", "clock.json"),
     ),
-    "explore": ((*LISTENS, "quarantine.parquet"), ("report/explore.html",)),
+    "explore": (
+        (*LISTENS, "quarantine.parquet"),
+        ("report/explore.html", "report/data.html"),
+    ),
     "windows": (LISTENS, _in(ALL_WINDOWS, *LISTENS, "holdout.parquet", "split.json")),
     "tune": (
         (
@@ -100,8 +103,12 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("replay.json", "report/replay.html"),
     ),
     "publish": (
-        (*LISTS, "metrics.json", "ranking.json", "replay.json", "forgotten.json"),
-        ("releases/*/*", "releases/*/serving/*"),  # whichever of them is current
+        (
+            *(*LISTS, "metrics.json", "ranking.json", "replay.json", "forgotten.json"),
+            *("report/data.html", "report/evaluation.html", "report/replay.html"),
+        ),
+        # whichever of them is current
+        ("releases/*/*", "releases/*/serving/*", "releases/*/report/*"),
     ),
 }
 

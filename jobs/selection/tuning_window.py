@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from jobs.contract.plays import RECENT
 from jobs.contract.top_k import NormOrder, top_k
 from jobs.data import sampling
 from jobs.data.holdout import Holdout
 from jobs.data.holdout import read as read_holdout
-from jobs.data.listens import RECENT, Listens
+from jobs.data.listens import Listens
 from jobs.data.listens import load as load_listens
 from jobs.metrics import accuracy
 from jobs.models import als_model

@@ -14,12 +14,19 @@ class HttpClient:
 
     def call(self, method: str, path: str, **parameters: int) -> Any:
         """Return the JSON of an answer with status 200. Raises OSError for any other outcome."""
+        return self._answer(method, f"{path}?{urlencode(parameters)}")
+
+    def get(self, address: str) -> Any:
+        """Return the JSON that a GET of a path with its query is answered with, as `call` does."""
+        return self._answer("GET", address)
+
+    def _answer(self, method: str, address: str) -> Any:
         try:
-            self._connection.request(method, f"{path}?{urlencode(parameters)}")
+            self._connection.request(method, address)
             answer = self._connection.getresponse()
             text = answer.read()
         except Exception as error:
             raise OSError(f"no answer: {error!r}") from error
         if answer.status != 200:
-            raise OSError(f"{path}: {answer.status} {text.decode()}")
+            raise OSError(f"{address}: {answer.status} {text.decode()}")
         return json.loads(text)

@@ -36,7 +36,10 @@ def exists(pid):
 def begin(port):
     """A request of which half has arrived."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=20)
-    head = f"POST /recommendations/batch HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n"
+    head = (
+        "POST /recommendations/batch HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Length: {len(BODY)}\r\n\r\n"
+    )
     sock.sendall(head.encode() + BODY[:1000])
     return sock
 

@@ -185,27 +185,27 @@ def test_no_query_string_gives_a_500(client, path, query):
 
 
 RAW = [
-    b"GET /recommendations?user_id=\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /recommendations?user_id=\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET /recommendations?user_id=x HTTP/1.1\r\nHost: [\r\n\r\n",
     b"GET /recommendations?user_id=x HTTP/1.1\r\nHost: \xff:99999999\r\n\r\n",
     b"GET /recommendations?user_id=x HTTP/1.0\r\n\r\n",
-    b"GET http://[/recommendations HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET //recommendations HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET /\xff\x80 HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET /recommendations%00?user_id=1 HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET /load_recommendations?release=../../etc HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET /load_recommendations?release=%00 HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET /load_recommendations?release=/etc&release=. HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"POST /put_user_event?user_id=1 HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    b"POST /put_user_event HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    b"BREW /recommendations?user_id=1 HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"HEAD /recommendations?user_id=1 HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET /recommendations?user_id=x HTTP/9.9\r\nHost: x\r\n\r\n",
-    b"GET /recommendations?user_id=1 HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n",
-    b"GET /recommendations?user_id=x HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: "
-    b"Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n",
+    b"GET http://[/recommendations HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET //recommendations HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /\xff\x80 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /recommendations%00?user_id=1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /load_recommendations?release=../../etc HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /load_recommendations?release=%00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /load_recommendations?release=/etc&release=. HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"POST /put_user_event?user_id=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    b"POST /put_user_event HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"BREW /recommendations?user_id=1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"HEAD /recommendations?user_id=1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /recommendations?user_id=x HTTP/9.9\r\nHost: localhost\r\n\r\n",
+    b"GET /recommendations?user_id=1 HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n",
+    b"GET /recommendations?user_id=x HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     b"\x00" * 1000,
 ]
@@ -250,7 +250,7 @@ def test_an_answer_has_no_blanks_in_its_lists(client):
     assert client.get("/recommendations?user_id=5&k=3").content == b'{"recs":[1,2,3]}'
 
 
-PUT = "POST /put_user_event?user_id=47&item_id=5 HTTP/1.1\r\nHost: x\r\n"
+PUT = "POST /put_user_event?user_id=47&item_id=5 HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @pytest.mark.parametrize("size", [100_000, 5_000_000])
@@ -277,8 +277,5 @@ def test_a_slow_sender_of_too_large_a_body_does_not_hold_its_connection(
         litestar_run(work, STATE=str(tmp_path)) as running,
         socket.create_connection(("127.0.0.1", running.port), timeout=15) as connection,
     ):
-        head = (
-            "POST /put_user_event?user_id=47&item_id=5 HTTP/1.1\r\nHost: x\r\nContent-Length: 99999"
-        )
-        connection.sendall(f"{head}\r\n\r\n".encode() + b"x")  # and no more
+        connection.sendall(f"{PUT}Content-Length: 99999\r\n\r\nx".encode())  # and no more
         assert connection.recv(65_536).startswith(b"HTTP/1.1 413")

@@ -38,10 +38,10 @@ def test_each_track_has_its_name_and_where_it_comes_from(work):
         assert answer["recs"] == plain["recs"]
         found = [tuple(reason.values()) for reason in answer["reasons"]]
         assert found == [
-            (8, "track 8", None, 8, ["similar"], [7, 5]),
-            (200, "track 200", 1, None, [], []),
-            (6, "track 6", None, 6, ["similar"], [5]),
-            (199, "track 199", 2, None, [], []),
+            (8, "track 8", None, None, 8, ["similar"], [7, 5]),
+            (200, "track 200", None, 1, None, [], []),
+            (6, "track 6", None, None, 6, ["similar"], [5]),
+            (199, "track 199", None, 2, None, [], []),
         ]
         assert client.answer("/recommendations", user_id=47, explain="false")["recs"][:1] == [8]
         after = client.answer("/get_statistics")

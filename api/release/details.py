@@ -1,0 +1,74 @@
+"""What a release tells people of its tracks: artists, genres, counts. A release may lack it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.contract.blending import Neighbours
+from jobs.contract.serving import TREND_PERIODS
+
+MADE_BEFORE = "the release was made by an earlier version: run python -m jobs.publish"
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Details:
+    """The optional arrays of a release; a method returns None if its arrays are not there."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self._arrays = arrays
+        self.followers: Neighbours | None = None
+        if "followers_items" in arrays:
+            parts = (arrays[f"followers_{part}"] for part in Neighbours._fields)
+            self.followers = Neighbours(*parts)
+
+    @property
+    def has_names(self) -> bool:
+        """Return whether the release has the names of artists and genres."""
+        return "artists_items" in self._arrays
+
+    @property
+    def has_counts(self) -> bool:
+        """Return whether the release has the counts of its tracks."""
+        return "listeners_items" in self._arrays
+
+    def artists(self, track: int) -> list[str] | None:
+        """Return the names of a track's artists."""
+        return self._names("artist", track)
+
+    def genres(self, track: int) -> list[str] | None:
+        """Return the names of a track's genres."""
+        return self._names("genre", track)
+
+    def listeners(self, track: int) -> int | None:
+        """Return how many users have heard a track."""
+        return self._count("listeners_items", track)
+
+    def plays(self, track: int) -> int | None:
+        """Return how many listens a track has."""
+        return self._count("plays_items", track)
+
+    def trend(self, track: int) -> list[int] | None:
+        """Return a track's plays in equal parts of the time of all listens, the earliest first."""
+        if not self.has_counts:
+            return None
+        start = track * TREND_PERIODS
+        counts: list[int] = self._arrays["trend_items"][start : start + TREND_PERIODS].tolist()
+        return counts
+
+    def _count(self, name: str, track: int) -> int | None:
+        return int(self._arrays[name][track]) if self.has_counts else None
+
+    def _names(self, kind: str, track: int) -> list[str] | None:
+        if f"{kind}s_items" not in self._arrays:
+            return None
+        places = _list(self._arrays, f"{kind}s", track)
+        names = (_list(self._arrays, f"{kind}_names", place) for place in places.tolist())
+        return [name.tobytes().decode() for name in names]
+
+
+def _list(arrays: Arrays, name: str, row: int) -> NDArray[Any]:
+    offsets = arrays[f"{name}_offsets"]
+    items: NDArray[np.generic] = arrays[f"{name}_items"][offsets[row] : offsets[row + 1]]
+    return items

@@ -1,0 +1,167 @@
+"""What a release knows of one user, for people who look at it: history with dates, and lists.
+
+A list is what a generator proposes to the user. It is computed from the arrays, by the functions of
+the jobs, or read from the parquet files. All of it runs in a thread.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import UNSET
+
+from api.release.catalog import Catalog
+from api.release.details import MADE_BEFORE
+from jobs.contract import tables
+from jobs.contract.blending import Tracks, in_growing_blocks, without
+from jobs.contract.names import LIST_LENGTH
+from jobs.contract.plays import (
+    LAST_HALF_LIFE,
+    LAST_SCORED,
+    LISTED,
+    RECENT,
+    best,
+    best_neighbours,
+    profile,
+)
+
+
+class Lacking(Exception):
+    """The release does not have what is asked for; the text says why."""
+
+
+class Listings(NamedTuple):
+    """The generators' lists for a user, as positions, and why others can't be given, by name."""
+
+    lists: dict[str, Tracks]
+    lacks: dict[str, str]
+
+
+def times(folder: Path, first: int, end: int) -> list[str] | None:
+    """Return when the listens in rows first to end - 1 of listens.parquet began, in UTC.
+
+    None if the file can't be read, as after its release was removed.
+    """
+    try:
+        parts = list(_rows(folder / tables.LISTENS.file, ["started_at"], first, end))
+    except (OSError, pa.ArrowException):
+        return None
+    return [at.isoformat() for part in parts for at in part["started_at"].to_pylist()]
+
+
+def _rows(path: Path, columns: list[str], first: int, end: int) -> Iterator[pa.Table]:
+    """Yield the rows first to end - 1 of a parquet file; only their row groups are read."""
+    with pq.ParquetFile(path, memory_map=True) as file:
+        start = 0
+        for group in range(file.num_row_groups):
+            stop = start + file.metadata.row_group(group).num_rows
+            if start < end and first < stop:
+                rows = file.read_row_group(group, columns, use_threads=False)
+                skip = max(first - start, 0)
+                yield rows.slice(skip, min(end, stop) - start - skip)
+            start = stop
+
+
+def _of_user(path: Path, user_id: int) -> list[int]:
+    """Return the track ids of a user's rows in a parquet file that is sorted by user, then rank."""
+    found: list[int] = []
+    with pq.ParquetFile(path, memory_map=True) as file:
+        for group in range(file.num_row_groups):
+            bounds = file.metadata.row_group(group).column(0).statistics
+            if bounds is None or not bounds.min <= user_id <= bounds.max:
+                continue
+            rows = file.read_row_group(group, ["user_id", "track_id"], use_threads=False)
+            first, end = np.searchsorted(rows["user_id"].to_numpy(), [user_id, user_id + 1])
+            found += rows["track_id"].slice(first, end - first).to_pylist()
+    return found
+
+
+def listings(catalog: Catalog, user_id: int, row: int) -> Listings:
+    """Return what each generator proposes to a user, who is in a row of the catalog, or -1."""
+    lists, lacks = {}, {}
+    for name, make in GENERATORS.items():
+        try:
+            lists[name] = make(catalog, user_id, row)
+        except Lacking as error:
+            lacks[name] = str(error)
+    return Listings(lists, lacks)
+
+
+def _popular(catalog: Catalog, user_id: int, row: int) -> Tracks:
+    """The first tracks of the top list."""
+    found, heard = [], _heard(catalog, row)
+    for block in in_growing_blocks(catalog.top(LIST_LENGTH + len(heard))):
+        found.append(without(block, heard))
+    return np.concatenate(found)[:LIST_LENGTH] if found else catalog.top(0)
+
+
+def _from(table: tables.Table, most: int) -> Callable[[Catalog, int, int], Tracks]:
+    """Return a generator whose lists are in a parquet file of the release."""
+
+    def read(catalog: Catalog, user_id: int, row: int) -> Tracks:
+        if row < 0:
+            return catalog.top(0)
+        try:
+            ids = _of_user(catalog.folder / table.file, user_id)
+        except FileNotFoundError:
+            raise Lacking(f"{table.file} is not in the release: {MADE_BEFORE}") from None
+        except (OSError, pa.ArrowException) as error:
+            raise Lacking(f"{table.file} can't be read: {error}") from None
+        positions = catalog.positions(ids)
+        return positions[positions >= 0][:most]
+
+    return read
+
+
+def _after(last: int, half_life: float | None, name: str) -> Callable[[Catalog, int, int], Tracks]:
+    """Return a generator of the neighbours of a user's last plays."""
+
+    def compute(catalog: Catalog, user_id: int, row: int) -> Tracks:
+        lists = catalog.neighbours["similar"] if name == "similar" else catalog.details.followers
+        if lists is None:
+            raise Lacking(MADE_BEFORE)
+        fading = _setting(catalog, half_life, name)
+        plays = catalog.history(row)[-last:]
+        return best_neighbours(plays, fading, lists, _heard(catalog, row), LISTED)
+
+    return compute
+
+
+def _setting(catalog: Catalog, half_life: float | None, name: str) -> float | None:
+    """Return a half-life: the given one, or that of the release's settings."""
+    if half_life is not None:
+        return half_life
+    found = catalog.half_lives[name]
+    if found is UNSET:
+        raise Lacking(MADE_BEFORE)
+    return found
+
+
+def _replayed(catalog: Catalog, user_id: int, row: int) -> Tracks:
+    """The tracks that the user has played, the latest plays counting most."""
+    tracks, weights = profile(catalog.history(row), _setting(catalog, None, "replayed"))
+    return best(tracks, weights, _heard(catalog, row), LISTED)
+
+
+def _artist(catalog: Catalog, user_id: int, row: int) -> Tracks:
+    raise Lacking("a release does not have what this list is computed from")
+
+
+def _heard(catalog: Catalog, row: int) -> Tracks:
+    """Return the tracks that no list may have, ascending, each once."""
+    return np.unique(catalog.history(row) if catalog.excludes_heard else catalog.top(0))
+
+
+GENERATORS: dict[str, Callable[[Catalog, int, int], Tracks]] = {
+    "popular": _popular,
+    "als": _from(tables.PERSONAL_ALS, LISTED),
+    "next_played": _after(RECENT, None, "next_played"),
+    "after_last": _after(LAST_SCORED, LAST_HALF_LIFE, "after_last"),
+    "similar": _after(RECENT, None, "similar"),
+    "artist": _artist,
+    "replayed": _replayed,
+    "new_tracks": _from(tables.NEW_TRACKS, 10),
+}

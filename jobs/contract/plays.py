@@ -1,0 +1,79 @@
+"""What a user's plays count for the lists that are made from the neighbours of played tracks.
+
+Jobs compute such lists for all users at once, and the service for one whom somebody looks at.
+"""
+
+import numpy as np
+
+from jobs.contract.blending import Neighbours
+from jobs.contract.ragged import entries_of
+
+RECENT = 100  # a user's last plays, whose similar and next tracks are looked up
+LAST_SCORED = 16  # last plays that the generator "after_last" uses
+LAST_HALF_LIFE = 1.0  # plays after which they count half there
+LISTED = 50  # tracks that the service shows of such a list: the candidates of the ranker
+
+
+def faded(plays_since: np.ndarray, half_life: float | None) -> np.ndarray:
+    """Return what plays count, (n,) float32: half for every half_life of the plays since; or 1.
+
+    >>> faded(np.array([4, 2, 0]), 2.0).tolist()
+    [0.25, 0.5, 1.0]
+    """
+    if half_life is None:
+        return np.ones(len(plays_since), np.float32)
+    weights: np.ndarray = np.exp2(-plays_since / half_life).astype(np.float32)
+    return weights
+
+
+def profile(plays: np.ndarray, half_life: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different tracks (m,) of plays, oldest first, and what their plays add up to.
+
+    >>> tracks, weights = profile(np.array([7, 3, 7]), 1.0)
+    >>> tracks.tolist(), weights.tolist()
+    ([3, 7], [0.5, 1.25])
+    """
+    n = len(plays)
+    return _added_up(plays, faded(n - 1 - np.arange(n), half_life))
+
+
+def best_neighbours(
+    plays: np.ndarray, half_life: float | None, lists: Neighbours, heard: np.ndarray, n: int
+) -> np.ndarray:
+    """Return the n tracks with the largest sums over the neighbours of plays, best first.
+
+    A neighbour's score counts as much as the plays of its track. Tracks in `heard` (ascending) are
+    left out; equal sums are in the order of tracks.
+
+    >>> lists = Neighbours(np.array([0, 2, 3]), np.array([5, 6, 6]), np.array([1, .5, 2], "f4"))
+    >>> best_neighbours(np.array([0, 1]), 1.0, lists, np.array([]), 5).tolist()
+    [6, 5]
+    """
+    tracks, weights = profile(plays, half_life)
+    places, lengths = entries_of(lists.offsets, tracks)
+    return best(
+        *_added_up(lists.items[places], lists.scores[places] * weights.repeat(lengths)), heard, n
+    )
+
+
+def _added_up(tracks: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different tracks, ascending, and the sums of their values, as float32.
+
+    They are added one after the other, as products of sparse matrices are.
+    """
+    different, places = np.unique(tracks, return_inverse=True)
+    sums = np.zeros(len(different), np.float32)
+    np.add.at(sums, places, values)
+    return different, sums
+
+
+def best(tracks: np.ndarray, sums: np.ndarray, heard: np.ndarray, n: int) -> np.ndarray:
+    """Return the n tracks with the largest positive sums, none of `heard`; ties by track.
+
+    >>> best(np.array([4, 2, 9, 3]), np.array([1.0, 1.0, 5.0, 0.0]), np.array([9]), 2).tolist()
+    [2, 4]
+    """
+    kept = (sums > 0) & ~np.isin(tracks, heard)
+    tracks, sums = tracks[kept], sums[kept]
+    ordered: np.ndarray = tracks[np.lexsort((tracks, -sums))][:n]
+    return ordered
