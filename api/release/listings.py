@@ -146,7 +146,7 @@ def _replayed(catalog: Catalog, user_id: int, row: int) -> Tracks:
     return best(tracks, weights, _heard(catalog, row), LISTED)
 
 
-def _artist(catalog: Catalog, user_id: int, row: int) -> Tracks:
+def _not_released(catalog: Catalog, user_id: int, row: int) -> Tracks:
     raise Lacking("a release does not have what this list is computed from")
 
 
@@ -161,7 +161,9 @@ GENERATORS: dict[str, Callable[[Catalog, int, int], Tracks]] = {
     "next_played": _after(RECENT, None, "next_played"),
     "after_last": _after(LAST_SCORED, LAST_HALF_LIFE, "after_last"),
     "similar": _after(RECENT, None, "similar"),
-    "artist": _artist,
+    "artist": _not_released,
+    "user_knn": _not_released,
+    "ease": _not_released,
     "replayed": _replayed,
     "new_tracks": _from(tables.NEW_TRACKS, 10),
 }

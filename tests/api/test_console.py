@@ -17,7 +17,7 @@ from jobs.contract import tables
 from jobs.contract.names import CURRENT, MANIFEST, RELEASES, REPORTS
 from jobs.contract.search import SEARCH
 from jobs.contract.serving import OPTIONAL_ARRAYS
-from jobs.ranking.candidates import GENERATORS
+from jobs.ranking.generators import GENERATORS
 from tests.support.workspace import lists, rows
 
 ADMIN, READ, WRITE, CONSOLE = (f"the-key-for-{name}" for name in ("all", "read", "write", "look"))

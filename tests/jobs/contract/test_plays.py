@@ -9,7 +9,8 @@ from api.release.catalog import Catalog
 from api.release.listings import listings
 from jobs.contract.names import CURRENT
 from jobs.contract.top_k import NOTHING
-from jobs.ranking.candidates import CANDIDATES_A_GENERATOR, GENERATORS, NEW_CANDIDATES, generate
+from jobs.ranking.candidates import generate
+from jobs.ranking.generators import GENERATORS
 from jobs.ranking.snapshot import Snapshot
 from tests.support.workspace import copied, run
 
@@ -26,13 +27,12 @@ def test_the_generators_lists_are_those_that_the_ranker_gets(finished, tmp_path,
     snapshot, catalog = Snapshot.read(work), Catalog((work / CURRENT).resolve(), {})
     users = np.arange(0, len(snapshot.data.user_ids), 7)
     block = snapshot.data.of_users(users)
-    _, expected = generate(snapshot, users, block, CANDIDATES_A_GENERATOR)
-    assert CANDIDATES_A_GENERATOR == 50 and NEW_CANDIDATES == 10
+    _, expected = generate(snapshot, block)
     compared = set()
     for at, user in enumerate(users):
         user_id = int(snapshot.data.user_ids[user])
         found = listings(catalog, user_id, catalog.row(user_id))
-        assert found.lacks.keys() == {"artist"}
+        assert found.lacks.keys() == {"artist", "user_knn", "ease"}
         assert found.lists.keys() | found.lacks.keys() == {*GENERATORS}
         for name, tracks in expected.items():
             if name in found.lists:
