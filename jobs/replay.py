@@ -122,7 +122,8 @@ def summary(choice: Choice) -> str:
     rule, why = choice.blending, choice.why
     name = rule.rule if rule.rule == "offline" else f"{rule.rule} ({', '.join(rule.sources)})"
     ends = {
-        "few users": f", the default, since {why.users:,} users with events are too few",
+        "few users": f", the default, since {why.users:,} users with events are too few to "
+        "choose by",
         "worse": ", since every blend was surely worse",
         "cautious": ", nearer to offline than the best one, which is not clearly better",
         "best": "",

@@ -8,7 +8,7 @@ from jobs.data.bounds import ENOUGH_USERS
 
 BETTER, WORSE, SAME, UNCLEAR = "better", "worse", "the same", "unclear"
 EVENTS = {"0": "no event", "1": "1 event", "2": "2 events", "3+": "3 or more events"}
-SHARE_NAMES = {1.0: "full weights", 0.5: "half the weights", 0.25: "a quarter of the weights"}
+SHARE_NAMES = {1.0: "full weights", 0.5: "half the weights"}
 
 
 def verdict(gain: Gain) -> str:
@@ -167,19 +167,9 @@ def why_served(choice: BlendingChoice) -> str:
             "of all differences lie below 0."
         )
     name, gain = f"“{blend_name(served)}”", served.gain
-    if served.rule == "alternate":
-        start = f"{name} is served, since it was surely better than the weighted rule."
-    elif choice.reason == "cautious":
-        best = max((b for b in choice.judged if b.rule == "weighted"), key=lambda b: b.gain.gain)
-        start = (
-            f"{name} is served. “{blend_name(best)}” had the most hits of the weighted rules, but "
-            "by no more than a standard error of the difference. Then the rule that is nearer to "
-            "the offline list is taken: the less is known, the more the offline list counts."
-        )
-    else:
-        start = f"{name} is served, since it was best."
-        if served.share > min(b.share for b in choice.judged if b.rule == "weighted"):
-            start += " The rules nearer to the offline list lost more than a standard error."
+    start = f"{name} is served, since it {why_first(choice, served)}."
+    if choice.reason == "cautious":
+        start += " The less is known, the more the offline list counts."
     ends = {
         BETTER: f"It was better than the offline list, by {gain.gain:.4f}",
         UNCLEAR: f"Its difference from the offline list, {signed(gain.gain)}, may be chance",
@@ -191,6 +181,26 @@ def why_served(choice: BlendingChoice) -> str:
     if found in (UNCLEAR, SAME):
         end += " Only blends that are surely worse than the offline list are not served."
     return f"{start} {end}"
+
+
+def why_first(choice: BlendingChoice, served: JudgedBlend) -> str:
+    """Return why a blend goes before the others that were judged, as the end of a sentence."""
+    weighted = [each for each in choice.judged if each.rule == "weighted"]
+    others = [each for each in weighted if not each.served]
+    if served.rule == "alternate":
+        if all(verdict(each.gain) == WORSE for each in weighted):
+            return "alone was not surely worse than the offline list"
+        return "was surely better than the weighted rule"
+    if choice.reason == "cautious":
+        best = max(others, key=lambda each: each.gain.gain)
+        return (
+            "is nearer to the offline list and not clearly worse than the best weighted rule, "
+            f"“{blend_name(best)}”, which was better by no more than a standard error of the "
+            "difference"
+        )
+    if all(verdict(each.gain) == WORSE for each in others):
+        return "was the only weighted rule that was not surely worse than the offline list"
+    return "was the best weighted rule"
 
 
 def left_out(choice: BlendingChoice) -> list[str]:
