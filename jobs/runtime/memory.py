@@ -60,8 +60,8 @@ NEEDS = {
     "similar": Need(base=350, thread=50, user=600, track=2500),
     "next_played": Need(base=600, thread=250, listen=25, track=100),
     "item_weights": Need(base=500, listen=8, track=100, pair=10),
-    "rank": Need(base=600, thread=400, listen=8, user=1500, track=2600, drawn=125_000),
-    "evaluate": Need(base=800, thread=200, listen=5, user=500, track=2600, drawn=30_000),
+    "rank": Need(base=600, thread=450, listen=8, user=1500, track=2600, drawn=150_000),
+    "evaluate": Need(base=800, thread=250, listen=5, user=500, track=2600, drawn=55_000),
     "replay": Need(base=800, listen=5, user=500, track=3000, drawn=50_000),
     "publish": Need(base=500, listen=5, user=500, track=700),
 }
