@@ -127,11 +127,11 @@ def test_a_list_goes_on_with_the_top_list_and_has_no_track_twice(users):
 def test_candidate_recall_by_hand():
     labels = labels_of([[0, 1, 2], [3]], tracks=6)
     found = candidate_recall(
-        {"a": np.array([[0, 5], [4, NOTHING]]), "b": np.array([[1, 0], [3, 4]])}, labels
+        {"als": np.array([[0, 5], [4, NOTHING]]), "similar": np.array([[1, 0], [3, 4]])}, labels
     )
     assert (found.labels, found.union) == (4, 3 / 4)
-    assert found.generators["a"] == GeneratorRecall(users=2, recall=1 / 4, alone=0)
-    assert found.generators["b"] == GeneratorRecall(users=2, recall=3 / 4, alone=2 / 4)
+    assert found.generators["als"] == GeneratorRecall(users=2, recall=1 / 4, alone=0)
+    assert found.generators["similar"] == GeneratorRecall(users=2, recall=3 / 4, alone=2 / 4)
 
 
 @pytest.fixture(scope="module")
