@@ -25,9 +25,12 @@ function route() {
   return { page: page || "find", id, text: new URLSearchParams(query).get("q") ?? "" };
 }
 
-/** Return an id of an address as it is written; ids are whole numbers up to 2^53 - 1. */
+// Ids are whole numbers up to 2^53 - 1, the largest that is exact here.
+const isId = (text) => /^\d{1,16}$/.test(text ?? "") && Number.isSafeInteger(Number(text));
+
+/** Return the id in an address. */
 function checked(id, what) {
-  if (/^\d{1,16}$/.test(id ?? "") && Number.isSafeInteger(Number(id))) return Number(id);
+  if (isId(id)) return Number(id);
   const found = id === undefined ? "nothing" : `“${id.slice(0, 60)}”`;
   throw new Refused(400, `The id of a ${what} is a whole number up to 9007199254740991; the address has ${found}.`);
 }
@@ -81,7 +84,7 @@ async function show({ focus = false } = {}) {
     if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (target.page === "listener" && /^\d{1,16}$/.test(target.id ?? "") && Number.isSafeInteger(Number(target.id))) lookAt(Number(target.id));
+  if (target.page === "listener" && isId(target.id)) lookAt(Number(target.id));
   main.setAttribute("aria-busy", "true");
   let content;
   try {
@@ -172,6 +175,6 @@ const start = route();
 field.value = start.page === "find" ? start.text.slice(0, 200) : "";
 if (start.page === "find" && matchMedia("(hover: hover)").matches) field.focus();
 const known = readAccess();
-if (start.page !== "listener") lookAt(null);
+if (start.page !== "listener" || !isId(start.id)) lookAt(null);
 if (["find", "release", "key"].includes(start.page)) await known;
 show();

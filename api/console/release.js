@@ -35,7 +35,7 @@ export async function releaseView(access, changed) {
         ? h("ul", { class: "releases", role: "list" }, others.map((one) => card(one, access, changed)))
         : empty("There is no other release in the work folder."),
     ),
-    served ? section("To make current", "", h("p", { class: "quiet" }, "The service never moves the link current. This command does; a service that follows it, or /load_recommendations, then loads the release."), command(served)) : null,
+    served && !served.current ? section("To make it current", "", h("p", { class: "quiet" }, "The service never moves the link current. This command does; a service that follows it, or /load_recommendations, then loads the release."), command(served)) : null,
   ];
 }
 
@@ -168,7 +168,7 @@ function card(one, access, changed) {
     ),
     one.problem || !access.admin
       ? null
-      : h("div", { class: "buttons" }, h("button", { type: "button", click: serve, "aria-label": `Serve ${one.release} here` }, "Serve here …")),
+      : h("div", { class: "buttons" }, h("button", { type: "button", click: serve, "aria-label": `Serve here …: ${one.release}` }, "Serve here …")),
     access.admin ? null : h("p", { class: "quiet small" }, "Serving another release needs the admin key."),
     said,
     one.current || !one.command ? null : h("details", {}, h("summary", {}, "Command that makes it current"), command(one)),
@@ -181,6 +181,7 @@ function command(one) {
   copy.addEventListener("click", async () => {
     await navigator.clipboard.writeText(one.command);
     copy.textContent = "Copied";
+    copy.removeAttribute("aria-label");
   });
   return h("div", { class: "command" }, code, navigator.clipboard ? copy : null);
 }

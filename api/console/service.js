@@ -161,7 +161,7 @@ function drawLook(now, span, history) {
             h(
               "tr",
               {},
-              h("th", { scope: "row" }, one.route, one.own ? h("span", { class: "quiet small" }, " this page's looks") : ""),
+              h("th", { scope: "row" }, one.route, one.own ? h("div", { class: "quiet small" }, "by this page") : ""),
               h("td", {}, rate(one.rate)),
               h("td", {}, time(one.p50)),
               h("td", {}, time(one.p99)),
@@ -176,7 +176,7 @@ function drawLook(now, span, history) {
       h(
         "dl",
         { class: "facts four" },
-        fact("Personal lists", `${share(personal)} of ${whole(personal + cold)}`),
+        fact("Personal lists", personal + cold ? `${share(personal)} of ${whole(personal + cold)}` : "no list yet"),
         fact("Cold lists", share(cold)),
         fact("Listeners with events", whole(now.ready.users_with_events)),
         fact("Journal", now.ready.journal),
