@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from api import schemas
+from api.events.journal import JournalError
 from api.release import listings
 from api.release.catalog import Catalog
 from api.release.details import MADE_BEFORE
@@ -68,14 +69,14 @@ class Insight:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *values)
 
     async def search(
-        self, catalog: Catalog, text: str, kind: str | None, limit: int, people: bool
+        self, catalog: Catalog, text: str, kind: str, limit: int, people: bool
     ) -> schemas.Found:
         """Find tracks, artists and, if `people`, listeners; at most `limit` of each kind.
 
         Without a text these are the most played ones, and listeners drawn at random.
         """
         users = None
-        if people and kind in (None, "user"):
+        if people and kind in ("any", "user"):
             users = self._users(catalog, text.strip(), limit)
         if kind == "user":
             return schemas.Found([], [], users, {})
@@ -110,14 +111,22 @@ class Insight:
 
         If they are forgotten while it is read, nothing of it is told.
         """
-        events = self._service.events_of(user_id)
+        events, problem = self._events(user_id)
         known = catalog.row(user_id)
         found = await self._in_thread(_user, catalog, user_id, known, offset, limit, lists)
         if catalog.row(user_id) != known:
             events = []
             found = await self._in_thread(_user, catalog, user_id, -1, offset, limit, lists)
         found.events = _named_ids(catalog, events)
+        found.lacks |= problem
         return found
+
+    def _events(self, user_id: int) -> tuple[list[int], dict[str, str]]:
+        """Return a listener's events, newest first, or none and why they can't be read."""
+        try:
+            return self._service.store.of(user_id), {}
+        except JournalError as error:
+            return [], {"events": str(error)}
 
     async def releases(self, path_of: Callable[[str, str], str]) -> schemas.Releases:
         """Return all releases in WORK, newest first; path_of(release, report) is an address."""
@@ -147,12 +156,12 @@ def _lacks_search(catalog: Catalog) -> dict[str, str]:
 
 
 def _search(
-    catalog: Catalog, text: str, kind: str | None, limit: int
+    catalog: Catalog, text: str, kind: str, limit: int
 ) -> tuple[list[schemas.FoundTrack], list[schemas.FoundArtist]]:
     tracks, artists = [], []
-    if kind in (None, "track"):
+    if kind in ("any", "track"):
         tracks = [_found(catalog, track) for track in _tracks_named(catalog, text, limit)]
-    if kind in (None, "artist") and not isinstance(catalog.index, str):
+    if kind in ("any", "artist") and not isinstance(catalog.index, str):
         artists = [_artist(catalog, artist) for artist in catalog.index.artists(text, limit)]
     return tracks, artists
 

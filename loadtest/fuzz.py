@@ -28,7 +28,16 @@ from loadtest.support.server import serving
 
 NEW_IDS = 2**52  # the release has no user from this id on
 ANSWER_SECONDS = 0.5  # for which a bad connection waits for an answer
-REQUEST = b"POST /put_user_event?user_id=%d&item_id=5 HTTP/1.1\r\nHost: localhost\r\n"
+REQUESTS = (
+    b"POST /put_user_event?user_id=%d&item_id=5",
+    b"GET /recommendations?user_id=%d&events=5&events=7&explain=true",
+    b"GET /search?q=%d%%20a&kind=any",
+    b"GET /tracks?ids=%d&near=5",
+    b"GET /user?user_id=%d&limit=5",
+    b"GET /reports/%d?release=x",
+    b"GET /console/%d.js",
+)
+HEAD = b" HTTP/1.1\r\nHost: localhost\r\n"
 KINDS = ("half", "random bytes", "changed bytes", "byte by byte", "endless headers", "short body",
          "nothing")  # fmt: skip
 
@@ -61,7 +70,7 @@ class Client(threading.Thread):
 
 def bad_request(rng: random.Random) -> tuple[str, list[bytes]]:
     """Draw a kind of bad request from KINDS; return it and the pieces to send one by one."""
-    valid = REQUEST % (NEW_IDS + rng.randrange(10**6)) + b"\r\n"
+    valid = rng.choice(REQUESTS) % (NEW_IDS + rng.randrange(10**6)) + HEAD + b"\r\n"
     match kind := rng.choice(KINDS):
         case "half":
             pieces = [valid[: rng.randrange(1, len(valid) - 1)]]

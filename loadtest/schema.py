@@ -19,6 +19,19 @@ from pathlib import Path
 from loadtest.support.server import serving
 
 READ_KEY = "a-key-for-reading"
+# Either user_id or events must be given, not events in two places, and a body without events is
+# ignored: a description cannot say that, so these checks of /recommendations are left out.
+EXCEPTIONS = """
+[[operations]]
+include-path = "/recommendations"
+checks.positive_data_acceptance.enabled = false
+
+[[operations]]
+include-path = "/recommendations"
+include-method = "POST"
+checks.negative_data_rejection.enabled = false
+checks.positive_data_acceptance.enabled = false
+"""
 KEYS = {"ADMIN_KEY": "a-key-that-is-not-used", "READ_KEY": READ_KEY, "RATE_LIMIT": "0"}
 
 
@@ -27,6 +40,7 @@ def check(url: str, options: list[str]) -> tuple[int, int]:
     program = Path(sys.executable).with_name("schemathesis")
     command = [str(program), "run", f"{url}/schema/openapi.json", *options]
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "schemathesis.toml").write_text(EXCEPTIONS)
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     generated = re.search(r"([\d,]+) generated", done.stdout)
     if done.returncode or not generated:

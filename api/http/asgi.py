@@ -6,15 +6,17 @@ from typing import Any
 from litestar import Litestar
 from litestar.types import Message
 
-from api.http.guard import Guard, refuse
+from api.http.guard import TOO_LARGE, Guard, refuse
 from api.http.whole_numbers import refuse_other_spellings
 from api.prometheus import Metrics
+from api.schemas import MAX_BODY
 from api.service import Service
 from api.settings import Settings, SettingsError, usable_settings
 
 RELEASE_HEADER = b"x-release"
 # the key, in a request's state, of the recommender that made its answer
 RECOMMENDER_KEY = "recommender"
+BODY_KEY = "body"  # the key of a JSON body of /recommendations
 
 
 class Application(Litestar):
@@ -52,6 +54,9 @@ class Application(Litestar):
             return send(message)
 
         refusal = self.guard.refusal(scope)
+        if refusal is None and scope["method"] == "POST" and _may_have_events(scope):
+            state[BODY_KEY] = body = await _body(receive)
+            refusal = TOO_LARGE if len(body) > MAX_BODY else None
         if refusal is None:
             refuse_other_spellings(scope, state)
             await super().__call__(scope, receive, send_with_release)
@@ -73,3 +78,28 @@ class Application(Litestar):
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 raise
         await super().__call__(scope, receive, send)
+
+
+def _may_have_events(scope: Any) -> bool:
+    """Return whether a POST is one of /recommendations with a JSON body.
+
+    This is found out here, since Litestar's ways to a body take longer than most answers, and most
+    of these calls have none.
+    """
+    if not scope["path"].endswith(("/recommendations", "/recommendations/")):
+        return False
+    return any(
+        name == b"content-type" and value[:16].lower() == b"application/json"
+        for name, value in scope["headers"]
+    )
+
+
+async def _body(receive: Any) -> bytes:
+    """Return a request's body, or a longer part of it than MAX_BODY bytes."""
+    body = b""
+    while len(body) <= MAX_BODY:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            break
+    return body

@@ -91,8 +91,8 @@ class ConsoleCalls(Controller):
             QueryParameter(max_length=MAX_QUERY, description="beginnings of words, or an id"),
         ] = "",
         kind: Annotated[
-            Literal["track", "artist", "user"] | None, QueryParameter(description="only this kind")
-        ] = None,
+            Literal["any", "track", "artist", "user"], QueryParameter(description="only this kind")
+        ] = "any",
         limit: Limit = 10,
     ) -> Found:
         """Find tracks and artists by the beginnings of words, in any order and script.

@@ -57,11 +57,13 @@ def _sent(name: str, schema: Schema) -> Schema:
 
 @dataclass
 class CallWithEvents(Call):
-    """A call that may have a JSON body with events."""
+    """A call that may have a JSON body with events, if it is a POST."""
 
     def __post_init__(self) -> None:
-        """Describe the body."""
+        """Describe the body of a POST."""
         super().__post_init__()
+        if "Post" not in (self.operation_id or ""):  # Litestar puts the method into the id
+            return
         body = Schema(type=OpenAPIType.OBJECT, properties={"events": EVENTS})
         self.request_body = RequestBody(
             {"application/json": OpenAPIMediaType(schema=body)},

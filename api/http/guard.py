@@ -59,6 +59,7 @@ TICKET_SECONDS = 600  # for which the address of a report opens it without a key
 RATE_ELSEWHERE = 100
 MAX_DISCARDED = 16 << 20  # bytes that are read and discarded of a body that is too large
 DISCARD_SECONDS = 5.0  # the longest time for that
+MAX_KNOWN_HOSTS = 1024  # headers: names with ports
 LONG_PATH = 256  # characters; the level of a path that is so long is not cached
 
 
@@ -108,6 +109,7 @@ class Guard:
         # the service may be known by any name, which only the operator knows.
         names = {name.encode() for name in settings.hosts or ()}
         self._hosts = THIS_MACHINE | names if names or not self._keys else None
+        self._known_hosts: set[bytes] = set()  # headers that were accepted before
         # the keys that open each level; none: no key is needed
         self._keys_of_level: dict[str, list[bytes]] = {
             "open": [],
@@ -130,12 +132,12 @@ class Guard:
             return NOT_LOCAL  # behind a local proxy, `client` is the address that the proxy names
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"")
-        if self._hosts is not None and not self._is_known(host, server):
+        if not (self._hosts is None or host in self._known_hosts or self._is_known(host, server)):
             return OTHER_HOST
         level = level_of(scope["path"], scope.get("root_path", ""))
         if level in CHANGING and _is_of_another_site(headers, host):
             return OTHER_SITE
-        key = _key(headers)
+        key = _key(headers) if self._keys else b""
         rate = RATE_ELSEWHERE if self._rate is None and not local else self._rate
         if rate and level != "open":
             valid_key = key if _is_one_of(key, self._keys) else b""
@@ -143,7 +145,7 @@ class Guard:
             wait = self._limiter.wait(caller, rate)
             if wait:
                 return _too_many(rate, wait)
-        if level in OF_CONSOLE and not self.console:
+        if not self.console and level in OF_CONSOLE:
             return NO_CONSOLE
         accepted = self._keys_of_level[level]
         if accepted and not _is_one_of(key, accepted):
@@ -160,8 +162,10 @@ class Guard:
 
         The address that the request came to is one too: a page can't have it for a name.
         """
-        name = _without_port(host)
+        name = without_port(host)
         if not host or name in (self._hosts or ()):
+            if len(self._known_hosts) < MAX_KNOWN_HOSTS:
+                self._known_hosts.add(host)
             return True
         return server is not None and name == server[0].encode()
 
@@ -214,11 +218,10 @@ class Guard:
         return compare_digest(ticket.encode("utf-8", "replace"), expected)
 
 
-@lru_cache(1024)
-def _without_port(host: bytes) -> bytes:
+def without_port(host: bytes) -> bytes:
     """Return the name in a header Host, in small letters.
 
-    >>> _without_port(b"LocalHost:8000"), _without_port(b"[::1]:8000"), _without_port(b"[::1]")
+    >>> without_port(b"LocalHost:8000"), without_port(b"[::1]:8000"), without_port(b"[::1]")
     (b'localhost', b'[::1]', b'[::1]')
     """
     name = host.lower()

@@ -43,14 +43,12 @@ def check_ids(name: str, ids: list[int], most: int) -> None:
             raise BadParameter(f"{name}: expected {expected}, found '{str(found)[:40]}'")
 
 
-async def events_of_body(request: AnyRequest) -> list[int] | None:
-    """Return the events in a request's JSON body; None if it does not name any.
+def events_of_body(body: bytes) -> list[int] | None:
+    """Return the events in a JSON body; None if it does not name any.
 
     Such a body is ignored, whatever it is, as it always was. Raises BadParameter if the events are
     not what is expected.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    body = await request.body() if kind == "application/json" else b""
     if b'"events"' not in body:
         return None
     try:
@@ -93,7 +91,7 @@ def bad_parameter(request: AnyRequest, error: ValidationException) -> Response[P
             elif alias in LISTED:
                 expected = f"track ids, whole numbers from 0 to {MAX_ID}"
             elif alias == "kind":
-                expected = "track, artist or user"
+                expected = "any, track, artist or user"
             elif alias == "q":
                 expected = f"at most {parameter.max_length} characters"
             details.append(f"{alias}: expected {expected}, {found}")

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
 from litestar import Controller, HttpMethod, MediaType, get, post, route
-from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody, QueryParameter
+from litestar.types import Scope
 from msgspec import UNSET
 
 from api.http import problems
-from api.http.asgi import RECOMMENDER_KEY
+from api.http.asgi import BODY_KEY, RECOMMENDER_KEY
 from api.http.described import (
     BAD_BODY,
     BAD_PARAMETER,
@@ -94,15 +94,18 @@ class Calls(Controller):
 
     service: ClassVar[Service]
 
-    @get(
+    @route(
         "/recommendations",
+        http_method=[HttpMethod.GET, HttpMethod.POST],
+        status_code=200,
         sync_to_thread=False,
         media_type=MediaType.JSON,
-        operation_class=Call,
+        operation_class=CallWithEvents,
         responses=EXPLAINED | BAD_PARAMETER | NO_RELEASE | GUARD_REFUSALS,
     )
     def recommendations(
         self,
+        scope: Scope,
         user_id: UserOrNobody = None,
         k: K = 100,
         explain: Explain = False,
@@ -114,36 +117,15 @@ class Calls(Controller):
         and none that the user has heard. It has exactly k tracks if that many exist. With
         explain=true it also has a list `reasons`, which says for each track where it comes from.
         With `events` the answer is the one that the user would get after playing these tracks;
-        without user_id, someone new. Nothing of that is stored or counted.
+        without user_id, someone new. Nothing of that is stored or counted. In a POST the events may
+        also be in a JSON body, as in {"events": [5, 7]}.
         """
-        return self._recommended(user_id, k, explain, events)
-
-    @post(
-        "/recommendations",
-        status_code=200,
-        media_type=MediaType.JSON,
-        request_max_body_size=MAX_BODY,
-        operation_class=CallWithEvents,
-        exception_handlers={RequestEntityTooLarge: problems.too_large},
-        responses=EXPLAINED | BAD_PARAMETER | NO_RELEASE | GUARD_REFUSALS,
-    )
-    async def recommendations_posted(
-        self,
-        request: AnyRequest,
-        user_id: UserOrNobody = None,
-        k: K = 100,
-        explain: Explain = False,
-        events: Events = None,
-    ) -> bytes:
-        """Recommend as by GET. The events may also be in a JSON body, as in {"events": [5, 7]}."""
-        given = await events_of_body(request)
-        if given is not None and events is not None:
-            raise BadParameter("events: expected in the query string or in the body, not in both")
-        return self._recommended(user_id, k, explain, events if given is None else given)
-
-    def _recommended(
-        self, user_id: int | None, k: int, explain: bool, events: list[int] | None
-    ) -> bytes:
+        body = scope["state"].get(BODY_KEY)
+        if body:
+            given = events_of_body(body)
+            if given is not None and events is not None:
+                raise BadParameter("events: expected in the query string or in the body, not both")
+            events = events if given is None else given
         if events is None:
             if user_id is None:
                 raise BadParameter(MISSING_USER)

@@ -33,14 +33,14 @@ class SearchIndex:
     def __init__(self, folder: Path) -> None:
         """Open the index of a release; raise SearchError if that is not possible."""
         self._lock = Lock()  # one search at a time
-        self._deadline = 0.0
+        self._deadline = deadline = [0.0]  # a list, so that the handler does not keep this object
         try:
             address = f"{(folder / SEARCH).absolute().as_uri()}?mode=ro&immutable=1"
             self._db = sqlite3.connect(address, uri=True, check_same_thread=False)
             self._db.execute("SELECT 1 FROM artist LIMIT 1").fetchall()
         except sqlite3.Error as error:
             raise SearchError(f"{SEARCH} of release {folder.name} can't be read: {error}") from None
-        self._db.set_progress_handler(lambda: time.monotonic() > self._deadline, STEPS)
+        self._db.set_progress_handler(lambda: time.monotonic() > deadline[0], STEPS)
 
     def tracks(self, text: str, limit: int) -> list[int]:
         """Return the places in the top list, from 0, of the first tracks that a text finds.
@@ -70,7 +70,7 @@ class SearchIndex:
 
     def _fetch(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
-            self._deadline = time.monotonic() + SECONDS
+            self._deadline[0] = time.monotonic() + SECONDS
             try:
                 return self._db.execute(statement, values).fetchall()
             except sqlite3.OperationalError as error:

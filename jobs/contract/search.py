@@ -22,12 +22,11 @@ MAX_QUERY = 200  # characters
 MAX_INDEXED = 1000  # characters of a name that are looked at
 BEST_TRACKS = 10  # most played tracks of an artist that the index has
 
-# Words stand in the index with their first one to nine letters too. Rows only have to be
-# found, not highlighted or ranked, so it has neither the text nor the places of words in it.
-_FTS = (
-    "fts5(text, content='', columnsize=0, detail=none, prefix='1 2 3 4 5 6 7 8 9', "
-    "tokenize='ascii')"
-)
+# Words stand in the index with their first one to fourteen letters too: without that, SQLite would
+# merge the rows of all words that begin so before it gives the first. Rows only have to be found,
+# not highlighted or ranked, so the index has neither the text nor the places of words in it.
+_PREFIX = " ".join(map(str, range(1, 15)))
+_FTS = f"fts5(text, content='', columnsize=0, detail=none, prefix='{_PREFIX}', tokenize='ascii')"
 # The rows of `tracks` and `artists` are numbered from 1, the most played first, so that a search
 # stops at its LIMIT. Row r of `tracks` is the r-th track of the array top_items.
 SCHEMA = f"""

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from litestar import HttpMethod, Litestar, MediaType, post, route
 from litestar.params import QueryParameter
+from litestar.types import Scope
 from msgspec import Struct
 
 MAX_ID = 2**53 - 1
@@ -46,9 +47,11 @@ def create_app(answers: dict[str, str]) -> Litestar:
 
     @read("/recommendations")
     def recommendations(
-        user_id: Id,
+        scope: Scope,
+        user_id: Annotated[int | None, QueryParameter(ge=0, le=MAX_ID)] = None,
         k: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
         explain: Annotated[bool, QueryParameter()] = False,
+        events: Annotated[list[Id] | None, QueryParameter()] = None,
     ) -> bytes:
         return encoded["/recommendations"]
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from litestar.testing import TestClient
 
 from api.app import create_app
+from api.events.journal import JournalError
 from api.settings import Settings
 from jobs.contract import tables
 from jobs.contract.names import CURRENT, MANIFEST, RELEASES, REPORTS
@@ -151,6 +152,19 @@ def test_a_listener_has_a_history_with_dates_by_page_and_all_lists(client, finis
     assert first["generators"]["als"] == [named(items, track) for track in als[:50]]
     assert all((page["final"], page["generators"]) == ([], {}) for page in pages[1:])
     assert answer(client, "/user", user_id=user, offset=HUGE)["history"] == []
+
+
+def test_events_that_cannot_be_read_are_lacking_and_the_rest_is_shown(finished, monkeypatch):
+    user = rows(tables.USERS, finished, "user_id")[0][0]
+
+    def broken(_):
+        raise JournalError("the journal can't be read: no disk")
+
+    with served(finished) as client:
+        monkeypatch.setattr(client.app.state.service.store, "of", broken)
+        found = answer(client, "/user", user_id=user)
+        assert found["lacks"]["events"] == "the journal can't be read: no disk"
+        assert found["history"] and found["final"]
 
 
 def test_someone_new_has_nothing_but_the_top_list(client, finished):
@@ -417,7 +431,7 @@ def test_page_and_files_count_for_the_rate_limit(finished):
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("/search?kind=x", "kind: expected track, artist or user, found 'x'"),
+        ("/search?kind=x", "kind: expected any, track, artist or user, found 'x'"),
         ("/search?limit=0", "limit: expected a whole number from 1 to 50, found '0'"),
         ("/search?q=" + "é" * 201, "q: expected at most 200 characters"),
         ("/tracks", "ids: expected track ids, whole numbers from 0 to 9007199254740991, missing"),

@@ -125,9 +125,24 @@ def test_a_bad_body_with_events_is_400_with_what_was_expected(client, body, says
     assert '{"events": [5, 7]} with at most 100 whole numbers' in answer.json()["detail"]
 
 
+def test_a_body_that_is_too_large_is_refused_even_if_its_length_is_not_said(client):
+    def parts():
+        yield b'{"events": ['
+        for _ in range(70):
+            yield b" " * 1000
+        yield b"5]}"
+
+    headers = {"content-type": "application/json"}
+    answer = client.post("/recommendations?user_id=47", content=parts(), headers=headers)
+    assert (answer.status_code, answer.json()["detail"]) == (
+        413,
+        "body: expected at most 65536 bytes",
+    )
+
+
 def test_events_in_both_places_are_refused_and_so_is_neither_user_nor_events(client):
     both = client.post("/recommendations?events=5", json={"events": [5]})
-    assert (both.status_code, "not in both" in both.json()["detail"]) == (400, True)
+    assert (both.status_code, "not both" in both.json()["detail"]) == (400, True)
     neither = client.get("/recommendations?k=5")
     assert neither.status_code == 400
     assert neither.json()["detail"].endswith("or events without a user, missing")
