@@ -25,12 +25,12 @@ export const canBeKey = (text) => /^[!-~]{16,256}$/.test(text);
  * Return the answer of a call, as JSON or as text.
  *
  * Addresses are relative to the page, so that it works under any prefix. A parameter whose value is
- * null is left out. With `body` the call is a POST. Throws Refused for every answer but 200.
+ * null is left out, and one whose value is a list is repeated. With `body` the call is a POST. Throws Refused for every answer but 200.
  */
 export async function call(path, params = {}, { body, method, text = false } = {}) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(params)) {
-    if (value !== null && value !== undefined) query.set(name, value);
+    for (const one of [value].flat()) if (one !== null && one !== undefined) query.append(name, one);
   }
   const headers = key() ? { "X-API-Key": key() } : {};
   if (body !== undefined) headers["Content-Type"] = "application/json";

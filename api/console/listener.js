@@ -18,11 +18,22 @@ const GENERATORS = {
 const PAGE = 50;
 
 export async function listenerView(id) {
-  const found = await call("user", { user_id: id, limit: PAGE });
+  // The history is there at once. The lists take longer, and are asked for beside it.
+  const found = await call("user", { user_id: id, limit: PAGE, lists: false });
   const known = found.known
     ? `${count(found.listens, "listen")} in the release, dates in UTC`
     : "The release has nothing of this listener. They are recommended what someone new is.";
   const live = found.events.length ? ` · ${count(found.events.length, "live event")}` : "";
+
+  let asked = null;
+  function lists() {
+    asked ??= call("user", { user_id: id, limit: 1 }).catch((error) => {
+      asked = null; // so that it can be tried again
+      throw error;
+    });
+    return asked;
+  }
+
   return [
     h(
       "div",
@@ -30,24 +41,21 @@ export async function listenerView(id) {
       h("h1", { tabindex: "-1" }, `Listener ${id}`),
       h("p", { class: "quiet" }, known + live),
     ),
-    tabs([
-      { id: "history", title: "History", number: found.listens, draw: () => history(id, found) },
-      { id: "events", title: "Live events", number: found.events.length, draw: () => events(found) },
-      { id: "final", title: "Final list", number: found.final.length, draw: () => final(found) },
-      ...generatorTabs(found),
-    ]),
+    tabs(
+      [
+        { id: "history", title: "History", number: found.listens, draw: () => history(id, found) },
+        { id: "events", title: "Live events", number: found.events.length, draw: () => events(found) },
+        { id: "final", title: "Final list", draw: async () => final(await lists()) },
+        ...Object.keys(GENERATORS).map((one) => ({
+          id: one,
+          title: titleOfGenerator(one),
+          draw: async () => generator(one, await lists()),
+        })),
+      ],
+      found.listens ? "history" : found.events.length ? "events" : "popular",
+      lists,
+    ),
   ];
-}
-
-function generatorTabs(found) {
-  const names = Object.keys(GENERATORS).filter((one) => one in found.generators || one in found.lacks);
-  const others = Object.keys(found.generators).filter((one) => !(one in GENERATORS));
-  return [...names, ...others].map((one) => ({
-    id: one,
-    title: titleOfGenerator(one),
-    number: found.generators[one]?.length ?? null,
-    draw: () => generator(one, found),
-  }));
 }
 
 const titleOfGenerator = (one) => GENERATORS[one]?.[0] ?? one;
@@ -120,7 +128,9 @@ function final(found) {
 
 function generator(one, found) {
   const about = GENERATORS[one]?.[1] ?? "";
-  if (!(one in found.generators)) return [empty(`${about} This list cannot be shown: ${found.lacks[one]}.`)];
+  if (!(one in found.generators)) {
+    return [empty(`${about} This list cannot be shown: ${found.lacks[one] ?? "the service does not have it"}.`)];
+  }
   const tracks = found.generators[one];
   const places = new Map(found.final.map((track, place) => [track.track_id, place + 1]));
   const taken = tracks.filter((track) => places.has(track.track_id)).length;
@@ -138,24 +148,40 @@ function generator(one, found) {
   ];
 }
 
-/** Return tabs that the arrow keys move through; what a tab shows is made when it is chosen. */
-function tabs(all) {
-  const panel = h("div", { role: "tabpanel", id: "tab-panel", tabindex: "0", "aria-labelledby": "" });
-  const buttons = all.map((tab) =>
+/**
+ * Return tabs that the arrow keys move through; what a tab shows is made when it is chosen. The
+ * numbers on the tabs of lists come with the lists.
+ */
+function tabs(all, first, lists) {
+  const panel = h("div", { role: "tabpanel", id: "tab-panel", tabindex: "0" });
+  const numbers = all.map((tab) => h("span", { class: "number" }, tab.number === undefined ? "" : whole(tab.number)));
+  const buttons = all.map((tab, at) =>
     h(
       "button",
-      { type: "button", role: "tab", id: `tab-${tab.id}`, "aria-controls": "tab-panel", click: () => choose(tab.id) },
+      { type: "button", role: "tab", id: `tab-${tab.id}`, "aria-controls": "tab-panel", click: () => choose(tab) },
       tab.title,
-      tab.number === null ? "" : h("span", { class: "number" }, whole(tab.number)),
+      numbers[at],
     ),
   );
-  function choose(id) {
-    all.forEach((tab, at) => {
-      buttons[at].setAttribute("aria-selected", String(tab.id === id));
-      buttons[at].tabIndex = tab.id === id ? 0 : -1;
-    });
-    panel.setAttribute("aria-labelledby", `tab-${id}`);
-    panel.replaceChildren(...all.find((tab) => tab.id === id).draw());
+  let chosen = 0;
+  async function choose(tab) {
+    const choice = ++chosen;
+    for (const button of buttons) {
+      const selected = button.id === `tab-${tab.id}`;
+      button.setAttribute("aria-selected", String(selected));
+      button.tabIndex = selected ? 0 : -1;
+    }
+    panel.setAttribute("aria-labelledby", `tab-${tab.id}`);
+    panel.setAttribute("aria-busy", "true");
+    let content;
+    try {
+      content = await tab.draw();
+    } catch (error) {
+      content = [problemView(error, () => choose(tab))];
+    }
+    if (choice !== chosen) return;
+    panel.replaceChildren(...content);
+    panel.removeAttribute("aria-busy");
   }
   const list = h("div", { role: "tablist", class: "tabs", "aria-label": "What is known of this listener" }, buttons);
   list.addEventListener("keydown", (event) => {
@@ -164,9 +190,17 @@ function tabs(all) {
     const to = { ArrowRight: now === last ? 0 : now + 1, ArrowLeft: now ? now - 1 : last, Home: 0, End: last }[event.key];
     if (to === undefined) return;
     event.preventDefault();
-    choose(all[to].id);
+    choose(all[to]);
     buttons[to].focus();
   });
-  choose(all.find((tab) => tab.number)?.id ?? all[0].id);
+  choose(all.find((tab) => tab.id === first));
+  lists().then(
+    ({ final, generators }) =>
+      all.forEach((tab, at) => {
+        const list = tab.id === "final" ? final : generators[tab.id];
+        if (list) numbers[at].textContent = whole(list.length);
+      }),
+    () => {}, // a tab of a list says so when it is chosen
+  );
   return h("div", {}, list, panel);
 }

@@ -22,6 +22,8 @@ const state = {
   all: false,
 };
 
+const names = new Map(); // titles of live events, by track id
+
 function restored() {
   try {
     return JSON.parse(sessionStorage.getItem(STORED)) ?? {};
@@ -76,6 +78,7 @@ async function ask(action) {
     const body = { events: played.map((track) => track.track_id) };
     const params = { user_id: who, k: LENGTH, explain: true };
     const { reasons } = await call("recommendations", params, { body });
+    await nameEvents(reasons, played);
     if (question !== state.asked) return;
     at("panel-problem").replaceChildren();
     draw(reasons, action);
@@ -83,6 +86,20 @@ async function ask(action) {
   } catch (error) {
     if (question !== state.asked) return;
     showProblem(error);
+  }
+}
+
+/** Learn the names of live events that reasons name, those that were not learned before. */
+async function nameEvents(reasons, played) {
+  const here = new Set(played.map((track) => track.track_id));
+  const ids = new Set(reasons.flatMap((reason) => reason.events));
+  const unnamed = [...ids].filter((id) => !here.has(id) && !names.has(id)).slice(0, 100);
+  if (!unnamed.length) return;
+  try {
+    const { tracks } = await call("tracks", { ids: unnamed });
+    for (const track of tracks) names.set(track.track_id, titleOf(track));
+  } catch {
+    // the reasons are shown without these names
   }
 }
 
@@ -170,9 +187,10 @@ function draw(reasons, action) {
 
 /** Return why a track is there; nothing if it stands where the list behind has it, too. */
 function why(reason, place, known) {
-  const names = reason.events.map((id) => known.get(id)).filter(Boolean);
-  if (names.length) return `because you played ${names.slice(0, 2).join(" and ")}`;
-  if (reason.events.length) return "because of a live event";
+  const yours = reason.events.map((id) => known.get(id)).filter(Boolean);
+  if (yours.length) return `because you played ${yours.slice(0, 2).join(" and ")}`;
+  const theirs = reason.events.map((id) => names.get(id) ?? `track ${id}`);
+  if (theirs.length) return `because they played ${theirs.slice(0, 2).join(" and ")}`;
   if (reason.final_rank) return reason.final_rank === place ? "" : `no. ${reason.final_rank} of the final list`;
   return reason.top_rank && reason.top_rank !== place ? `no. ${reason.top_rank} of the top list` : "";
 }

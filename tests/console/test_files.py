@@ -3,6 +3,7 @@
 import re
 
 from api.http.console import ASSETS
+from jobs.ranking.candidates import GENERATORS
 
 LARGEST = 150_000  # bytes of the whole page
 
@@ -21,3 +22,9 @@ def test_the_page_uses_relative_addresses_and_all_its_files():
     assert not [one for one in addresses if one.startswith(("/", "http"))]
     named = {one.removeprefix("console/") for one in addresses if one.startswith("console/")}
     assert named == {path.name for path in ASSETS.iterdir()} - {"index.html"}
+
+
+def test_the_page_names_every_generator():
+    script = (ASSETS / "listener.js").read_text()
+    named = re.findall(r"^  (\w+): \[", script, re.MULTILINE)
+    assert sorted(named) == sorted(GENERATORS)

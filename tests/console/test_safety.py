@@ -48,6 +48,7 @@ def test_no_view_has_a_fault_of_access_or_scrolls_sideways(visit, service, schem
     page.goto(f"{service.url}/#/listener/{listener(service)['user_id']}")
     for tab in ("Final list", "ALS", "Same artists"):
         page.get_by_role("tab", name=tab).click()
+        page.locator("[role=tabpanel]:not([aria-busy])").wait_for()
         assert (tab, faults_of_access(page)) == (tab, [])
         assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
     find_and_play(page, "thunder", "Play Thunderstruck by AC/DC")
