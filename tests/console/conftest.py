@@ -104,7 +104,7 @@ def visit(chromium: Browser) -> Iterator[Visit]:
         **options: Any,
     ) -> Page:
         base = service if isinstance(service, str) else service.url
-        context = chromium.new_context(viewport={"width": 1280, "height": 900}, **options)
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
         context.set_default_timeout(SECONDS * 1000)
         contexts.append(context)
         page = context.new_page()

@@ -35,17 +35,16 @@ def faults_of_access(page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
 def test_no_view_has_a_fault_of_access_or_scrolls_sideways(visit, service, scheme, width):
-    page = visit(service, refusals=True, color_scheme=scheme, reduced_motion="reduce")
-    page.set_viewport_size({"width": width, "height": 780})
+    look = {"color_scheme": scheme, "reduced_motion": "reduce"}
+    look["viewport"] = {"width": width, "height": 780}
     for address in views(service):
-        page.goto(f"{service.url}/{address}")
-        page.reload()  # an address that differs after the # only does not load the page anew
-        page.get_by_role("heading", level=1).wait_for()
+        page = visit(service, address, refusals=True, **look)
         if page.get_by_role("list", name="Recommendations").is_visible():
             titles(page)
         assert (address, faults_of_access(page)) == (address, [])
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address
-    page.goto(f"{service.url}/#/listener/{listener(service)['user_id']}")
+        page.close()
+    page = visit(service, f"#/listener/{listener(service)['user_id']}", **look)
     for tab in ("Final list", "ALS", "Same artists"):
         page.get_by_role("tab", name=tab).click()
         page.locator("[role=tabpanel]:not([aria-busy])").wait_for()
