@@ -97,6 +97,7 @@ def test_a_key_is_asked_for_checked_sent_in_a_header_and_kept_for_the_tab(visit,
     assert page.get_by_role("heading", name="A key is needed").is_visible()
     enter(page, "short")
     page.get_by_role("alert").filter(has_text="16 to 256").wait_for()
+    assert faults_of_access(page) == []
     enter(page, "ключ" * 5)
     page.get_by_role("alert").filter(has_text="16 to 256").wait_for()
     enter(page, "not-a-key-of-this-service")
@@ -123,6 +124,7 @@ def test_listeners_open_with_the_key_of_the_console_only(visit, guarded):
     page.get_by_text("Listeners are shown with the admin key").wait_for()
     page.get_by_role("button", name="Random listener").click()
     page.get_by_role("heading", name="This is not open to you").wait_for()
+    assert faults_of_access(page) == []
     enter(page, CONSOLE)
     page.get_by_role("heading", name=re.compile(r"Listener \d+"), level=1).wait_for()
     page.get_by_role("link", name="Release", exact=True).click()
@@ -156,6 +158,7 @@ def test_no_release_and_no_service_each_have_a_view(visit, forged, tmp_path):
     with litestar_run(work) as running:
         page = visit(running, refusals=True)
         assert page.get_by_role("heading", name="Nothing can be served right now").is_visible()
+        assert faults_of_access(page) == []
         assert "jobs.publish" in page.get_by_role("main").inner_text()
         with_two_releases(forged, tmp_path / "other")
         for name in ("releases", "current", "previous"):
@@ -173,6 +176,7 @@ def test_a_release_made_before_is_shown_with_what_it_lacks(visit, forged, tmp_pa
     with litestar_run(former(forged, work)) as running:
         page = visit(running)
         assert "Search by name is missing in this release" in page.get_by_role("main").inner_text()
+        assert faults_of_access(page) == []
         page.get_by_role("searchbox", name=SEARCH).fill("679169")
         page.get_by_role("main").get_by_role(
             "button", name="Play Thunderstruck", exact=True
