@@ -10,7 +10,7 @@ from catboost import CatBoost, Pool
 from scipy.sparse import csr_matrix
 
 from jobs.contract import tables
-from jobs.contract.names import LIST_LENGTH
+from jobs.contract.names import EARLIER, LIST_LENGTH
 from jobs.contract.ragged import place_in_row
 from jobs.contract.results import Ratio
 from jobs.contract.top_k import NOTHING
@@ -35,13 +35,12 @@ USERS_A_BLOCK = 512  # users whose candidates are made at a time
 MOST_USERS = 12_000  # users of a window that the ranker is trained or evaluated on
 FUSION_USERS = 1_000  # users of a window that the fusion's weights are fitted to
 NEGATIVES = 40  # examples for each user, drawn from the candidates that were not played
-USUAL_USERS = 3_000  # in all windows: with more, the learning rate grows up to twice its least
-LEAST_RATE = 0.05
 SEED = 20
 PARAMETERS = {
     "loss_function": "QueryRMSE",
     "iterations": 150,
     "depth": 6,
+    "learning_rate": 0.05,
     "l2_leaf_reg": 20,
     "rsm": 0.5,  # share of the features that each split of a tree may choose from
     "border_count": 64,
@@ -106,18 +105,6 @@ def collect_examples(
     return TrainingExamples(candidates.matrix()[kept], played[kept], users[candidates.row[kept]])
 
 
-def learning_rate(users: int) -> float:
-    """Return how far each tree moves the scores, given the users whom the ranker learns from.
-
-    Where there are more users, single trees follow chance less, so that they may say more. That
-    costs no time, as more trees would.
-
-    >>> [round(learning_rate(n), 3) for n in (1_000, 6_000, 36_000)]
-    [0.05, 0.071, 0.1]
-    """
-    return float(min(max(1.0, np.sqrt(users / USUAL_USERS)), 2.0) * LEAST_RATE)
-
-
 def fit_ranker(windows: list[list[TrainingExamples]], names: list[str]) -> CatBoost | None:
     """Train the ranker; return None if no candidate was played, or if all were.
 
@@ -131,9 +118,7 @@ def fit_ranker(windows: list[list[TrainingExamples]], names: list[str]) -> CatBo
     features = np.concatenate([part.features for _, part in parts])
     group = np.concatenate([part.user.astype(np.int64) * len(windows) + i for i, part in parts])
     data = Pool(features, played.astype(np.float32), group_id=group, feature_names=names)
-    rate = learning_rate(int(np.count_nonzero(np.diff(group))) + 1)
-    changing = {"thread_count": parallel.threads(), "learning_rate": rate}
-    return CatBoost(PARAMETERS | changing).fit(data)
+    return CatBoost(PARAMETERS | {"thread_count": parallel.threads()}).fit(data)
 
 
 def predict(ranker: CatBoost, candidates: Candidates) -> np.ndarray:
@@ -241,7 +226,8 @@ def collect_and_evaluate(
     """
     later = later.sample(MOST_USERS)
     for_fusion = np.zeros(len(later.row), bool)
-    for_fusion[sampling.drawn(later.user_ids, FUSION_USERS, SEED)] = True
+    if name not in EARLIER:  # a few weights need no more examples
+        for_fusion[sampling.drawn(later.user_ids, FUSION_USERS, SEED)] = True
 
     def visit(candidates: Candidates, part: slice) -> tuple[BlockExamples, list[np.ndarray]]:
         labels = csr_matrix(later.labels[part])
