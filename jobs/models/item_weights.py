@@ -27,7 +27,7 @@ Lists = tuple[np.ndarray, np.ndarray]  # items and weights (b, k), best first
 
 WEIGHTS_A_TRACK = 200  # largest weights that are kept
 MOST_TRACKS = 10_000
-SMALL = 2_000  # tracks: so many are inverted in a second, so they are learned at any size
+SMALL = 3_000  # tracks: so many are inverted in seconds, so they are learned at any size
 MULTIPLICATIONS_A_LISTEN = 5_000  # of the inverse, the most where there are more than SMALL tracks
 FEWEST_LISTENERS = 5  # of a track that is learned: with fewer, its weights are chance
 MULTIPLICATIONS = 2_000_000_000  # for X'X, the most
@@ -46,7 +46,7 @@ def learned_tracks(listeners: np.ndarray, listens: int) -> np.ndarray:
     >>> learned_tracks(np.array([9, 4, 5, 7]), 100).tolist()
     [0, 2, 3]
     >>> [len(learned_tracks(np.full(20_000, 9), n)) for n in (10**6, 10**7, 10**9)]
-    [2000, 3684, 10000]
+    [3000, 3684, 10000]
     """
     most = min(MOST_TRACKS, max(SMALL, int((MULTIPLICATIONS_A_LISTEN * listens) ** (1 / 3))))
     best = np.argsort(-listeners, kind="stable")[:most]
