@@ -12,6 +12,8 @@ const GENERATORS = {
   after_last: ["After the last", "People play these tracks soon after the listener's very last plays."],
   similar: ["Similar", "The tracks' ALS vectors are near those of tracks that the listener played."],
   artist: ["Same artists", "The tracks are by artists that the listener played."],
+  user_knn: ["Similar users", "Listeners with a similar taste have played these tracks."],
+  ease: ["Item weights", "The tracks that the listener played speak for these tracks."],
   replayed: ["Replayed", "The listener has played these tracks before."],
   new_tracks: ["New tracks", "Nobody has played these tracks yet; their predicted ALS vectors fit the listener."],
 };
