@@ -185,7 +185,7 @@ def test_a_release_made_before_is_shown_with_what_it_lacks(visit, forged, tmp_pa
         page.get_by_role("main").get_by_role("link", name="Thunderstruck", exact=True).click()
         page.get_by_text("Genres are missing in this release").wait_for()
         page.goto(f"{running.url}/#/listener/{listener(running)['user_id']}")
-        page.get_by_role("tab", name="Similar").click()
+        page.get_by_role("tab", name="Similar", exact=True).click()
         page.get_by_text("This list cannot be shown").wait_for()
         page.get_by_role("link", name="Release", exact=True).click()
         page.get_by_text("This release has no reports").wait_for()
