@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from jobs.contract import storage
-from jobs.contract.names import EARLIER, SPLIT
+from jobs.contract.names import EARLIER, SPLIT, WINDOWS
 from jobs.contract.ragged import place_in_row
 from jobs.contract.results import Split
 from jobs.data import sampling
@@ -28,7 +28,6 @@ BRIEF_TRACKS = 0.2  # share of the data's time span: shorter-lived tracks come a
 FEWEST_HELD = 20  # users of a holdout, where its share of the listens is chosen
 MOST_LISTENS = 20_000_000  # in the windows: if there are more, users are sampled
 SEED = 20
-WINDOWS = 3  # train, validation, test
 LEARNED_USERS = 12_000  # of the holdouts together: with more, there are no earlier windows
 LEAST_PAST = 0.5  # share of the listens that the earliest window knows
 SHARE, SMALLEST_SHARE = 0.1, 0.01  # of the listens, held out by a window
@@ -140,14 +139,15 @@ def with_earlier(
     last = choice.windows[-1]
     users = len(users_of(data, last.holdout, weights))
     past = int((1 - LEAST_PAST) / choice.share + 1e-9)
-    n = int(np.clip(LEARNED_USERS // max(users, 1), WINDOWS, min(past, WINDOWS + len(EARLIER))))
-    if n == WINDOWS:
+    least = len(WINDOWS)
+    n = int(np.clip(LEARNED_USERS // max(users, 1), least, min(past, least + len(EARLIER))))
+    if n <= least:
         return choice.windows
     if choice.split == "user":
         more = by_user(data, choice.share, n)
     else:
         more = by_time(data, choice.share, gap_days, weights, n)
-    return [*choice.windows, *(w for w in more[WINDOWS:] if w.past.any() and w.holdout.any())]
+    return [*choice.windows, *(w for w in more[least:] if w.past.any() and w.holdout.any())]
 
 
 def choose(

@@ -251,8 +251,9 @@ def choose_rule(ndcg: dict[str, np.ndarray]) -> RuleChoice:
 
     The ranker orders them, since it does so best on most data, unless another rule is surely
     better: the interval of its ratio to the ranker (see metrics.bootstrap) lies above 1. Here the
-    ranker is evaluated after training on one window, but it orders the final lists after training
-    on three, which makes it better. Without a ranker, the rule with the best mean is chosen.
+    ranker is evaluated after training on the earlier windows only, but it orders the final lists
+    after training on all of them, which makes it better. Without a ranker, the rule with the best
+    mean is chosen.
 
     >>> close = {"als": np.array([0.3, 0.0] * 50), "ranker": np.array([0.0, 0.29] * 50)}
     >>> choose_rule(close).rule, choose_rule(close).runner_up

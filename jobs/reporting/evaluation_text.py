@@ -113,7 +113,7 @@ def choice_of_rule(ranking: Ranking) -> str:
     if low > 1:
         says = "so the choice is sure"
     elif high < 1:
-        says = "but the ranker learned from one window for it, and learns from three for the lists"
+        says = "but the ranker learned from fewer windows for it than for the final lists"
     else:
         says = "so the difference may be chance"
         if ranking.rule == RANKER:
