@@ -29,7 +29,8 @@ LIBRARIES = (  # those that most jobs import; a job imports any others itself
     "numpy", "scipy.sparse", "pandas", "pyarrow.parquet", "pyarrow.compute", "implicit.cpu.als",
     "threadpoolctl", "tqdm",
 )  # fmt: skip
-INTERRUPTED = 128 + signal.SIGINT  # exit code after ctrl-C, as in a shell
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # ctrl-C; `systemctl stop` and `timeout`
+LOOK_FOR_SIGNALS = 0.1  # seconds
 
 
 def needs_to_run(task: Task) -> bool:
@@ -70,24 +71,32 @@ def run_line(tasks: Sequence[Task]) -> int:
     skips the jobs that have finished.
     """
     line = _Line(tasks)
-    signal.signal(signal.SIGTERM, _stop)  # as `systemctl stop` and `timeout` send it
+    received = _note_signals()
     try:
         while line.waiting or line.running:
             line.start_what_may_run()
             for task, code in line.ended():
-                if code:
+                if code and not received:
                     print(f"{task.job} {_how_it_ended(code)}: the run stops here", file=sys.stderr)
                     return code if code > 0 else 128 - code  # 128 + the signal, as in a shell
-    except KeyboardInterrupt:
-        return INTERRUPTED
+            if received:
+                return 128 + received[0]
     finally:
         line.terminate()
     return 0
 
 
-def _stop(number: int, _: object) -> None:
-    """Exit after a signal; run_line then ends the jobs that still run."""
-    sys.exit(128 + number)
+def _note_signals() -> list[int]:
+    """Return a list to which the signals that ask for an end are added from now on.
+
+    A handler that raised an exception could do so between the fork of a job and the line that
+    keeps its process: the run would then not end the job, but wait for it.
+    """
+    received: list[int] = []
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # a shell's background jobs ignore SIGINT
+            signal.signal(number, lambda number, _: received.append(number))
+    return received
 
 
 def _how_it_ended(code: int) -> str:
@@ -139,14 +148,16 @@ class _Line:
         if not self.running:
             self._memory = memory().available()
         process = self._context.Process(target=_child, args=(task, bool(self.running)))
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the job has its own handlers
         process.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         self.running[task] = process
 
     def ended(self) -> Iterator[tuple[Task, int]]:
-        """Wait until a job ends; yield those that have, with their exit codes."""
+        """Wait a moment for a job to end; yield those that have ended, with their exit codes."""
         if not self.running:
             return
-        wait([process.sentinel for process in self.running.values()])
+        wait([process.sentinel for process in self.running.values()], LOOK_FOR_SIGNALS)
         for task, process in [*self.running.items()]:
             if not process.is_alive():
                 process.join()
@@ -193,11 +204,14 @@ def _import_libraries() -> None:
 def _child(task: Task, beside_another: bool) -> None:
     """Run a job in its own process."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if beside_another:
-        from jobs.runtime import progress
-
-        progress.only_lines()  # the bar on the terminal belongs to the other job
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        if beside_another:
+            from jobs.runtime import progress
+
+            progress.only_lines()  # the bar on the terminal belongs to the other job
         run_task(task)
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit(128 + signal.SIGINT)  # as in a shell

@@ -182,6 +182,33 @@ def test_a_run_that_is_asked_to_end_ends_its_jobs_first(running):
     wait_until(lambda: group_has_ended(running))
 
 
+STOPPED_AT_THE_FORK = """
+import multiprocessing.context, os, sys
+start = multiprocessing.context.ForkProcess.start
+def start_and_stop(process):
+    start(process)
+    os.kill(os.getpid(), int(sys.argv[1]))
+multiprocessing.context.ForkProcess.start = start_and_stop
+from jobs import run
+run.main(["--line"])
+"""
+
+
+@pytest.mark.usefixtures("ctrl_c_is_obeyed")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_asked_to_end_while_it_starts_a_job_ends_that_job(tmp_path, number):
+    save_listens(tmp_path, [(u, u * t % 400, float(t)) for u in range(90) for t in range(100)])
+    hyperparameters.save(tmp_path, Hyperparameters(als_epochs=1000, als_factors=512))
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED_AT_THE_FORK, str(int(number))],
+        cwd=ROOT, input=as_line([["train_als", "--work", str(tmp_path)]]), timeout=PATIENCE,
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 128 + number
+    assert done.stderr == b""
+    assert not (tmp_path / DONE / "train_als.json").exists()
+
+
 def test_a_summary_line_names_the_window(tmp_path):
     window = save_listens(tmp_path / "windows" / "validation", PLAYS)
     done = run_line(["top_popular", "--work", str(window)])
