@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.contract import storage, tables
-from jobs.contract.ids import ties_of
 from jobs.contract.names import ALS_MODEL, SPLIT
 from jobs.contract.results import Split
 from jobs.contract.top_k import NOTHING
 from jobs.models import neighbours
 from jobs.models.directions import TOLERANCE, Directions
+from tests.support.ties import split_mix
 from tests.support.workspace import lists, rows, run, save_listens
 
 TRACKS = 3000
@@ -121,12 +121,11 @@ def test_tracks_of_one_direction_have_one_list_with_equal_scores_by_tie(how, tmp
     assert summary.endswith("of 400 directions")
     assert ("cells" in summary) == (how == "cells")
     unit = unit_vectors(vectors).astype(float)
-    ties = ties_of(np.arange(1, TRACKS + 1)).places
     short = 0
     for track, near in read_scores(tmp_path).items():
         others, scores = zip(*near, strict=True)
         assert len({*others}) == 100 and track not in others
-        assert list(near) == sorted(near, key=lambda pair: (-pair[1], ties[pair[0] - 1]))
+        assert list(near) == sorted(near, key=lambda pair: (-pair[1], split_mix(pair[0])))
         cosines = unit @ unit[track - 1]
         cosines[track - 1] = -2
         np.testing.assert_allclose(scores, cosines[np.array(others) - 1], atol=1e-5)
