@@ -7,6 +7,7 @@ import { problemView } from "./problem.js";
 // Names of generators as people read them, and when a track scores, as in docs/how-it-works.md.
 const GENERATORS = {
   popular: ["Top list", "Many people play these tracks."],
+  forecast: ["Forecast", "Most listeners are expected to play these tracks for the first time soon."],
   als: ["ALS", "The tracks' ALS vectors point where the listener's does."],
   next_played: ["Next played", "People play these tracks soon after those that the listener played."],
   after_last: ["After the last", "People play these tracks soon after the listener's very last plays."],

@@ -157,6 +157,7 @@ def _heard(catalog: Catalog, row: int) -> Tracks:
 
 GENERATORS: dict[str, Callable[[Catalog, int, int], Tracks]] = {
     "popular": _popular,
+    "forecast": _not_released,
     "als": _from(tables.PERSONAL_ALS, LISTED),
     "next_played": _after(RECENT, None, "next_played"),
     "after_last": _after(LAST_SCORED, LAST_HALF_LIFE, "after_last"),

@@ -79,7 +79,7 @@ class Ranking(Struct):
     over_runner_up: Ratio | None = None  # NDCG@10 of `rule` over it, on the window validation
     # of `rule` and the runner-up, for the report only; empty where no rule was chosen
     ndcg_on_test: dict[str, float] = field(name="ndcg@10_on_test", default_factory=dict)
-    switched_off: list[str] = field(default_factory=list)  # generators that found next to nothing
+    switched_off: list[str] = field(default_factory=list)  # generators that did not pay
 
 
 class Gain(Struct):

@@ -1,5 +1,7 @@
 """The lists of each generator alone, and the share of the labels that its candidates contain."""
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.sparse import csr_matrix
 
@@ -9,13 +11,17 @@ from jobs.contract.top_k import NOTHING
 from jobs.data.bounds import ENOUGH_USERS
 from jobs.data.holdout import Holdout
 from jobs.metrics import accuracy
+from jobs.metrics.bootstrap import ratio
+from jobs.models.ranked_lists import first_unheard
 from jobs.ranking import candidates
 from jobs.ranking.generators import GENERATORS
-from jobs.ranking.snapshot import Snapshot
+from jobs.ranking.snapshot import FORECAST, Snapshot
 from jobs.runtime.parallel import in_blocks
 
 USERS_A_BLOCK = 512
 USEFUL_TO = 1_000  # users on whom it is measured whether a generator is of use
+K = 10  # length of a list at which NDCG is computed
+MUCH_BETTER = 1.1  # times the NDCG@10 of the top list: what the forecast's surely has to exceed
 LEAST_ALONE = 0.005  # of the labels among the candidates, that one generator alone has to find
 
 
@@ -98,13 +104,14 @@ def useless(snapshot: Snapshot, users: Holdout) -> frozenset[str]:
 
     Of the labels that the candidates contain, such a generator alone finds less than LEAST_ALONE.
     Where that holds for several, they are left out one after the other, the most useless first,
-    since they may find the same labels. With few users nothing is left out.
+    since they may find the same labels. With few users nothing is left out but the forecast, which
+    has to show that it is better than the top list (see forecast_pays).
     """
+    off = set() if forecast_pays(snapshot, users) else {FORECAST}
     users = users.sample(USEFUL_TO)
     if len(users.row) < ENOUGH_USERS:
-        return frozenset()
-    lists = own_lists(snapshot, users.row)
-    off: set[str] = set()
+        return frozenset(off)
+    lists = own_lists(replace(snapshot, switched_off=frozenset(off)), users.row)
     while optional := [name for name in lists if GENERATORS[name].may_be_off]:
         recall = candidate_recall(lists, users.labels)
         worst = min(optional, key=lambda name: recall.generators[name].alone)
@@ -113,3 +120,27 @@ def useless(snapshot: Snapshot, users: Holdout) -> frozenset[str]:
         off.add(worst)
         del lists[worst]
     return frozenset(off)
+
+
+def forecast_pays(snapshot: Snapshot, users: Holdout) -> bool:
+    """Return whether the forecast's list is surely much better than the top list, by a holdout.
+
+    That is so if the interval of the ratio of NDCG@10 (see metrics.bootstrap) lies above
+    MUCH_BETTER. A little better isn't enough: the ranker has popularity over several horizons
+    anyway, and where it does as well without the forecast, one more generator only adds chance to
+    the choice of the rule. With few users nothing is sure. All users must have a past.
+    """
+    if len(users.row) < ENOUGH_USERS or not len(snapshot.rising):
+        return False
+    exclude = snapshot.hyperparameters.heard == "exclude"
+
+    def block(first: int, last: int) -> np.ndarray:
+        played = snapshot.data.of_users(users.row[first:last]).pairs()
+        heard = played if exclude else csr_matrix(played.shape, dtype=np.float32)
+        labels = csr_matrix(users.labels[first:last])
+        lists = (first_unheard(order, heard) for order in (snapshot.rising, snapshot.top))
+        return np.array([accuracy.per_user(found, labels, K)["ndcg"] for found in lists])
+
+    blocks = list(in_blocks(block, len(users.row), USERS_A_BLOCK, "forecast"))
+    known = ratio(*np.concatenate(blocks, axis=1)).known
+    return known is not None and known[1] > MUCH_BETTER

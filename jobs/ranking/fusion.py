@@ -72,8 +72,8 @@ def parts(candidates: Candidates) -> np.ndarray:
     >>> places = {name: np.array([np.nan]) for name in GENERATORS}
     >>> places |= {"popular": np.array([1.0]), "als": np.array([5.0])}
     >>> one = Candidates(np.array([0]), np.array([7]), np.array([0]), places)
-    >>> parts(one).round(3)[0, :3].tolist()  # of "popular", "als" and "next_played"
-    [0.048, 0.04, 0.0]
+    >>> parts(one).round(3)[0, :4].tolist()  # of "popular", "forecast", "als" and "next_played"
+    [0.048, 0.0, 0.04, 0.0]
     """
     return np.column_stack(
         [np.nan_to_num(1 / (CONSTANT + candidates.places[name])) for name in GENERATORS]

@@ -25,7 +25,7 @@ from jobs.contract.plays import LAST_HALF_LIFE, LAST_SCORED, RECENT
 from jobs.contract.tables import Table
 from jobs.data.listens import Listens
 from jobs.models.ranked_lists import first_unheard, matrix_of_lists
-from jobs.ranking.snapshot import Snapshot
+from jobs.ranking.snapshot import FORECAST, Snapshot
 
 # Returns (users, items) float32 for a block of users with their listens: tracks with larger scores
 # suit a user better, and those with 0 are not proposed. Not to depend on other users of the block.
@@ -65,6 +65,13 @@ def popular(snapshot: Snapshot, block: Listens) -> csr_matrix:
     excluded = snapshot.hyperparameters.heard == "exclude"
     heard = block.pairs() if excluded else csr_matrix(block.shape)
     return _of_lists(first_unheard(snapshot.top, heard), block.shape[1])
+
+
+def forecast(snapshot: Snapshot, block: Listens) -> csr_matrix:
+    """Score the tracks that most users are expected to play for the first time."""
+    excluded = snapshot.hyperparameters.heard == "exclude"
+    heard = block.pairs() if excluded else csr_matrix(block.shape)
+    return _of_lists(first_unheard(snapshot.rising, heard), block.shape[1])
 
 
 def als(snapshot: Snapshot, block: Listens) -> csr_matrix:
@@ -119,6 +126,7 @@ def new_tracks(snapshot: Snapshot, block: Listens) -> csr_matrix:
 # The order is that of ties between generators, of the fusion's weights and of all reports.
 GENERATORS = {
     "popular": Generator(popular, (tables.TOP_POPULAR,), 0.2, candidates=100, only_places=True),
+    FORECAST: Generator(forecast, (tables.LISTENS,), 0.0, candidates=100, only_places=True),
     "als": Generator(als, (tables.PERSONAL_ALS,), 1.0, only_places=True),
     "next_played": Generator(next_played, (tables.FOLLOWERS,), 1.0),
     "after_last": Generator(after_last, (tables.FOLLOWERS,), 0.4),

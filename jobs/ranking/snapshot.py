@@ -13,12 +13,14 @@ from jobs.data import bounds, listens, songs, splitting
 from jobs.data.bounds import TrackCounts
 from jobs.data.listens import SECONDS_A_DAY, Listens
 from jobs.models import als_model, hyperparameters, popularity
+from jobs.models.forecast import forecast
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.ranked_lists import best_of_rows, matrix_of_lists, read_lists, read_matrices
 from jobs.models.sparse import incidence, only_rows, scale_rows
 from jobs.models.user_neighbours import Neighbourhood
 
 TRACKS_AN_ARTIST = 20  # most played tracks of an artist that the generator "artist" proposes
+FORECAST = "forecast"  # the name of the generator
 HORIZONS = (0.01, 0.05, 0.25)  # the latest listens, as shares of all, for features of tracks
 
 
@@ -114,6 +116,22 @@ class Snapshot:
         return Neighbourhood.of(self.data, self.counted, self.track_counts)
 
     @cached_property
+    def forecast(self) -> np.ndarray:
+        """Return the forecast of each track's popularity, (items,) float32; 0 if switched off."""
+        if FORECAST in self.switched_off:
+            return np.zeros(self.data.shape[1], np.float32)
+        weights = bounds.user_weights(np.diff(self.data.starts) * self.counted)
+        (begin,) = bounds.moments(self.data, weights, [1 - splitting.SHARE])
+        return forecast(self.data, self.counted, max(self.data.span[1] - begin, 1))
+
+    @cached_property
+    def rising(self) -> np.ndarray:
+        """Return the tracks with a forecast, best first."""
+        order = np.lexsort((self.data.ties.places[:-1], -self.forecast)).astype(np.int32)
+        result: np.ndarray = order[self.forecast[order] > 0]
+        return result
+
+    @cached_property
     def item_features(self) -> dict[str, np.ndarray]:
         """Return the features of tracks that don't depend on the user, (items,) float32, by name.
 
@@ -127,6 +145,7 @@ class Snapshot:
             "item_plays": np.log1p(counts.bounded / self.users_share),
             "item_age_days": (end - first) / SECONDS_A_DAY,
             "item_idle_days": (end - last) / SECONDS_A_DAY,
+            "item_forecast": np.log(self.forecast / self.users_share + 0.1),
         }
         for share, late in zip(HORIZONS, counts.since.T / self.users_share, strict=True):
             result[f"item_plays_last_{share:.0%}"] = np.log1p(late)

@@ -14,6 +14,10 @@ FINAL, TOP, PERSONAL, BEST = (
 
 GENERATORS = {  # by key: the name, and what the generator proposes
     "popular": (TOP, "The tracks that most people play, recent plays first."),
+    "forecast": (
+        "forecast",
+        "The tracks that most users are expected to play for the first time soon.",
+    ),
     "als": (
         PERSONAL,
         "The tracks nearest to the user in the factor model (alternating least squares).",

@@ -32,7 +32,7 @@ def test_the_generators_lists_are_those_that_the_ranker_gets(finished, tmp_path,
     for at, user in enumerate(users):
         user_id = int(snapshot.data.user_ids[user])
         found = listings(catalog, user_id, catalog.row(user_id))
-        assert found.lacks.keys() == {"artist", "user_knn", "ease"}
+        assert found.lacks.keys() == {"forecast", "artist", "user_knn", "ease"}
         assert found.lists.keys() | found.lacks.keys() == {*GENERATORS}
         for name, tracks in expected.items():
             if name in found.lists:

@@ -60,6 +60,7 @@ def test_a_generator_is_switched_off_where_it_alone_finds_next_to_nothing(finish
     window = finished / "windows" / "train"
     snapshot = Snapshot.read(window)
     users = holdout.read(window, snapshot.data, snapshot.hyperparameters.heard).warm()
+    monkeypatch.setattr(generator_lists, "forecast_pays", lambda *_: True)
     for least, expected in ((0.0, frozenset()), (1.1, BOTH)):
         monkeypatch.setattr(generator_lists, "LEAST_ALONE", least)
         assert generator_lists.useless(snapshot, users) == expected
@@ -73,6 +74,7 @@ def test_of_two_that_find_the_same_one_stays(finished, monkeypatch):
     users = holdout.read(window, snapshot.data, snapshot.hyperparameters.heard).warm()
     some = replace(GENERATORS["next_played"], may_be_off=True)
     table = {"popular": GENERATORS["popular"], "one": some, "other": some}
+    monkeypatch.setattr(generator_lists, "forecast_pays", lambda *_: True)
     monkeypatch.setattr(generator_lists, "GENERATORS", table)
     monkeypatch.setattr("jobs.ranking.candidates.GENERATORS", table)
     assert len(generator_lists.useless(snapshot, users)) == 1
@@ -81,5 +83,6 @@ def test_of_two_that_find_the_same_one_stays(finished, monkeypatch):
 def test_what_is_switched_off_is_said(finished, tmp_path, monkeypatch):
     work = shutil.copytree(finished, tmp_path / "work", symlinks=True)
     monkeypatch.setattr(generator_lists, "LEAST_ALONE", 1.1)
-    assert run("rank", work).endswith("; without the candidates of ease, user_knn")
-    assert storage.read_json(work / RANKING, "jobs.rank")["switched_off"] == ["ease", "user_knn"]
+    assert run("rank", work).endswith("; without the candidates of ease, forecast, user_knn")
+    off = storage.read_json(work / RANKING, "jobs.rank")["switched_off"]
+    assert off == ["ease", "forecast", "user_knn"]
