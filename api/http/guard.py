@@ -151,7 +151,7 @@ class Guard:
         if accepted and not _is_one_of(key, accepted):
             if level == "report" and self._has_ticket(scope):
                 return None
-            return WRONG_KEY if _is_one_of(key, self._keys) else NO_KEY
+            return self._of_key(key)
         length = headers.get(b"content-length")
         if length and length.isdigit() and (len(length) > 9 or int(length) > MAX_BODY):
             return TOO_LARGE
@@ -173,10 +173,15 @@ class Guard:
         """Return whether the settings leave a call out: RECO_CONSOLE=off does so."""
         return self.console or level_of(path, "") not in OF_CONSOLE
 
-    def opens_people(self, scope: Scope) -> bool:
-        """Return whether a request may see listeners."""
+    def refusal_of_people(self, scope: Scope) -> Refusal | None:
+        """Return the refusal of a request that asks for listeners; None if it may see them."""
         accepted = self._keys_of_level["people"]
-        return not accepted or _is_one_of(_key(dict(scope["headers"])), accepted)
+        key = _key(dict(scope["headers"]))
+        return None if not accepted or _is_one_of(key, accepted) else self._of_key(key)
+
+    def _of_key(self, key: bytes) -> Refusal:
+        """Return the refusal of a key that does not open the call: a valid one is for others."""
+        return WRONG_KEY if _is_one_of(key, self._keys) else NO_KEY
 
     def access(self, scope: Scope) -> Access:
         """Return what the key of a request opens."""

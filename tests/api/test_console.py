@@ -341,7 +341,10 @@ def test_each_key_opens_its_calls_of_the_console(finished, key, expected):
 def test_without_a_read_key_people_still_need_a_key(finished):
     with served(finished, admin_key=ADMIN) as client:
         assert client.get("/search?q=1").json()["users"] is None
-        assert client.get("/user?user_id=1").status_code == 401
+        for path in ("/user?user_id=1", "/search?kind=user"):
+            refused = client.get(path)
+            assert refused.status_code == 401
+            assert refused.json()["detail"] == "expected a valid key in X-API-Key"
         assert client.get("/user?user_id=1", headers={"X-API-Key": ADMIN}).status_code == 200
 
 
