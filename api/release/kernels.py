@@ -141,18 +141,19 @@ def add_fits(
 
 
 @compiled
-def _sink(heap: Tracks, at: int, size: int, tracks: Tracks, sums: Scores) -> None:
-    """Restore the order of a heap whose entry `at` may stand too high: the last in rank is on top.
+def _ranks_before(a: int, b: int, sums: Scores, places: Tracks) -> bool:
+    """Return whether entry a comes before b: the greater sum, or the lower place of equal sums."""
+    return bool(sums[a] > sums[b] or (sums[a] == sums[b] and places[a] < places[b]))
 
-    Greater sums rank first, equal ones by track.
-    """
+
+@compiled
+def _sink(heap: Tracks, at: int, size: int, sums: Scores, places: Tracks) -> None:
+    """Restore the order of a heap, with the last in rank on top, where `at` may stand too high."""
     while True:
         worst = at
         for child in (2 * at + 1, 2 * at + 2):
-            if child < size:
-                a, b = heap[child], heap[worst]
-                if sums[a] < sums[b] or (sums[a] == sums[b] and tracks[a] > tracks[b]):
-                    worst = child
+            if child < size and _ranks_before(heap[worst], heap[child], sums, places):
+                worst = child
         if worst == at:
             return
         heap[at], heap[worst] = heap[worst], heap[at]
@@ -160,25 +161,28 @@ def _sink(heap: Tracks, at: int, size: int, tracks: Tracks, sums: Scores) -> Non
 
 
 @compiled
-def best(tracks: Tracks, sums: Scores, most: int) -> Tracks:
-    """Return the first `most` tracks by sum, the greatest first; equal sums go by track, ascending.
+def best(tracks: Tracks, sums: Scores, ties: Tracks, most: int) -> Tracks:
+    """Return the first `most` tracks by sum, the greatest first.
 
-    They are kept in a heap, so that the others are not sorted.
+    Of equal sums the track with the lower place in `ties` comes first; ties has a place for each
+    track. The first are kept in a heap, so that the others are not sorted.
     """
     size = min(most, len(tracks))
     result = np.empty(size, np.int32)
     if size == 0:
         return result
+    places = np.empty(len(tracks), np.int32)
+    for i in range(len(tracks)):
+        places[i] = ties[tracks[i]]
     heap = np.arange(size)
     for at in range(size // 2 - 1, -1, -1):
-        _sink(heap, at, size, tracks, sums)
+        _sink(heap, at, size, sums, places)
     for i in range(size, len(tracks)):
-        last = heap[0]
-        if sums[i] > sums[last] or (sums[i] == sums[last] and tracks[i] < tracks[last]):
+        if _ranks_before(i, heap[0], sums, places):
             heap[0] = i
-            _sink(heap, 0, size, tracks, sums)
+            _sink(heap, 0, size, sums, places)
     for end in range(size - 1, -1, -1):
         result[end] = tracks[heap[0]]
         heap[0] = heap[end]
-        _sink(heap, 0, end, tracks, sums)
+        _sink(heap, 0, end, sums, places)
     return result

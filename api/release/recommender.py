@@ -98,7 +98,8 @@ class Recommender:
                 return first_of(catalog.offline(final), allowed, k)
             if rule.only_folds_in:
                 online, fit = self.brought(row, played, rule, out, allowed)
-                return blend(online, catalog.offline(final), allowed, k, rule, len(events), fit)
+                offline, ties = catalog.offline(final), catalog.ties
+                return blend(online, offline, allowed, k, rule, len(events), ties, fit)
             n_own = max(k, WEIGHED) if rule.rule == "weighted" else k
             own = first_of(catalog.offline(final), allowed, n_own)
             return self._blended(row, k, played, rule, own)
@@ -115,7 +116,7 @@ class Recommender:
         taste = self._taste(row, played, rule)
         if taste is not None:
             self._add_fits(tracks, sums, taste, rule)
-        found = kernels.best(tracks, sums, k)
+        found = kernels.best(tracks, sums, self.catalog.ties, k)
         if not weighs:
             return np.array(alternate(found.tolist(), own.tolist(), k), found.dtype)
         rest = own[WEIGHED:]
@@ -152,7 +153,7 @@ class Recommender:
         if self.catalog.model is not None:
             taste = np.zeros(len(self.catalog.model.gram), np.float32)
             self._add_fits(tracks, sums, taste, Blending())
-        kernels.best(tracks, sums, 1)
+        kernels.best(tracks, sums, self.catalog.ties, 1)
 
     def brought(
         self, row: int, played: Tracks, rule: Blending, out: Tracks, allowed: Allowed
@@ -212,7 +213,7 @@ class Recommender:
         rule = Blending(sources=("similar",), events=k, neighbours=n)
         with self._exclusion.of(self._kept_out(row, played)):
             tracks, sums = self._competing(played, rule, NO_TRACKS, NO_WORTH)
-        return kernels.best(tracks, sums, len(tracks))
+        return kernels.best(tracks, sums, self.catalog.ties, len(tracks))
 
     def _kept_out(self, row: int, played: Tracks) -> Tracks:
         """Return what was heard, in the history or just now, as positions."""

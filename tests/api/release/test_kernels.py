@@ -75,14 +75,17 @@ def plain(lists, events, rule, mask, offline, worth):
     return Near(np.concatenate([online.tracks, offline]), gains)
 
 
-@given(LISTS, EVENTS, RULES, MASKS, OFFLINE, st.integers(1, 15))
+TIES = st.permutations(range(N_TRACKS)).map(lambda places: np.array([*places, -1], np.int32))
+
+
+@given(LISTS, EVENTS, RULES, MASKS, OFFLINE, TIES, st.integers(1, 15))
 def test_the_compiled_loops_give_the_lists_of_the_plain_functions(
-    lists, events, rule, mask, offline, most
+    lists, events, rule, mask, offline, ties, most
 ):
     offline = offline[mask[offline]]
     worth = np.exp2(-np.arange(len(offline)))  # exact in sums
-    found = kernels.best(*competing(lists, events, rule, mask, offline, worth), most)
-    expected = merge_neighbours(*plain(lists, events, rule, mask, offline, worth), most)
+    found = kernels.best(*competing(lists, events, rule, mask, offline, worth), ties, most)
+    expected = merge_neighbours(*plain(lists, events, rule, mask, offline, worth), ties, most)
     assert found.tolist() == expected.tolist()
     assert mask[found].all()
 
@@ -120,15 +123,17 @@ def test_fits_are_those_of_the_plain_functions(d, seed, exponent):
 def test_the_best_are_the_first_of_all_sorted(pairs):
     tracks = np.array([track for track, _ in pairs], np.int32)
     sums = np.array([score for _, score in pairs], np.float64)
-    ordered = [track for track, _ in sorted(pairs, key=lambda one: (-one[1], one[0]))]
+    ordered = [track for track, _ in sorted(pairs, key=lambda one: (-one[1], -one[0]))]
+    ties = -np.arange(100, dtype=np.int32)
     for most in (0, 1, 3, len(pairs), len(pairs) + 1):
-        assert kernels.best(tracks, sums, most).tolist() == ordered[:most]
+        assert kernels.best(tracks, sums, ties, most).tolist() == ordered[:most]
 
 
 BEST_OF_TWO = """
 import numpy as np
 from api.release import kernels
-print(kernels.best(np.array([3, 5], np.int32), np.array([1.0, 2.0]), 1))
+tracks, ties = np.array([3, 5], np.int32), np.arange(6, dtype=np.int32)
+print(kernels.best(tracks, np.array([1.0, 2.0]), ties, 1))
 """
 NO_FOLDER_FOR_THE_CACHE = """
 from numba.core.caching import CacheImpl
