@@ -21,7 +21,7 @@ def test_tracks_without_a_usable_id_say_why(tmp_path):
 def test_columns_in_other_letters_get_a_hint(tmp_path, change):
     table = interactions()
     named = table.rename_columns([change(name) for name in table.column_names])
-    with pytest.raises(JobError, match=f"perhaps rename {change('user_id')} to user_id"):
+    with pytest.raises(JobError, match=f"--columns interactions.user_id={change('user_id')}"):
         run(save(tmp_path / "in", interactions=named), tmp_path)
 
 
@@ -44,11 +44,11 @@ BAD_FILES = [  # what is done to a file, and what is said about it
     (
         "interactions",
         Path.unlink,
-        "is missing: add it; its folder has catalog_names.parquet",
+        "is missing: add it, as parquet, CSV or JSON lines",
     ),
     ("tracks", Path.unlink, "tracks.parquet is missing"),
     ("catalog_names", Path.unlink, "catalog_names.parquet is missing"),
-    ("tracks", folder_instead, "is a folder: join its parts"),
+    ("tracks", folder_instead, "has no parts: add files that end in .parquet, .csv"),
     ("tracks", lambda path: path.write_bytes(b""), "is empty (0 bytes)"),
     ("interactions", lambda path: path.write_text("user_id,track_id"), "can't be read as parquet"),
     ("interactions", cut, "can't be read as parquet"),
@@ -64,7 +64,7 @@ BAD_TABLES = [
         RENAMED,
         "has no column user_id: found userId, track_id, track_seq, started_at",
     ),
-    ("interactions", RENAMED, "; perhaps rename userId to user_id"),
+    ("interactions", RENAMED, "; perhaps pass --columns interactions.user_id=userId"),
     ("tracks", tracks().drop_columns(["genres"]), "has no column genres: found track_id, albums,"),
     ("catalog_names", names().drop_columns(["type"]), "has no column type: found id, name"),
     ("interactions", MORE, "has 2 columns user_id: keep one of them"),

@@ -61,7 +61,7 @@ def test_a_file_that_has_a_part_twice_is_refused_and_its_rows_are_named(tmp_path
         names = ("user_id", "track_id", "started_at")
         data = save(tmp_path / "in", interactions=pa.table(dict(zip(names, columns, strict=True))))
         if says:
-            message = r"the rows 4,000 to 4,999 are the same as those from 700 on.* --equal-rows"
+            message = r"row 4,000 to row 4,999 are the same as those from row 700 on.* --equal-rows"
             with pytest.raises(JobError, match=message):
                 run(data, tmp_path)
             run(data, tmp_path, "--equal-rows", "plays")
