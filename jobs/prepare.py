@@ -46,7 +46,7 @@ from jobs.contract import storage, tables
 from jobs.contract.names import CLOCK, FORGOTTEN, STATE
 from jobs.contract.results import Clock
 from jobs.contract.storage import JobError
-from jobs.data import accounts, clock, equal_rows, raw_files, songs, tombstones
+from jobs.data import accounts, clock, equal_rows, input_options, raw_files, songs, tombstones
 from jobs.data.cleaning import (
     FAR_TIME,
     LATER_THAN_NOW,
@@ -70,7 +70,9 @@ def main(argv: Sequence[str]) -> str:
     """Make the files; the summary counts what was kept and what was left out."""
     options = arguments(argv)
     parallel.set_threads(memory.check("prepare", options))
-    tracks, catalogue, *played = (files.required(options.data, kind) for kind in files.INPUTS)
+    tracks, catalogue, *played = (
+        files.required(options.data, kind, options.readings[kind]) for kind in files.INPUTS
+    )
     if options.events:
         played.append(files.at(options.events, files.INTERACTIONS))
     for source in (tracks, catalogue, *played):
@@ -268,7 +270,12 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         default=accounts.LEAVE_OUT,
         help="whether accounts that do not play as a listener does count in what all users get",
     )
+    input_options.add(parser)
     options = parser.parse_args(argv)
+    try:
+        options.readings = input_options.readings(options)
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
     options.now = options.now or datetime.now(UTC)
     if not options.far >= 1:
         parser.error(f"--far is {options.far}, expected at least 1")

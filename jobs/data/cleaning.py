@@ -14,7 +14,7 @@ from jobs.data.histories import NO_SEQ, Listens
 from jobs.data.ids import Encoder
 from jobs.data.tombstones import NOT_OF_JOURNAL, Tombstones
 from jobs.inputs import sizes
-from jobs.inputs.files import Input
+from jobs.inputs.files import Input, Reading
 from jobs.inputs.text import BAD_LINE
 from jobs.runtime.progress import progress_bar
 
@@ -153,7 +153,7 @@ def read_listens(
                 start, end = end, end + len(batch)
                 if end > len(bad):  # the number of rows of a text file was an estimate
                     resize(listens, bad, end + end // 8)
-                part, bad[start:end] = check(batch, tracks, tombstones)
+                part, bad[start:end] = check(batch, tracks, tombstones, source.reading)
                 if part.user.max(initial=0) > np.iinfo(listens.user.dtype).max:
                     listens = listens._replace(user=listens.user.astype(np.int64))
                 for column, values in zip(listens, part, strict=True):
@@ -172,12 +172,12 @@ def resize(listens: Listens, bad: np.ndarray, n: int) -> None:
 
 
 def check(
-    batch: pa.RecordBatch, tracks: Encoder, tombstones: Tombstones
+    batch: pa.RecordBatch, tracks: Encoder, tombstones: Tombstones, reading: Reading
 ) -> tuple[Listens, np.ndarray]:
     """Return the listens of a batch of interactions, bad ones too, and the rows' codes (n,)."""
     user, user_flaws = raw_files.ids(batch["user_id"])
     track, track_flaws = raw_files.ids(batch["track_id"])
-    time, time_flaws = raw_files.times(batch["started_at"])
+    time, time_flaws = raw_files.times(batch["started_at"], reading.unit, reading.origin)
     position = tracks.positions(track)
     unknown = np.where(position < 0, REASONS.index(UNKNOWN_TRACK), 0).astype(np.uint8)
     bad = coded("user_id", user_flaws)

@@ -44,7 +44,7 @@ ID_FLAWS = (
 )  # fmt: skip
 TIME_FLAWS = (
     "is missing", "is not a date", "is not between 1970 and 2099",
-    "is a number as text: convert it, as in pd.to_datetime(numbers, unit='s')",
+    "is a number as text: pass --time-unit s, ms or us",
 )  # fmt: skip
 MISSING, UNREADABLE, NEGATIVE, TOO_LARGE, OTHER_TEXT = 1, 2, 3, 4, 5
 OUT_OF_RANGE, NUMBER_TEXT = 3, 4  # of a time; MISSING and UNREADABLE are the same for times
@@ -53,7 +53,7 @@ EXPECTED = {
     "id": "whole numbers",
     "ids": "lists of whole numbers",
     "text": "text",
-    "time": "dates (numbers are ambiguous: convert them, as in pd.to_datetime(numbers, unit='s'))",
+    "time": "dates (numbers are ambiguous: pass --time-unit s, ms or us)",
 }
 
 
@@ -107,7 +107,8 @@ def _checked_columns(
         if (count := names.count(called[name])) > 1:
             raise JobError(f"{part.path} has {count} columns {called[name]}: keep one of them")
         dtype = schema.field(called[name]).type
-        if not _readable(dtype, wanted[name]):
+        counted = wanted[name] == "time" and source.reading.unit and _is_number(dtype)
+        if not counted and not _readable(dtype, wanted[name]):
             raise JobError(
                 f"{part.path}: {called[name]} is {dtype}, expected {EXPECTED[wanted[name]]}"
             )
@@ -326,8 +327,14 @@ def _readable(dtype: pa.DataType, kind: str) -> bool:
         return _is_list(dtype) and _readable(dtype.value_type, "id")
     if kind == "time":
         return _is_text(dtype) or pa.types.is_date(dtype) or pa.types.is_timestamp(dtype)
+    return _is_text(dtype) or _is_number(dtype)
+
+
+def _is_number(dtype: pa.DataType) -> bool:
+    if pa.types.is_dictionary(dtype):
+        dtype = dtype.value_type
     number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype)
-    return _is_text(dtype) or number or pa.types.is_decimal(dtype)
+    return bool(number or pa.types.is_decimal(dtype))
 
 
 def _is_text(dtype: pa.DataType) -> bool:
@@ -373,12 +380,27 @@ def ids(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     return np.where(flaws == 0, values, 0).astype(np.int64), flaws
 
 
-def times(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+def times(
+    column: pa.Array, unit: str | None = None, origin: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Return dates and ISO text as int64 microseconds since 1970 in UTC, and TIME_FLAWS, (n,).
 
-    A time without a time zone counts as UTC.
+    A time without a time zone counts as UTC. With a unit of TICKS, numbers and text that is a
+    number are times too, counted in this unit from `origin`, in microseconds since 1970.
     """
     column = _plain(column)
+    if unit and _is_number(column.type):
+        return _counted(column, unit, origin)
+    if unit and _is_text(column.type):
+        numbers = _matching(column, NUMBER)
+        is_number = numbers.is_valid().to_numpy(zero_copy_only=False)
+        if is_number.any():
+            counted = _counted(numbers.cast(pa.float64()), unit, origin)
+            others = times(pc.if_else(pa.array(is_number), None, column))
+            values, flaws = (
+                np.where(is_number, *both) for both in zip(counted, others, strict=True)
+            )
+            return values, flaws
     present = column.is_valid().to_numpy(zero_copy_only=False)
     number_text = np.zeros(len(column), bool)
     if _is_text(column.type):
@@ -396,6 +418,28 @@ def times(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     flaws[~present] = MISSING
     values = np.where(flaws == 0, values, 0)
     return (values // 1000 if ticks == 10**9 else values * (10**6 // ticks)), flaws
+
+
+def _counted(column: pa.Array, unit: str, origin: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return numbers that count in a unit from `origin` as `times` does.
+
+    >>> [array.tolist() for array in _counted(pa.array([-1, 5, None]), "s", 1_000_000)]
+    [[0, 6000000, 0], [0, 0, 1]]
+    """
+    if not pa.types.is_integer(column.type):
+        column = column.cast(pa.float64())
+        column = pc.if_else(pc.is_nan(column), None, column)
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    values = column.fill_null(0).to_numpy(zero_copy_only=False)
+    microseconds = 10**6 // TICKS[unit]
+    first, end = -(origin // microseconds), -((origin - LAST_SECOND * 10**6) // microseconds)
+    flaws = np.zeros(len(values), np.uint8)
+    flaws[(values < first) | (values >= end)] = OUT_OF_RANGE
+    flaws[~present] = MISSING
+    values = np.where(flaws == 0, values, 0)
+    scaled = np.rint(values * float(microseconds)) if values.dtype.kind == "f" else values
+    whole = scaled.astype(np.int64) * (1 if values.dtype.kind == "f" else microseconds)
+    return np.where(flaws == 0, whole + origin, 0), flaws
 
 
 def id_lists(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

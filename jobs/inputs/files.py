@@ -47,6 +47,8 @@ class Reading:
     columns: dict[str, str] = field(default_factory=dict)  # what a column is called in the files
     delimiter: str | None = None  # of CSV; None: found out from the first rows
     header: bool = True  # False: no CSV has names of columns; True: found out from the first row
+    unit: str | None = None  # s, ms or us: what times that are numbers count in
+    origin: int = 0  # the moment that they count from, in microseconds since 1970
 
 
 @dataclass(frozen=True, eq=False)
