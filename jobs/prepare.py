@@ -47,6 +47,7 @@ from jobs.contract.names import CLOCK, FORGOTTEN, STATE
 from jobs.contract.results import Clock
 from jobs.contract.storage import JobError
 from jobs.data import accounts, clock, equal_rows, input_options, raw_files, songs, tombstones
+from jobs.data.catalogue import find as find_inputs
 from jobs.data.cleaning import (
     FAR_TIME,
     LATER_THAN_NOW,
@@ -70,13 +71,11 @@ def main(argv: Sequence[str]) -> str:
     """Make the files; the summary counts what was kept and what was left out."""
     options = arguments(argv)
     parallel.set_threads(memory.check("prepare", options))
-    tracks, catalogue, *played = (
-        files.required(options.data, kind, options.readings[kind]) for kind in files.INPUTS
-    )
+    tracks, catalogue, interactions, note = find_inputs(options.data, options.readings)
+    played = [interactions]
     if options.events:
         played.append(files.at(options.events, files.INTERACTIONS))
-    for source in (tracks, catalogue, *played):
-        raw_files.check(source)
+        raw_files.check(played[-1])
     names, bad_names = read_names(catalogue)
     items, bad_tracks = read_tracks(tracks, names)
     song = (
@@ -88,6 +87,7 @@ def main(argv: Sequence[str]) -> str:
     of_file, of_events = np.split(bad, ends[:1])  # views
     of_events[of_events == REASONS.index(UNKNOWN_TRACK)] = REASONS.index(NOT_YET)
     codes = {catalogue: bad_names, tracks: bad_tracks}
+    codes = {source: bad for source, bad in codes.items() if source.parts}
     codes |= dict(zip(played, (of_file, of_events), strict=False))
     clock.mark_later_than_now(listens, bad, options.now)
     stop_if_clock_is_wrong(played[0], of_file, options)
@@ -109,8 +109,8 @@ def main(argv: Sequence[str]) -> str:
             "or pass another --work"
         ) from None
     for source in codes:
-        for note in source.notes.values():
-            print(f"prepare: warning: {note}", file=sys.stderr)
+        for warning in source.notes.values():
+            print(f"prepare: warning: {warning}", file=sys.stderr)
     warn_of_times(bad, bounds, options)
     if says := habits.sentence(options.suspicious):
         print(
@@ -123,8 +123,13 @@ def main(argv: Sequence[str]) -> str:
         + (f"; {n_shared:,} tracks are one song with another" if options.same_song == "on" else "")
         + f"; {sum(map(np.count_nonzero, codes.values())):,} rows quarantined"
         + lost_links(bad_tracks)
+        + (f"; {note}" if note else "")
         + (f"; {forgotten.sum():,} listens of forgotten users left out" if forgotten.any() else "")
-        + (f"; {summary_of_events(of_events, forgotten[len(of_file) :])}" if options.events else "")
+        + (
+            f"; {summary_of_events(of_events, forgotten[len(of_file) :], tracks)}"
+            if options.events
+            else ""
+        )
     )
 
 
@@ -165,7 +170,7 @@ def warn_of_times(bad: np.ndarray, bounds: clock.Bounds, options: argparse.Names
             )
 
 
-def summary_of_events(bad: np.ndarray, forgotten: np.ndarray) -> str:
+def summary_of_events(bad: np.ndarray, forgotten: np.ndarray, tracks: Input) -> str:
     """Return what became of the events, by their codes (n,) and whether each is to be forgotten.
 
     The five numbers add up to all events.
@@ -176,7 +181,7 @@ def summary_of_events(bad: np.ndarray, forgotten: np.ndarray) -> str:
     left = int(forgotten.sum())
     return (
         f"of {len(bad):,} events {kept:,} were taken in, {known:,} were there already, "
-        f"{aside:,} wait for tracks that tracks.parquet doesn't know, {flawed:,} are bad"
+        f"{aside:,} wait for tracks that {tracks.path.name} doesn't know, {flawed:,} are bad"
         + (f" and {left:,} are of forgotten users" if left else "")
     )
 

@@ -4,8 +4,10 @@ import argparse
 from collections.abc import Mapping
 
 from jobs.data import clock
-from jobs.data.raw_files import COLUMNS
-from jobs.inputs.files import Reading
+from jobs.data.raw_files import COLUMNS, NAMED_COLUMNS
+from jobs.inputs.files import TRACKS, Reading
+
+KNOWN = COLUMNS | {TRACKS: NAMED_COLUMNS}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -69,8 +71,8 @@ def columns(text: str) -> dict[str, dict[str, str]]:
             raise argparse.ArgumentTypeError(
                 f"{pair!r} is not INPUT.COLUMN=NAME, as interactions.user_id=uid"
             )
-        if column not in COLUMNS.get(kind, {}):
-            known = ", ".join(f"{kind}.{name}" for kind in COLUMNS for name in COLUMNS[kind])
+        if column not in KNOWN.get(kind, {}):
+            known = ", ".join(f"{kind}.{name}" for kind in KNOWN for name in KNOWN[kind])
             raise argparse.ArgumentTypeError(f"{target.strip()!r} is none of {known}")
         if column in result.setdefault(kind, {}):
             raise argparse.ArgumentTypeError(f"{target.strip()} is named twice")

@@ -35,7 +35,15 @@ COLUMNS = {
 }  # fmt: skip
 
 
-OPTIONAL = {"track_seq", JOURNAL_SEQ}
+NAMED_TRACKS = "tracks with names"  # where there is no input of names
+NAMED_COLUMNS = {
+    "track_id": "id", "name": "text", "artist": "texts", "artists": "texts", "genre": "texts",
+    "genres": "texts",
+}  # fmt: skip
+OPTIONAL = {
+    INTERACTIONS: {"track_seq", JOURNAL_SEQ},
+    NAMED_TRACKS: {*NAMED_COLUMNS} - {"track_id"},
+}
 BATCH = 1 << 20  # rows read at a time
 NAME_TYPES = ("track", "album", "artist", "genre")
 ID_FLAWS = (
@@ -52,6 +60,7 @@ PLAIN_NUMBER = r"^-?(0|[1-9]\d{0,39})$"  # so that 7, 007 and 7.0 can't be one i
 EXPECTED = {
     "id": "whole numbers",
     "ids": "lists of whole numbers",
+    "texts": "text, or lists of text",
     "text": "text",
     "time": "dates (numbers are ambiguous: pass --time-unit s, ms or us)",
 }
@@ -81,6 +90,11 @@ def check(source: Input) -> list[str]:
     return first[1]
 
 
+def columns_of(kind: str) -> dict[str, str]:
+    """Return the columns that are read of an input, and what each of them has."""
+    return NAMED_COLUMNS if kind == NAMED_TRACKS else COLUMNS[kind]
+
+
 def _checked_columns(
     source: Input, part: Part, schema: pa.Schema, first: tuple[Part, list[str]] | None
 ) -> list[str]:
@@ -88,7 +102,8 @@ def _checked_columns(
 
     `first` is the first part, with its columns.
     """
-    wanted, names = COLUMNS[source.kind], schema.names
+    wanted, names = columns_of(source.kind), schema.names
+    optional = OPTIONAL.get(source.kind, set())
     called = {name: source.reading.columns.get(name, name) for name in wanted}
     found = [name for name in wanted if called[name] in names]
     if first and {*found} != {*first[1]}:
@@ -98,7 +113,7 @@ def _checked_columns(
             f"{source.path}: {has.name} has the column {called[name]}, and {lacks.name} has not: "
             "write all parts with the same columns"
         )
-    if missing := [name for name in wanted if name not in found and name not in OPTIONAL]:
+    if missing := [name for name in wanted if name not in found and name not in optional]:
         raise JobError(
             f"{part.path} has no column {', '.join(called[name] for name in missing)}: found "
             f"{', '.join(names) or 'none'}{_likely(source.kind, missing, names)}"
@@ -151,20 +166,23 @@ def _layout(source: Input, part: Part) -> text_files.Layout | None:
 
 def _called(source: Input) -> dict[str, str]:
     """Return what each of the wanted columns is called in the files."""
-    return {name: source.reading.columns.get(name, name) for name in COLUMNS[source.kind]}
+    return {name: source.reading.columns.get(name, name) for name in columns_of(source.kind)}
 
 
-def batches(source: Input) -> Iterator[pa.RecordBatch]:
+def batches(source: Input, only: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Read the wanted columns of an input, at most BATCH rows at a time, in the order of rows.
 
-    A batch with lines that are no rows has the column BAD_LINE too.
+    Reads only some of them if `only` names these. A batch with lines that are no rows has the
+    column BAD_LINE too.
     """
-    return (batch for _, batch in batches_of_parts(source))
+    return (batch for _, batch in batches_of_parts(source, only))
 
 
-def batches_of_parts(source: Input) -> Iterator[tuple[Part, pa.RecordBatch]]:
+def batches_of_parts(
+    source: Input, only: list[str] | None = None
+) -> Iterator[tuple[Part, pa.RecordBatch]]:
     """Yield what `batches` reads, with the part that each batch is of."""
-    columns = check(source)
+    columns = [name for name in check(source) if only is None or name in only]
     for part in source.parts:
         schema = _schema_of_file(source, part)
         if schema is None:
@@ -217,7 +235,9 @@ def _wanted(source: Input, part: Part, batch: pa.RecordBatch, columns: list[str]
     batch = batch.cast(pa.schema([field.with_type(_stored(field.type)) for field in batch.schema]))
     batch.validate(full=True)
     for i, name in enumerate(batch.schema.names):
-        if COLUMNS[source.kind].get(name) == "ids" and _is_text(_plain(batch[name]).type):
+        if columns_of(source.kind).get(name) in ("ids", "texts") and is_text(
+            _plain(batch[name]).type
+        ):
             batch = batch.set_column(i, name, _split(batch[name]))
     return batch
 
@@ -256,17 +276,19 @@ def _stored(dtype: pa.DataType) -> pa.DataType:
 
 
 def table(source: Input) -> dict[str, pa.Array]:
-    """Read the wanted columns of an input, each whole, and BAD_LINE if a part has it."""
+    """Read the wanted columns of an input, each whole, and BAD_LINE, null where a row is one."""
+    if source.given is not None:
+        return {BAD_LINE: pa.nulls(len(next(iter(source.given.values())))), **source.given}
     columns = [*check(source), BAD_LINE]
     pieces: dict[str, list[pa.Array]] = {name: [] for name in columns}
     for batch in batches(source):
         for name in columns:
             known = name in batch.schema.names
             pieces[name].append(batch[name] if known else pa.nulls(len(batch)))
-    return {name: _joined(arrays) for name, arrays in pieces.items()}
+    return {name: joined(arrays) for name, arrays in pieces.items()}
 
 
-def _joined(arrays: list[pa.Array]) -> pa.Array:
+def joined(arrays: list[pa.Array]) -> pa.Array:
     """Return arrays one after the other, in a type that holds the values of all of them."""
     types = {array.type for array in arrays}
     if len(types) > 1:
@@ -292,7 +314,7 @@ def _common(types: set[pa.DataType]) -> pa.DataType:
 
 def row_name(source: Input, row: int) -> str:
     """Return what messages call a row of an input: its number, in its part if there are several."""
-    if len(source.parts) == 1:
+    if len(source.parts) < 2:
         return f"row {row:,}"
     current, first, end = source.parts[0], 0, 0
     for part, batch in batches_of_parts(source):
@@ -323,11 +345,11 @@ def _readable(dtype: pa.DataType, kind: str) -> bool:
         dtype = dtype.value_type
     if pa.types.is_null(dtype):
         return True
-    if kind == "ids" and not _is_text(dtype):
+    if kind in ("ids", "texts") and not is_text(dtype):
         return _is_list(dtype) and _readable(dtype.value_type, "id")
     if kind == "time":
-        return _is_text(dtype) or pa.types.is_date(dtype) or pa.types.is_timestamp(dtype)
-    return _is_text(dtype) or _is_number(dtype)
+        return is_text(dtype) or pa.types.is_date(dtype) or pa.types.is_timestamp(dtype)
+    return is_text(dtype) or _is_number(dtype)
 
 
 def _is_number(dtype: pa.DataType) -> bool:
@@ -337,7 +359,8 @@ def _is_number(dtype: pa.DataType) -> bool:
     return bool(number or pa.types.is_decimal(dtype))
 
 
-def _is_text(dtype: pa.DataType) -> bool:
+def is_text(dtype: pa.DataType) -> bool:
+    """Return whether a column of this type has text, or bytes that stand for text."""
     return _stored(dtype) in (pa.string(), pa.large_string())
 
 
@@ -360,12 +383,12 @@ def ids(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """
     column = _plain(column)
     limit = EXACT.get(column.type, MAX_ID)
-    if not _is_text(column.type) and not pa.types.is_integer(column.type):
+    if not is_text(column.type) and not pa.types.is_integer(column.type):
         column = column.cast(pa.float64())
         column = pc.if_else(pc.is_nan(column), None, column)
     present = column.is_valid().to_numpy(zero_copy_only=False)
     other_text = np.zeros(len(column), bool)
-    if _is_text(column.type):
+    if is_text(column.type):
         column = _matching(column, PLAIN_NUMBER)
         other_text = present & column.is_null().to_numpy(zero_copy_only=False)
         column = column.cast(pa.float64())
@@ -391,7 +414,7 @@ def times(
     column = _plain(column)
     if unit and _is_number(column.type):
         return _counted(column, unit, origin)
-    if unit and _is_text(column.type):
+    if unit and is_text(column.type):
         numbers = _matching(column, NUMBER)
         is_number = numbers.is_valid().to_numpy(zero_copy_only=False)
         if is_number.any():
@@ -403,7 +426,7 @@ def times(
             return values, flaws
     present = column.is_valid().to_numpy(zero_copy_only=False)
     number_text = np.zeros(len(column), bool)
-    if _is_text(column.type):
+    if is_text(column.type):
         number_text = _matching(column, NUMBER).is_valid().to_numpy(zero_copy_only=False)
         column = _parsed(column)
     if pa.types.is_date(column.type) or pa.types.is_null(column.type):

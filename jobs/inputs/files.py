@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from jobs.contract.storage import JobError
@@ -59,6 +60,7 @@ class Input:
     path: Path  # the file, or the folder of the parts
     parts: tuple[Part, ...]
     reading: Reading = field(default_factory=Reading)
+    given: dict[str, Any] | None = None  # Arrow's columns, where no file has them as they are read
     notes: dict[str, str] = field(default_factory=dict)  # warnings by part, found while reading
 
 

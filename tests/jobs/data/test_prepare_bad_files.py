@@ -46,8 +46,6 @@ BAD_FILES = [  # what is done to a file, and what is said about it
         Path.unlink,
         "is missing: add it, as parquet, CSV or JSON lines",
     ),
-    ("tracks", Path.unlink, "tracks.parquet is missing"),
-    ("catalog_names", Path.unlink, "catalog_names.parquet is missing"),
     ("tracks", folder_instead, "has no parts: add files that end in .parquet, .csv"),
     ("tracks", lambda path: path.write_bytes(b""), "is empty (0 bytes)"),
     ("interactions", lambda path: path.write_text("user_id,track_id"), "can't be read as parquet"),
