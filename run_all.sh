@@ -13,6 +13,7 @@
 #   --origin MOMENT     the moment that it counts from (default: 1970-01-01)
 #   --delimiter CHAR    what stands between the values of CSV (default: found out)
 #   --no-header         the first row of CSV has values, not names (default: found out)
+#   --check             only say how the files are understood, and what would be quarantined
 #   --work DIR          where everything is written (default: data)
 #   --heard RULE        exclude | include: whether heard tracks may be recommended
 #   --tune EFFORT       off | quick | full: how long to search for the best settings
@@ -35,7 +36,7 @@
 #   --far FACTOR        how far from all others the time of a listen is wrong (default: 5)
 set -euo pipefail
 
-data="" work=data
+data="" work=data check=""
 prepare=() windows=() tune=() rank=() evaluate=() publish=() every=()
 
 help() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
@@ -52,6 +53,7 @@ while [[ $# -gt 0 ]]; do
     --peers | --ablation) evaluate+=("$1"); shift; continue ;;
     --force) publish+=("$1"); shift; continue ;;
     --no-header) prepare+=("$1"); shift; continue ;;
+    --check) check=yes; shift; continue ;;
     --data | --work | --heard | --tune | --split | --share | --gap | --events | --forgotten | --memory-limit | \
     --max-bad-share | --now | --far | --equal-rows | --same-song | --suspicious | --artist-limit | --new-share | \
     --columns | --time-unit | --origin | --delimiter)
@@ -112,6 +114,11 @@ install requirements.txt
 [[ ! " ${command[*]-} " =~ \ (pytest|ruff|mypy|loadtest\.schema)\  ]] || install requirements-dev.txt
 source .venv/bin/activate
 if [[ ${#command[@]} -gt 0 ]]; then exec "${command[@]}"; fi
+
+if [[ -n $check ]]; then
+  [[ -n $data ]] || fail "--check needs --data, the folder of your files"
+  exec python -m jobs.prepare --data "$data" --work "$work" "${prepare[@]}" --check
+fi
 
 # Only one run at a time may work in a folder. The lock is gone when the processes of a run end.
 mkdir -p "$work" && exec 9< "$work" || fail "--work $work can't be used as a folder: pass another --work"

@@ -46,7 +46,16 @@ from jobs.contract import storage, tables
 from jobs.contract.names import CLOCK, FORGOTTEN, STATE
 from jobs.contract.results import Clock
 from jobs.contract.storage import JobError
-from jobs.data import accounts, clock, equal_rows, input_options, raw_files, songs, tombstones
+from jobs.data import (
+    accounts,
+    clock,
+    equal_rows,
+    input_check,
+    input_options,
+    raw_files,
+    songs,
+    tombstones,
+)
 from jobs.data.catalogue import find as find_inputs
 from jobs.data.cleaning import (
     FAR_TIME,
@@ -70,6 +79,8 @@ from jobs.runtime import cli, memory, parallel
 def main(argv: Sequence[str]) -> str:
     """Make the files; the summary counts what was kept and what was left out."""
     options = arguments(argv)
+    if options.check:
+        return check(options)
     parallel.set_threads(memory.check("prepare", options))
     tracks, catalogue, interactions, note = find_inputs(options.data, options.readings)
     played = [interactions]
@@ -131,6 +142,15 @@ def main(argv: Sequence[str]) -> str:
             else ""
         )
     )
+
+
+def check(options: argparse.Namespace) -> str:
+    """Print how the inputs are understood. Nothing is written."""
+    inputs = find_inputs(options.data, options.readings, read_listens=False)
+    events = files.at(options.events, files.INTERACTIONS) if options.events else None
+    for line in input_check.check_inputs(inputs, events, options.now):
+        print(line, flush=True)
+    return "nothing was written: run it without --check"
 
 
 def lost_links(bad_tracks: np.ndarray) -> str:
@@ -276,6 +296,11 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         help="whether accounts that do not play as a listener does count in what all users get",
     )
     input_options.add(parser)
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="only say how the files are understood, and what of a sample would be quarantined",
+    )
     options = parser.parse_args(argv)
     try:
         options.readings = input_options.readings(options)

@@ -31,15 +31,18 @@ class Inputs(NamedTuple):
     note: str = ""  # says what no file has
 
 
-def find(data: Path, readings: dict[str, Reading]) -> Inputs:
-    """Return the inputs in a folder, checked. Raises JobError if one can't be used."""
+def find(data: Path, readings: dict[str, Reading], read_listens: bool = True) -> Inputs:
+    """Return the inputs in a folder, checked. Raises JobError if one can't be used.
+
+    Without `read_listens`, tracks that would be those of the listens are left without a row.
+    """
     tracks, names = (files.find(data, kind, readings[kind]) for kind in (TRACKS, NAMES))
     played = files.required(data, INTERACTIONS, readings[INTERACTIONS])
     for source in filter(None, (tracks and _named(tracks, names), names, played)):
         raw_files.check(source)
     note = ""
     if tracks is None:
-        tracks = _of_listens(played)
+        tracks = _of_listens(played) if read_listens else Input(TRACKS, played.path, ())
         without = "" if names else ", without names"
         note = f"no file of tracks, so they are those of the listens{without}, and live events of "
         note += "other tracks wait"

@@ -9,6 +9,7 @@ position of its flaw in ID_FLAWS or TIME_FLAWS.
 import difflib
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -45,6 +46,7 @@ OPTIONAL = {
     NAMED_TRACKS: {*NAMED_COLUMNS} - {"track_id"},
 }
 BATCH = 1 << 20  # rows read at a time
+LEAST_SAMPLED, SAMPLED_GROUPS = 100, 8  # rows of a part, and row groups of a part, in a sample
 NAME_TYPES = ("track", "album", "artist", "genre")
 ID_FLAWS = (
     "is missing", "is not a whole number", "is negative", "is over 2^53 - 1",
@@ -196,17 +198,78 @@ def batches_of_parts(
             raise _broken(part, error) from None
 
 
+class Sample(NamedTuple):
+    """Some rows of a part."""
+
+    part: Part
+    first: int  # the number of the first of them, in the part
+    batch: pa.RecordBatch
+
+
+def sample(source: Input, n: int) -> Iterator[Sample]:
+    """Yield about n rows of an input, as many of each part, and at least LEAST_SAMPLED of it.
+
+    These are the first rows of a text, and the first of SAMPLED_GROUPS row groups of parquet.
+    """
+    columns = check(source)
+    wanted = max(LEAST_SAMPLED, n // len(source.parts))
+    for part in source.parts:
+        schema = _schema_of_file(source, part)
+        if schema is None:
+            continue
+        try:
+            for first, batch in _sampled(source, part, _in_file(source, columns, schema), wanted):
+                yield Sample(part, first, _wanted(source, part, batch, columns))
+        except (pa.ArrowException, OSError) as error:
+            raise _broken(part, error) from None
+
+
+def _sampled(
+    source: Input, part: Part, names: list[str], n: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield rows of a part with the number of the first of them."""
+    if part.form != PARQUET:
+        first = 0
+        for batch in _batches_of_file(source, part, names):
+            yield first, batch.slice(0, n - first)
+            first += len(batch)
+            if first >= n:
+                break
+        return
+    with _parquet(part) as file:
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        count = min(SAMPLED_GROUPS, len(sizes))
+        for group in np.unique(np.linspace(0, len(sizes) - 1, count).astype(int)).tolist():
+            for batch in file.iter_batches(max(1, n // count), row_groups=[group], columns=names):
+                yield sum(sizes[:group]), batch
+                break
+
+
+def describe(source: Input) -> tuple[dict[str, pa.DataType], list[str]]:
+    """Return the types of the columns that are read, and the other columns' names; of one part."""
+    columns = check(source)
+    schema = next(s for part in source.parts if (s := _schema(source, part)) is not None)
+    called = _called(source)
+    used = {called[name] for name in columns}
+    others = [name for name in schema.names if name not in used]
+    return {name: schema.field(called[name]).type for name in columns}, others
+
+
 def _in_file(source: Input, columns: list[str], schema: pa.Schema) -> list[str]:
     """Return the names of the wanted columns that the file itself has."""
     called = _called(source)
     return list(dict.fromkeys(called[name] for name in columns if called[name] in schema.names))
 
 
+def _parquet(part: Part) -> pq.ParquetFile:
+    # as nanoseconds, times of the type INT96 after 2262 would wrap around to other dates
+    return pq.ParquetFile(part.path, memory_map=True, coerce_int96_timestamp_unit="us")
+
+
 def _batches_of_file(source: Input, part: Part, names: list[str]) -> Iterator[pa.RecordBatch]:
     """Yield these columns of a file, by the names that they have there."""
     if part.form == PARQUET:
-        # as nanoseconds, times of the type INT96 after 2262 would wrap around to other dates
-        with pq.ParquetFile(part.path, memory_map=True, coerce_int96_timestamp_unit="us") as file:
+        with _parquet(part) as file:
             yield from file.iter_batches(BATCH, columns=names)
     elif part.form == CSV:
         layout = _layout(source, part)
