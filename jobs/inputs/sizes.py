@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from jobs.contract.storage import JobError
 from jobs.inputs import files
-from jobs.inputs.files import PARQUET, Input
+from jobs.inputs.files import CSV, PARQUET, Input
 from jobs.inputs.text import number_of_lines
 
 
@@ -17,7 +17,9 @@ def rows(source: Input) -> int:
     Raises what reading a part raises.
     """
     return sum(
-        int(pq.read_metadata(part.path).num_rows) if part.form == PARQUET else number_of_lines(part)
+        int(pq.read_metadata(part.path).num_rows)
+        if part.form == PARQUET
+        else max(0, number_of_lines(part) - (part.form == CSV))  # one is the header
         for part in source.parts
     )
 
