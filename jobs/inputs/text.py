@@ -115,7 +115,8 @@ class Layout:
     names: tuple[str, ...]  # of its columns; 1, 2, 3 and so on where it has no header
     delimiter: str
     header: bool
-    has_rows: bool
+    has_rows: bool = True
+    quotes: bool = True  # whether a value may stand in quotes
 
 
 def layout(part: Part, reading: Reading, wanted: Sequence[str]) -> Layout | None:
@@ -174,7 +175,10 @@ def csv_batches(
                 skip_rows=int(found.header),
             ),
             pacsv.ParseOptions(
-                delimiter=found.delimiter, newlines_in_values=True, invalid_row_handler=keep
+                delimiter=found.delimiter,
+                quote_char='"' if found.quotes else False,
+                newlines_in_values=found.quotes,
+                invalid_row_handler=keep,
             ),
             pacsv.ConvertOptions(
                 column_types=dict.fromkeys(places, pa.binary()),
@@ -197,7 +201,7 @@ def csv_batches(
             yield _with_unreadable(nothing, [(i - end, text) for i, text in unreadable])
             end += len(unreadable)
         more = file.lines + (file.last != b"\n") - found.header - end
-        if file.has_quotes and more > 0:
+        if found.quotes and file.has_quotes and more > 0:
             notes[part.name] = (
                 f"{part.path} has {more:,} lines more than rows: they are blank, or inside a value "
                 "in quotes; if neither is so, a quote is not closed and hides rows"
@@ -291,6 +295,12 @@ def json_batches(part: Part, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
             rows = _one_by_one(decoder, block, unreadable)
         arrays = [_array([getattr(row, place) for row in rows]) for place in places]
         yield _with_unreadable(pa.RecordBatch.from_arrays(arrays, names=[*columns]), unreadable)
+
+
+def lines_of(part: Part) -> Iterator[list[bytes]]:
+    """Yield the lines of a part that are not blank, block by block."""
+    for block in _whole_lines(part):
+        yield [line for line in block.split(b"\n") if line.strip()]
 
 
 def _whole_lines(part: Part) -> Iterator[bytes]:
