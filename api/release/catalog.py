@@ -20,7 +20,7 @@ from api.release.details import Details
 from api.release.search_index import open_index
 from api.schemas import NamedTrack
 from jobs.contract.blending import LISTED, NO_TRACKS, Neighbours, Tracks, in_growing_blocks
-from jobs.contract.ids import find
+from jobs.contract.ids import find, ties_of
 
 ROWS_REMEMBERED = 1 << 16  # users whose row is cached
 
@@ -43,6 +43,7 @@ class Catalog:
         self._user_ids, self._track_ids = arrays["user_ids"], arrays["track_ids"]
         # row(user_id): the user's position; -1 if the release doesn't know them or must forget them
         self.row = lru_cache(ROWS_REMEMBERED)(partial(_row, self._user_ids, self._forgotten))
+        self._ties = ties_of(self._track_ids)
         self._track_texts = loader.texts(arrays)
         # (tracks + 1,): the track under which each track's song is shown; the last is for -1. None
         # where no song has several ids.
@@ -65,7 +66,12 @@ class Catalog:
             for name in LISTED
         }
         folds_in = self.blending.rule != "offline" and "fold_in" in self.blending.weights()
-        self.model = loader.model(arrays, manifest.settings) if folds_in else None
+        self.model = loader.model(arrays, manifest.settings, self._ties) if folds_in else None
+
+    @property
+    def ties(self) -> Tracks:
+        """Return the place of each track among those with equal scores."""
+        return self._ties.places
 
     @property
     def n_users(self) -> int:

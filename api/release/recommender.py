@@ -87,7 +87,8 @@ class Recommender:
             if not events or rule.rule == "offline":
                 return first_of(catalog.offline(final), allowed, k)
             online, fit = self.brought(row, played, rule, out, allowed)
-            return blend(online, catalog.offline(final), allowed, k, rule, len(events), fit)
+            offline, ties = catalog.offline(final), catalog.ties
+            return blend(online, offline, allowed, k, rule, len(events), ties, fit)
 
     def brought(
         self, row: int, played: Tracks, rule: Blending, out: Tracks, allowed: Allowed
@@ -142,7 +143,8 @@ class Recommender:
         played = self.catalog.positions(events)
         rule = Blending(sources=("similar",), events=k, neighbours=n)
         with self._exclusion.of(self._kept_out(row, played)) as allowed:
-            return merge_neighbours(*near(self.catalog.neighbours, played, rule, allowed))
+            found = near(self.catalog.neighbours, played, rule, allowed)
+            return merge_neighbours(*found, self.catalog.ties)
 
     def _kept_out(self, row: int, played: Tracks) -> Tracks:
         """Return what was heard, in the history or just now, as positions."""

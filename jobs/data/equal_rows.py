@@ -6,11 +6,11 @@ copies. Where all times are whole minutes or days, a track may well be played tw
 
 import numpy as np
 
+from jobs.contract.ids import hashes
 from jobs.contract.storage import JobError
 from jobs.data.clock import blocks
 from jobs.data.histories import NO_SEQ, Listens
 from jobs.data.raw_files import row_name
-from jobs.data.sampling import hashes
 from jobs.inputs.files import Input
 
 MINUTE = 60_000_000  # microseconds

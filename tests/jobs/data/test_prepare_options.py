@@ -116,7 +116,7 @@ def test_a_csv_without_header_is_read_by_the_places_of_columns(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--columns", "user_id=uid"], "'user_id' is none of tracks.track_id, tracks.artists"),
+        (["--columns", "user_id=uid"], "'user_id' is none of tracks.track_id, tracks.name"),
         (["--columns", "interactions.user=uid"], "'interactions.user' is none of"),
         (["--columns", "interactions.user_id"], "'interactions.user_id' is not INPUT.COLUMN=NAME"),
         (["--columns", NAMES + ",interactions.user_id=x"], "interactions.user_id is named twice"),
