@@ -84,7 +84,7 @@ class Unpacked(io.RawIOBase):
 
 
 def first_lines(part: Part) -> list[str]:
-    """Return the first lines of a part that are not blank. Raises JobError if they are not text."""
+    """Return the first lines of a part that are not empty. Raises JobError if they are not text."""
     with Unpacked(part) as file:
         content = file.read(FIRST_ROWS)
         ended = not file.read(1)
@@ -95,7 +95,7 @@ def first_lines(part: Part) -> list[str]:
     if not ended:
         content = content[: content.rfind(b"\n") + 1] or content
     lines = content.decode("utf-8-sig", errors="replace").replace("\r\n", "\n").split("\n")
-    return [line for line in lines if line.strip()]
+    return [line for line in lines if line]
 
 
 def number_of_lines(part: Part) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobs.contract.storage import JobError
@@ -45,6 +45,7 @@ value = st.none() | st.text(
 
 
 @settings(deadline=None, max_examples=60)
+@example([(None, None, None)], "\t", "\n", "", csv.QUOTE_MINIMAL, 20)
 @given(
     st.lists(st.tuples(value, value, value), min_size=1, max_size=30),
     st.sampled_from([",", ";", "\t", "|", "\x01"]),
@@ -64,8 +65,7 @@ def test_csv_gives_each_value_as_it_stands_there(
         patch.setattr(text, "BLOCK", max(block, 100 + max(len(str(row)) * 8 for row in table)))
         source = save(folder, mark + written.getvalue())
         found = rows(source)
-    # a row of nulls only is a line with nothing but delimiters
-    assert found == [tuple(v for v in row) for row in table]
+    assert found == table  # a row of nulls only is a line with nothing but delimiters
 
 
 json_value = (
