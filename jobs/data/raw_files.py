@@ -58,6 +58,8 @@ TIME_FLAWS = (
 )  # fmt: skip
 MISSING, UNREADABLE, NEGATIVE, TOO_LARGE, OTHER_TEXT = 1, 2, 3, 4, 5
 OUT_OF_RANGE, NUMBER_TEXT = 3, 4  # of a time; MISSING and UNREADABLE are the same for times
+BETWEEN_IDS = r"\s*[|;,]\s*"  # in a text that stands for a list
+BETWEEN_NAMES = r"\s*[|;]\s*"  # names have commas in them
 PLAIN_NUMBER = r"^-?(0|[1-9]\d{0,39})$"  # so that 7, 007 and 7.0 can't be one id and three
 EXPECTED = {
     "id": "whole numbers",
@@ -297,30 +299,31 @@ def _wanted(source: Input, part: Part, batch: pa.RecordBatch, columns: list[str]
     batch = pa.RecordBatch.from_arrays([*arrays.values()], names=[*arrays])
     batch = batch.cast(pa.schema([field.with_type(_stored(field.type)) for field in batch.schema]))
     batch.validate(full=True)
+    what = columns_of(source.kind)
     for i, name in enumerate(batch.schema.names):
-        if columns_of(source.kind).get(name) in ("ids", "texts") and is_text(
-            _plain(batch[name]).type
-        ):
-            batch = batch.set_column(i, name, _split(batch[name]))
+        if what.get(name) in ("ids", "texts") and is_text(_plain(batch[name]).type):
+            between = BETWEEN_IDS if what[name] == "ids" else BETWEEN_NAMES
+            batch = batch.set_column(i, name, _split(batch[name], between))
     return batch
 
 
-def _split(column: pa.Array) -> pa.Array:
-    """Return text with several values as lists of text: a JSON list, or values between | or ;.
+def _split(column: pa.Array, between: str) -> pa.Array:
+    """Return text with several values as lists of text: a JSON list, or values between signs.
 
-    >>> _split(pa.array(["rock|pop", '["a;b"]', "['x' 'y']", "7", " ", None])).to_pylist()
-    [['rock', 'pop'], ['a;b'], ['x', 'y'], ['7'], None, None]
+    >>> texts = ["rock|pop", '["a;b"]', "['x' 'y']", "AC, DC", " ", None]
+    >>> _split(pa.array(texts), BETWEEN_NAMES).to_pylist()
+    [['rock', 'pop'], ['a;b'], ['x', 'y'], ['AC, DC'], None, None]
     """
     column = text(column)
     if not pc.any(pc.starts_with(column, "[")).as_py():
-        return pc.split_pattern_regex(column, r"\s*[|;]\s*")
-    values = [value and _values(value) for value in column.to_pylist()]
+        return pc.split_pattern_regex(column, between)
+    values = [value and _values(value, between) for value in column.to_pylist()]
     return pa.array(values, pa.large_list(pa.large_string()))
 
 
-def _values(value: str) -> list[str | None]:
+def _values(value: str, between: str) -> list[str | None]:
     if not value.startswith("["):
-        return [*re.split(r"\s*[|;]\s*", value)]
+        return [*re.split(between, value)]
     try:
         found = msgspec.json.decode(value, type=list[str | int | None])
         return [each if each is None else str(each) for each in found]

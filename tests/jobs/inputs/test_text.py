@@ -229,7 +229,9 @@ def test_the_number_of_rows_is_estimated_by_the_first_lines(tmp_path, name):
 
 
 def test_values_of_a_list_may_be_written_as_text(tmp_path):
-    (tmp_path / "tracks.csv").write_text('track_id,artists,genres\n1,"[1, 2]",5|6\n2,7,\n3,,[5 6]')
+    (tmp_path / "tracks.csv").write_text(
+        'track_id,artists,genres\n1,"[1, 2]",5|6\n2,"7, 8",\n3,,[5 6]'
+    )
     found = raw_files.table(files.required(tmp_path, files.TRACKS))
-    assert found["artists"].to_pylist() == [["1", "2"], ["7"], None]
+    assert found["artists"].to_pylist() == [["1", "2"], ["7", "8"], None]
     assert found["genres"].to_pylist() == [["5", "6"], None, ["5", "6"]]
