@@ -11,7 +11,7 @@ be written, each start of the service compiles anew, which takes some seconds.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -26,10 +26,10 @@ LANES = 16  # partial sums of a product of vectors, so that vector units add the
 def compiled(function: F) -> F:
     """Return a function compiled by numba, in which sums keep their order."""
     try:
-        fast: F = numba.njit(nogil=True, cache=True)(function)
+        fast: Any = numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no folder for the cache may be written
         fast = numba.njit(nogil=True)(function)
-    return fast
+    return cast("F", fast)
 
 
 @compiled
