@@ -46,7 +46,17 @@ from jobs.contract import storage, tables
 from jobs.contract.names import CLOCK, FORGOTTEN, STATE
 from jobs.contract.results import Clock
 from jobs.contract.storage import JobError
-from jobs.data import accounts, clock, equal_rows, raw_files, songs, tombstones
+from jobs.data import (
+    accounts,
+    clock,
+    equal_rows,
+    input_check,
+    input_options,
+    raw_files,
+    songs,
+    tombstones,
+)
+from jobs.data.catalogue import find as find_inputs
 from jobs.data.cleaning import (
     FAR_TIME,
     LATER_THAN_NOW,
@@ -61,39 +71,44 @@ from jobs.data.cleaning import (
 )
 from jobs.data.histories import Listens, histories
 from jobs.data.quarantine import bad_rows, stop_if_bad
+from jobs.inputs import files
+from jobs.inputs.files import Input
 from jobs.runtime import cli, memory, parallel
 
 
 def main(argv: Sequence[str]) -> str:
     """Make the files; the summary counts what was kept and what was left out."""
     options = arguments(argv)
+    if options.check:
+        return check(options)
     parallel.set_threads(memory.check("prepare", options))
-    tracks, catalogue, *played = (options.data / file for file in raw_files.COLUMNS)
+    tracks, catalogue, interactions, note = find_inputs(options.data, options.readings)
+    played = [interactions]
     if options.events:
-        played.append(options.events)
-    for path in (tracks, catalogue, *played):
-        raw_files.check(path)
+        played.append(files.at(options.events, files.INTERACTIONS))
+        raw_files.check(played[-1])
     names, bad_names = read_names(catalogue)
     items, bad_tracks = read_tracks(tracks, names)
     song = (
         songs.same_songs(items) if options.same_song == "on" else items["track_id_enc"].to_numpy()
     )
     to_forget = tombstones.read(options.forgotten or options.work / STATE / FORGOTTEN)
-    listens, bad = read_listens(played, items, to_forget)
+    listens, bad, ends = read_listens(played, items, to_forget)
     forgotten = (listens.user < 0) & (bad == 0)
-    of_file, of_events = np.split(bad, [raw_files.n_rows(played[0])])  # views
+    of_file, of_events = np.split(bad, ends[:1])  # views
     of_events[of_events == REASONS.index(UNKNOWN_TRACK)] = REASONS.index(NOT_YET)
     codes = {catalogue: bad_names, tracks: bad_tracks}
+    codes = {source: bad for source, bad in codes.items() if source.parts}
     codes |= dict(zip(played, (of_file, of_events), strict=False))
     clock.mark_later_than_now(listens, bad, options.now)
-    stop_if_clock_is_wrong(of_file, options)
+    stop_if_clock_is_wrong(played[0], of_file, options)
     bounds = clock.mark_far(listens, bad, len(of_file), options.far)
-    stop_if_bad(of_file, options)
+    stop_if_bad(played[0], of_file, options.max_bad_share)
     plays = equal_rows.are_plays(listens, len(of_file), options.equal_rows)
     if plays and options.equal_rows == "auto":
         equal_rows.stop_if_doubled(listens, len(of_file), played[0])
     if not (listens.user >= 0).any():
-        raise JobError(f"{played[0]} holds listens of users to be forgotten only: add others")
+        raise JobError(f"{played[0].path} holds listens of users to be forgotten only: add others")
     try:
         n_plays = len(of_file) if plays else 0
         users, heard, n_shared, habits = write(options, items, song, listens, bad, codes, n_plays)
@@ -104,6 +119,9 @@ def main(argv: Sequence[str]) -> str:
             f"{options.work} can't be written ({error}): check disk space and permissions, "
             "or pass another --work"
         ) from None
+    for source in codes:
+        for warning in source.notes.values():
+            print(f"prepare: warning: {warning}", file=sys.stderr)
     warn_of_times(bad, bounds, options)
     if says := habits.sentence(options.suspicious):
         print(
@@ -116,9 +134,23 @@ def main(argv: Sequence[str]) -> str:
         + (f"; {n_shared:,} tracks are one song with another" if options.same_song == "on" else "")
         + f"; {sum(map(np.count_nonzero, codes.values())):,} rows quarantined"
         + lost_links(bad_tracks)
+        + (f"; {note}" if note else "")
         + (f"; {forgotten.sum():,} listens of forgotten users left out" if forgotten.any() else "")
-        + (f"; {summary_of_events(of_events, forgotten[len(of_file) :])}" if options.events else "")
+        + (
+            f"; {summary_of_events(of_events, forgotten[len(of_file) :], tracks)}"
+            if options.events
+            else ""
+        )
     )
+
+
+def check(options: argparse.Namespace) -> str:
+    """Print how the inputs are understood. Nothing is written."""
+    inputs = find_inputs(options.data, options.readings, read_listens=False)
+    events = files.at(options.events, files.INTERACTIONS) if options.events else None
+    for line in input_check.check_inputs(inputs, events, options.now):
+        print(line, flush=True)
+    return "nothing was written: run it without --check"
 
 
 def lost_links(bad_tracks: np.ndarray) -> str:
@@ -127,12 +159,12 @@ def lost_links(bad_tracks: np.ndarray) -> str:
     return f" ({n:,} of them tracks that lack an artist or a genre that is not an id)" if n else ""
 
 
-def stop_if_clock_is_wrong(bad: np.ndarray, options: argparse.Namespace) -> None:
+def stop_if_clock_is_wrong(source: Input, bad: np.ndarray, options: argparse.Namespace) -> None:
     """Raise JobError if more listens than --max-bad-share are later than now."""
     later = np.count_nonzero(bad == REASONS.index(LATER_THAN_NOW))
     if later > options.max_bad_share * len(bad):
         raise JobError(
-            f"{options.data / raw_files.INTERACTIONS}: {later:,} of {len(bad):,} listens are over "
+            f"{source.path}: {later:,} of {len(bad):,} listens are over "
             f"a day later than now, which is {options.now.isoformat(timespec='seconds')}: correct "
             "the clock of this machine, or pass the right moment as --now"
         )
@@ -158,7 +190,7 @@ def warn_of_times(bad: np.ndarray, bounds: clock.Bounds, options: argparse.Names
             )
 
 
-def summary_of_events(bad: np.ndarray, forgotten: np.ndarray) -> str:
+def summary_of_events(bad: np.ndarray, forgotten: np.ndarray, tracks: Input) -> str:
     """Return what became of the events, by their codes (n,) and whether each is to be forgotten.
 
     The five numbers add up to all events.
@@ -169,7 +201,7 @@ def summary_of_events(bad: np.ndarray, forgotten: np.ndarray) -> str:
     left = int(forgotten.sum())
     return (
         f"of {len(bad):,} events {kept:,} were taken in, {known:,} were there already, "
-        f"{aside:,} wait for tracks that {raw_files.TRACKS} doesn't know, {flawed:,} are bad"
+        f"{aside:,} wait for tracks that {tracks.path.name} doesn't know, {flawed:,} are bad"
         + (f" and {left:,} are of forgotten users" if left else "")
     )
 
@@ -180,7 +212,7 @@ def write(
     song: np.ndarray,
     listens: Listens,
     bad: np.ndarray,
-    codes: dict[Path, np.ndarray],
+    codes: dict[Input, np.ndarray],
     n_plays: int,
 ) -> tuple[pa.Table, int, int, accounts.Habits]:
     """Write the files; return users, numbers of tracks with a listen and a shared song, and habits.
@@ -203,7 +235,8 @@ def write(
             append(listens_table(part, track_ids))
             users.append(users_table(part))
             habits.add(part.user, part.track, part.time // 1_000_000)
-        stop_if_bad(codes[options.data / raw_files.INTERACTIONS], options)
+        played = next(source for source in codes if source.kind == files.INTERACTIONS)
+        stop_if_bad(played, codes[played], options.max_bad_share)
         # Until all files are new, no job may find the old listens beside them.
         (options.work / tables.LISTENS.file).unlink(missing_ok=True)
         tables.write(tables.ITEMS, options.work, items)
@@ -211,8 +244,8 @@ def write(
         tables.write(tables.USERS, options.work, encoded(pa.concat_tables(users)))
         tables.write(tables.SUSPICIOUS, options.work, habits.table(options.suspicious))
         with tables.writer(tables.QUARANTINE, options.work) as append_bad:
-            for path in sorted(codes, key=lambda path: path.name):
-                for rows in bad_rows(path, codes[path]):
+            for source in sorted(codes, key=lambda source: source.path.name):
+                for rows in bad_rows(source, codes[source]):
                     append_bad(rows)
     return pa.concat_tables(users), int(heard.sum()), n_shared, habits
 
@@ -262,7 +295,17 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         default=accounts.LEAVE_OUT,
         help="whether accounts that do not play as a listener does count in what all users get",
     )
+    input_options.add(parser)
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="only say how the files are understood, and what of a sample would be quarantined",
+    )
     options = parser.parse_args(argv)
+    try:
+        options.readings = input_options.readings(options)
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
     options.now = options.now or datetime.now(UTC)
     if not options.far >= 1:
         parser.error(f"--far is {options.far}, expected at least 1")

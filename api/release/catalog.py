@@ -47,7 +47,9 @@ class Catalog:
         self._track_texts = loader.texts(arrays)
         # (tracks + 1,): the track under which each track's song is shown; the last is for -1. None
         # where no song has several ids.
-        self._shown = np.append(arrays["shown_items"], -1) if "shown_items" in arrays else None
+        self._shown = (
+            np.append(arrays["shown_items"], np.int32(-1)) if "shown_items" in arrays else None
+        )
         self._top = arrays["top_items"]
         self.details = Details(arrays)
         self.index = open_index(folder)

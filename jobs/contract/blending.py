@@ -303,8 +303,9 @@ class Exclusion:
     """
 
     def __init__(self, n_tracks: int, never: Tracks = NO_TRACKS) -> None:
-        self._allowed = np.ones(n_tracks + 1, bool)  # the last place takes the positions of -1
-        self._allowed[never] = False
+        # (n_tracks + 1,): which tracks are allowed; the last place takes the positions of -1
+        self.mask = np.ones(n_tracks + 1, bool)
+        self.mask[never] = False
         self._out = NO_TRACKS
 
     def of(self, tracks: Tracks) -> "Exclusion":
@@ -316,11 +317,11 @@ class Exclusion:
         return self
 
     def __enter__(self) -> Allowed:
-        self._allowed[self._out] = False
-        return self._allowed.take
+        self.mask[self._out] = False
+        return self.mask.take
 
     def __exit__(self, *_: object) -> None:
-        self._allowed[self._out] = True
+        self.mask[self._out] = True
 
 
 def in_growing_blocks(tracks: Tracks) -> Iterator[Tracks]:
