@@ -43,7 +43,9 @@ def forecast(data: Listens, counted: np.ndarray, seconds: int) -> np.ndarray:
     (users,) bool is false don't count. A track without a listen has 0, as has one that nobody is
     expected to play, and all tracks if the past is too short to learn from.
     """
-    n, data = data.shape[1], sampled(data, counted)
+    n, members = data.shape[1], sampled(data, counted)
+    share = len(members) / max(int(counted.sum()), 1)
+    data = data.of_users(members)
     cuts = cuts_of(*data.span, seconds)
     if len(cuts) < FEWEST_CUTS:
         return np.zeros(n, np.float32)
@@ -65,16 +67,17 @@ def forecast(data: Listens, counted: np.ndarray, seconds: int) -> np.ndarray:
         return np.zeros(n, np.float32)
     now = popularity.until(data.span[1] + 1)
     learned = ridge(np.concatenate(features), np.concatenate(targets))
-    result: np.ndarray = np.maximum(learned @ now, 0).astype(np.float32)
+    result: np.ndarray = (np.maximum(learned @ now, 0) / share).astype(np.float32)
     return result
 
 
-def sampled(data: Listens, counted: np.ndarray) -> Listens:
-    """Return the listens of the counted users, or of so many of them as have MOST_LISTENS."""
+def sampled(data: Listens, counted: np.ndarray) -> np.ndarray:
+    """Return the rows of the counted users, or of so many of them as have MOST_LISTENS."""
     users = np.flatnonzero(counted)
     lengths = np.diff(data.starts)[users]
     kept = int(len(users) * min(1, MOST_LISTENS / max(int(lengths.sum()), 1)))
-    return data.of_users(users[sampling.drawn(data.user_ids[users], kept, SEED)])
+    drawn: np.ndarray = users[sampling.drawn(data.user_ids[users], kept, SEED)]
+    return drawn
 
 
 def first_plays(data: Listens) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -145,7 +145,7 @@ class Snapshot:
             "item_plays": np.log1p(counts.bounded / self.users_share),
             "item_age_days": (end - first) / SECONDS_A_DAY,
             "item_idle_days": (end - last) / SECONDS_A_DAY,
-            "item_forecast": np.log(self.forecast / self.users_share + 0.1),
+            "forecast_score": np.log(self.forecast / self.users_share + 0.1),
         }
         for share, late in zip(HORIZONS, counts.since.T / self.users_share, strict=True):
             result[f"item_plays_last_{share:.0%}"] = np.log1p(late)

@@ -76,6 +76,12 @@ def test_users_who_do_not_count_change_nothing():
     assert forecast(more, counted, LENGTH) == pytest.approx(expected)
 
 
+def test_a_sample_of_the_users_foresees_about_as_many_listeners_as_all_of_them(monkeypatch):
+    expected = forecast(PAST, everybody(PAST), LENGTH)
+    monkeypatch.setattr("jobs.models.forecast.MOST_LISTENS", len(PAST.item) // 2)
+    assert forecast(PAST, everybody(PAST), LENGTH).sum() == pytest.approx(expected.sum(), rel=0.2)
+
+
 @settings(max_examples=10)
 @given(st.integers(0, len(plays_of_hits(DAYS)) - 1), st.integers(1, 50))
 def test_a_user_who_plays_a_track_again_and_again_adds_one_listener(which, times):
@@ -120,5 +126,5 @@ def test_where_it_is_off_it_proposes_nothing_and_its_feature_is_the_same_for_all
     block = snapshot.data.of_users(np.arange(20))
     assert GENERATORS["forecast"].scores(snapshot, block).nnz
     assert not GENERATORS["forecast"].scores(off, block).nnz
-    assert len(np.unique(snapshot.item_features["item_forecast"])) > 10
-    assert len(np.unique(off.item_features["item_forecast"])) == 1
+    assert len(np.unique(snapshot.item_features["forecast_score"])) > 10
+    assert len(np.unique(off.item_features["forecast_score"])) == 1
