@@ -12,6 +12,11 @@ where these are nearer to each other. Both kinds go to the quarantine, and a war
 more than --max-bad-share of the interactions are later than now, the clock of this machine is
 probably wrong; the job stops then. --now sets the moment, and WORK/clock.json records it.
 
+Ids of users and of tracks are whole numbers or text. By default they are whole numbers if each one
+is a whole number from 0 to 2^53 - 1, and else text, which is used as it stands. --user-ids and
+--track-ids say which. The kind stays: if ids that were text are all whole numbers now, the job
+stops and names the option, and if they were whole numbers, other ids are bad rows.
+
 --events names a file with more interactions, as jobs.export_events writes them. Its rows do
 not count for --max-bad-share: a listen of a track that tracks.parquet does not have yet, and one
 that is also in interactions.parquet, only go to the quarantine.
@@ -42,11 +47,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.contract import storage, tables
+from jobs.contract import storage, tables, text_ids
+from jobs.contract.ids import INTEGER, TEXT
 from jobs.contract.names import CLOCK, FORGOTTEN, STATE
 from jobs.contract.results import Clock
 from jobs.contract.storage import JobError
-from jobs.data import accounts, clock, equal_rows, raw_files, songs, tombstones
+from jobs.contract.text_ids import FolderIds
+from jobs.data import accounts, clock, equal_rows, id_columns, raw_files, songs, tombstones
 from jobs.data.cleaning import (
     FAR_TIME,
     LATER_THAN_NOW,
@@ -58,9 +65,12 @@ from jobs.data.cleaning import (
     read_listens,
     read_names,
     read_tracks,
+    track_kind_of,
 )
 from jobs.data.histories import Listens, histories
+from jobs.data.id_columns import AUTO, NotInteger
 from jobs.data.quarantine import bad_rows, stop_if_bad
+from jobs.data.tombstones import Tombstones
 from jobs.runtime import cli, memory, parallel
 
 
@@ -73,13 +83,25 @@ def main(argv: Sequence[str]) -> str:
         played.append(options.events)
     for path in (tracks, catalogue, *played):
         raw_files.check(path)
-    names, bad_names = read_names(catalogue)
-    items, bad_tracks = read_tracks(tracks, names)
+    kept = id_columns.kept_kinds(options.work)
+    track_kind = track_kind_of(tracks, asked_kind(options.track_ids, kept and kept.tracks))
+    id_columns.check_kept(
+        "track_id", kept and kept.tracks, track_kind, options.track_ids, options.work
+    )
+    names, bad_names = read_names(catalogue, track_kind)
+    items, track_texts, bad_tracks = read_tracks(tracks, names, track_kind)
     song = (
         songs.same_songs(items) if options.same_song == "on" else items["track_id_enc"].to_numpy()
     )
     to_forget = tombstones.read(options.forgotten or options.work / STATE / FORGOTTEN)
-    listens, bad = read_listens(played, items, to_forget)
+    asked = asked_kind(options.user_ids, kept and kept.users)
+    try:
+        listens, user_texts, bad = read_listens(played, items, to_forget, asked, track_texts)
+    except NotInteger:
+        listens, user_texts, bad = read_listens(played, items, to_forget, TEXT, track_texts)
+    user_kind = INTEGER if user_texts is None else TEXT
+    id_columns.check_kept("user_id", kept and kept.users, user_kind, options.user_ids, options.work)
+    check_state(to_forget, user_kind, options)
     forgotten = (listens.user < 0) & (bad == 0)
     of_file, of_events = np.split(bad, [raw_files.n_rows(played[0])])  # views
     of_events[of_events == REASONS.index(UNKNOWN_TRACK)] = REASONS.index(NOT_YET)
@@ -96,7 +118,10 @@ def main(argv: Sequence[str]) -> str:
         raise JobError(f"{played[0]} holds listens of users to be forgotten only: add others")
     try:
         n_plays = len(of_file) if plays else 0
-        users, heard, n_shared, habits = write(options, items, song, listens, bad, codes, n_plays)
+        ids = FolderIds(user_texts and id_columns.number_users(listens, user_texts), track_texts)
+        users, heard, n_shared, habits = write(
+            options, items, song, listens, bad, codes, n_plays, ids
+        )
         tombstones.note(options.work, to_forget)
         storage.write_json(options.work / CLOCK, record_of_times(bad, bounds, options))
     except OSError as error:
@@ -105,6 +130,7 @@ def main(argv: Sequence[str]) -> str:
             "or pass another --work"
         ) from None
     warn_of_times(bad, bounds, options)
+    id_columns.warn_of_text(ids, kept, options)
     if says := habits.sentence(options.suspicious):
         print(
             f"prepare: warning: {says}: see {options.work / tables.SUSPICIOUS.file}",
@@ -119,6 +145,24 @@ def main(argv: Sequence[str]) -> str:
         + (f"; {forgotten.sum():,} listens of forgotten users left out" if forgotten.any() else "")
         + (f"; {summary_of_events(of_events, forgotten[len(of_file) :])}" if options.events else "")
     )
+
+
+def asked_kind(asked: str, kept: str | None) -> str:
+    """Return of which kind ids are: as the option says, or integer if they were so in WORK.
+
+    There a few ids that are no whole numbers are bad rows, and do not make all others text.
+    """
+    return INTEGER if asked == AUTO and kept == INTEGER else asked
+
+
+def check_state(to_forget: Tombstones, user_kind: str, options: argparse.Namespace) -> None:
+    """Raise JobError if the users who are to be forgotten have ids of another kind."""
+    if to_forget.kind not in (None, user_kind):
+        raise JobError(
+            f"the users of {options.forgotten or options.work / STATE / FORGOTTEN} have "
+            f"{to_forget.kind} ids, but here user ids are {user_kind}: pass "
+            f"--user-ids {to_forget.kind}, or move the service's state elsewhere"
+        )
 
 
 def lost_links(bad_tracks: np.ndarray) -> str:
@@ -182,6 +226,7 @@ def write(
     bad: np.ndarray,
     codes: dict[Path, np.ndarray],
     n_plays: int,
+    ids: FolderIds,
 ) -> tuple[pa.Table, int, int, accounts.Habits]:
     """Write the files; return users, numbers of tracks with a listen and a shared song, and habits.
 
@@ -194,8 +239,10 @@ def write(
     heard = np.zeros(len(track_ids), bool)
     shared, heard_by = songs.shared(song), np.zeros(len(track_ids), np.int64)
     users, habits = [], accounts.Habits()
-    with tables.writer(tables.LISTENS, options.work) as append:
+    with tables.writer(tables.LISTENS, options.work, ids) as append:
         for part, repeated in histories(listens, n_plays):
+            if ids.users is not None:
+                part = part._replace(user=ids.users.numbers[part.user])
             bad[repeated] = REASONS.index(SAME_ROW)
             heard[part.track] = True
             if shared.any():
@@ -206,6 +253,7 @@ def write(
         stop_if_bad(codes[options.data / raw_files.INTERACTIONS], options)
         # Until all files are new, no job may find the old listens beside them.
         (options.work / tables.LISTENS.file).unlink(missing_ok=True)
+        text_ids.write(options.work, ids)
         tables.write(tables.ITEMS, options.work, items)
         n_shared = songs.write(options.work, track_ids, song, heard_by)
         tables.write(tables.USERS, options.work, encoded(pa.concat_tables(users)))
@@ -238,6 +286,14 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         help="what equal interactions are (default: plays where all times are whole minutes and "
         "there is no track_seq, else copies of one play)",
     )
+    for option, name in (("--user-ids", "users"), ("--track-ids", "tracks")):
+        parser.add_argument(
+            option,
+            choices=id_columns.KINDS,
+            default=AUTO,
+            help=f"of which kind ids of {name} are (default: as they were in WORK, or integer if "
+            "each is a whole number from 0 to 2^53 - 1, else text)",
+        )
     parser.add_argument(
         "--same-song",
         choices=("on", "off"),

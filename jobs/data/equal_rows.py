@@ -7,8 +7,7 @@ copies. Where all times are whole minutes or days, a track may well be played tw
 import numpy as np
 
 from jobs.contract.storage import JobError
-from jobs.data.clock import blocks
-from jobs.data.histories import NO_SEQ, Listens
+from jobs.data.histories import NO_SEQ, Listens, blocks
 from jobs.data.sampling import hashes
 
 MINUTE = 60_000_000  # microseconds

@@ -5,7 +5,7 @@ position of its flaw in ID_FLAWS or TIME_FLAWS.
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +36,14 @@ NAME_TYPES = ("track", "album", "artist", "genre")
 ID_FLAWS = (
     "is missing", "is not a whole number", "is negative", "is over 2^53 - 1",
     "is a text other than the plain digits of a whole number, as 7",
+    "is empty", "is longer than 256 bytes", "has a control character",
 )  # fmt: skip
 TIME_FLAWS = (
     "is missing", "is not a date", "is not between 1970 and 2099",
     "is a number as text: convert it, as in pd.to_datetime(numbers, unit='s')",
 )  # fmt: skip
 MISSING, UNREADABLE, NEGATIVE, TOO_LARGE, OTHER_TEXT = 1, 2, 3, 4, 5
+EMPTY, TOO_LONG, CONTROL = 6, 7, 8  # of an id where ids are text
 OUT_OF_RANGE, NUMBER_TEXT = 3, 4  # of a time; MISSING and UNREADABLE are the same for times
 PLAIN_NUMBER = r"^-?(0|[1-9]\d{0,39})$"  # so that 7, 007 and 7.0 can't be one id and three
 EXPECTED = {
@@ -160,12 +162,19 @@ def _readable(dtype: pa.DataType, kind: str) -> bool:
     if kind == "ids":
         return _is_list(dtype) and _readable(dtype.value_type, "id")
     if kind == "time":
-        return _is_text(dtype) or pa.types.is_date(dtype) or pa.types.is_timestamp(dtype)
+        return is_text(dtype) or pa.types.is_date(dtype) or pa.types.is_timestamp(dtype)
     number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype)
-    return _is_text(dtype) or number or pa.types.is_decimal(dtype)
+    uuid = kind == "id" and is_uuid(dtype)
+    return is_text(dtype) or number or pa.types.is_decimal(dtype) or uuid
 
 
-def _is_text(dtype: pa.DataType) -> bool:
+def is_uuid(dtype: pa.DataType) -> bool:
+    """Return whether a type is that of UUIDs, or of 16 bytes, which readers make of it."""
+    return bool(dtype in (pa.uuid(), pa.binary(16)))
+
+
+def is_text(dtype: pa.DataType) -> bool:
+    """Return whether a type is one of text, also as bytes or as a view."""
     return _stored(dtype) in (pa.string(), pa.large_string())
 
 
@@ -187,13 +196,16 @@ def ids(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     A text is an id only in its plain form: 7, but not 007, +7 or 7.0, which may be other ids.
     """
     column = _plain(column)
+    if is_uuid(column.type):
+        flaws = np.where(column.is_valid().to_numpy(zero_copy_only=False), OTHER_TEXT, MISSING)
+        return np.zeros(len(column), np.int64), flaws.astype(np.uint8)
     limit = EXACT.get(column.type, MAX_ID)
-    if not _is_text(column.type) and not pa.types.is_integer(column.type):
+    if not is_text(column.type) and not pa.types.is_integer(column.type):
         column = column.cast(pa.float64())
         column = pc.if_else(pc.is_nan(column), None, column)
     present = column.is_valid().to_numpy(zero_copy_only=False)
     other_text = np.zeros(len(column), bool)
-    if _is_text(column.type):
+    if is_text(column.type):
         column = _matching(column, PLAIN_NUMBER)
         other_text = present & column.is_null().to_numpy(zero_copy_only=False)
         column = column.cast(pa.float64())
@@ -216,7 +228,7 @@ def times(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     column = _plain(column)
     present = column.is_valid().to_numpy(zero_copy_only=False)
     number_text = np.zeros(len(column), bool)
-    if _is_text(column.type):
+    if is_text(column.type):
         number_text = _matching(column, NUMBER).is_valid().to_numpy(zero_copy_only=False)
         column = _parsed(column)
     if pa.types.is_date(column.type) or pa.types.is_null(column.type):
@@ -233,15 +245,18 @@ def times(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     return (values // 1000 if ticks == 10**9 else values * (10**6 // ticks)), flaws
 
 
-def id_lists(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def id_lists(
+    column: pa.Array, read: Callable[[pa.Array], tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return lists of ids, flat, and the row of each: two int64 (m,). Bad ids are left out.
 
-    The third array has the rows of those that were left out, but for missing values.
+    `read` returns the numbers and flaws of ids, as `ids` does. The third array has the rows of
+    those that were left out, but for missing values.
     """
     if pa.types.is_null(column.type):
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64)
     lengths = pc.list_value_length(column).fill_null(0).to_numpy()
-    values, flaws = ids(pc.list_flatten(column))
+    values, flaws = read(pc.list_flatten(column))
     row = row_of_each(lengths)
     return values[flaws == 0], row[flaws == 0], row[flaws > MISSING]
 
