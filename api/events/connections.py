@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from jobs.contract import journal
+from jobs.contract.text_ids import Kinds
 
 T = TypeVar("T")
 LOCK_SECONDS = 5.0  # how long to wait for another process that is writing
@@ -30,6 +31,7 @@ class Connections:
         self._reader: sqlite3.Connection | None = None
         self._writer_inodes: Inodes | None = None
         self._reader_inodes: Inodes | None = None
+        self.kinds: Kinds | None = None  # those that the file's ids must have; None: any
 
     def begin(self, timeout: float) -> sqlite3.Connection:
         """Return the writing connection, inside a transaction that keeps other writers out."""
@@ -38,6 +40,8 @@ class Connections:
         if self._inodes() != self._writer_inodes:
             raise OSError("it was removed or replaced; the next event begins a new one")
         retry_while_locked(lambda: db.execute("BEGIN IMMEDIATE"), timeout)
+        if self.kinds not in (None, Kinds()) and journal.kinds_of_journal(db) != self.kinds:
+            raise OSError("another process made it one for ids of another kind")
         return db
 
     def reader(self) -> sqlite3.Connection:
@@ -92,6 +96,13 @@ class Connections:
         db.execute("PRAGMA secure_delete = ON")  # zeros replace what is deleted
         db.execute("PRAGMA wal_autocheckpoint = 0")  # else a put would now and then wait for one
         journal.upgrade_journal(db)
+        if self.kinds is not None:
+            try:
+                journal.change_kinds(db, self.kinds)
+            except journal.OtherKind as error:
+                raise sqlite3.DatabaseError(
+                    f"{error}, but those of the served release {journal.named_kinds(self.kinds)}"
+                ) from None
 
     def _inodes(self) -> Inodes:
         """Return what is at the paths of the file and its log; OSError where one is missing."""

@@ -19,7 +19,8 @@ from api.http.described import (
 from api.http.description import Call
 from api.http.files import answer_file
 from api.http.guard import WRONG_KEY, Guard
-from api.http.problems import AnyRequest, check_ids
+from api.http.ids import id_of, ids_of
+from api.http.problems import AnyRequest
 from api.insight import Insight
 from api.release.catalog import Catalog
 from api.schemas import (
@@ -110,14 +111,15 @@ class ConsoleCalls(Controller):
         self,
         request: AnyRequest,
         ids: Annotated[
-            list[Annotated[int, QueryParameter(ge=0, le=MAX_ID)]],
+            list[str],
             QueryParameter(description=f"track ids, repeatable; at most {MAX_EVENTS}"),
         ],
         near: Near = 0,
     ) -> Tracks:
         """Return names, artists, genres and counts of tracks, and what is near them."""
-        check_ids("ids", ids, MAX_EVENTS)
-        return await self.insight.tracks(self._catalog(request), ids, near)
+        catalog = self._catalog(request)
+        wanted = ids_of("ids", ids, catalog.kinds.tracks, MAX_EVENTS)
+        return await self.insight.tracks(catalog, wanted, near)
 
     @read("/user", responses=BAD_PARAMETER | NO_RELEASE | GUARD_REFUSALS)
     async def user(
@@ -139,7 +141,8 @@ class ConsoleCalls(Controller):
         Needs the admin key or the key of the console, if any key is set.
         """
         catalog = self._catalog(request)
-        return await self.insight.user(catalog, user_id, offset, limit, lists)
+        user = id_of("user_id", user_id, catalog.kinds.users)
+        return await self.insight.user(catalog, user, offset, limit, lists)
 
     @read("/releases", responses=GUARD_REFUSALS)
     async def releases(self, request: AnyRequest) -> Releases:

@@ -124,13 +124,14 @@ def change_kinds(db: sqlite3.Connection, kinds: Kinds) -> None:
         if found == kinds:
             return
         if db.execute("SELECT 1 FROM events LIMIT 1").fetchone():
-            raise OtherKind(f"the journal has {_named(found)}")
+            raise OtherKind(f"those of the journal are {named_kinds(found)}")
         db.execute("DROP TABLE events")
         _make_journal(db, kinds)
 
 
-def _named(kinds: Kinds) -> str:
-    return f"{kinds.users} ids of users and {kinds.tracks} ids of tracks"
+def named_kinds(kinds: Kinds) -> str:
+    """Return the kinds of ids in words."""
+    return f"{kinds.users} for users and {kinds.tracks} for tracks"
 
 
 def hashed(key: bytes, text: bytes) -> bytes:
