@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from jobs.contract import storage
 from jobs.contract.storage import JobError
-from jobs.data import raw_files
+from jobs.data import id_columns, raw_files
 from jobs.data.raw_files import INTERACTIONS, NAMES, TRACKS
 from jobs.runtime import cli
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> str:
         raise JobError(f"--out is the folder of --data, {args.data}: pass another folder")
     for name in (TRACKS, NAMES, INTERACTIONS):
         raw_files.check(args.data / name)
-    ids, flaws = raw_files.ids(raw_files.table(args.data / TRACKS)["track_id"])
+    ids, flaws = id_columns.link_numbers(raw_files.table(args.data / TRACKS)["track_id"])
     ids = np.unique(ids[flaws == 0])
     if not len(ids):
         raise JobError(f"{args.data / TRACKS} has no usable track: there is nothing to hide")
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> str:
         pq.ParquetWriter(path, file.schema_arrow) as out,
     ):
         for batch in file.iter_batches():
-            played, flaws = raw_files.ids(batch["track_id"])
+            played, flaws = id_columns.link_numbers(batch["track_id"])
             kept = batch.filter(pa.array((flaws > 0) | ~np.isin(played, hidden)))
             left_out += len(batch) - len(kept)
             out.write_batch(kept)

@@ -47,12 +47,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.contract import storage, tables, text_ids
+from jobs.contract import journal, storage, tables, text_ids
 from jobs.contract.ids import INTEGER, TEXT
-from jobs.contract.names import CLOCK, FORGOTTEN, STATE
+from jobs.contract.names import CLOCK, FORGOTTEN, JOURNAL, STATE
 from jobs.contract.results import Clock
 from jobs.contract.storage import JobError
-from jobs.contract.text_ids import FolderIds
+from jobs.contract.text_ids import FolderIds, Kinds
 from jobs.data import accounts, clock, equal_rows, id_columns, raw_files, songs, tombstones
 from jobs.data.cleaning import (
     FAR_TIME,
@@ -101,7 +101,7 @@ def main(argv: Sequence[str]) -> str:
         listens, user_texts, bad = read_listens(played, items, to_forget, TEXT, track_texts)
     user_kind = INTEGER if user_texts is None else TEXT
     id_columns.check_kept("user_id", kept and kept.users, user_kind, options.user_ids, options.work)
-    check_state(to_forget, user_kind, options)
+    check_state(to_forget, Kinds(user_kind, track_kind), options)
     forgotten = (listens.user < 0) & (bad == 0)
     of_file, of_events = np.split(bad, [raw_files.n_rows(played[0])])  # views
     of_events[of_events == REASONS.index(UNKNOWN_TRACK)] = REASONS.index(NOT_YET)
@@ -155,8 +155,16 @@ def asked_kind(asked: str, kept: str | None) -> str:
     return INTEGER if asked == AUTO and kept == INTEGER else asked
 
 
-def check_state(to_forget: Tombstones, user_kind: str, options: argparse.Namespace) -> None:
-    """Raise JobError if the users who are to be forgotten have ids of another kind."""
+def check_state(to_forget: Tombstones, kinds: Kinds, options: argparse.Namespace) -> None:
+    """Raise JobError if the service's events or tombstones in WORK have ids of another kind."""
+    path, user_kind = options.work / STATE / JOURNAL, kinds.users
+    found = journal.kinds_of_events(path)
+    for column, kind, of_events in zip(id_columns.OPTIONS, kinds, found or kinds, strict=True):
+        if kind != of_events:
+            raise JobError(
+                f"in {path} each {column} is {of_events}, but here it is {kind}: pass "
+                f"{id_columns.OPTIONS[column]} {of_events}, or move the service's state elsewhere"
+            )
     if to_forget.kind not in (None, user_kind):
         raise JobError(
             f"the users of {options.forgotten or options.work / STATE / FORGOTTEN} have "

@@ -114,6 +114,21 @@ def kinds_of_journal(db: sqlite3.Connection) -> Kinds:
     return Kinds(*(names.get(types.get(name, ""), INTEGER) for name in ("user_id", "track_id")))
 
 
+def kinds_of_events(path: Path) -> Kinds | None:
+    """Return the kinds of the ids in a journal's file; None if it has no events, or is not there.
+
+    A file that can't be read tells nothing: those who need it report that.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            some = db.execute("SELECT 1 FROM events LIMIT 1").fetchone()
+            return kinds_of_journal(db) if some else None
+    except sqlite3.Error:
+        return None
+
+
 def change_kinds(db: sqlite3.Connection, kinds: Kinds) -> None:
     """Make a journal one for ids of these kinds; OtherKind if it has events with others."""
     if kinds_of_journal(db) == kinds:

@@ -41,6 +41,7 @@ class Table:
     row: str
     schema: pa.Schema
     order: tuple[str, ...]
+    of_journal: bool = False  # whether ids are as in the journal, also in a folder with text ids
 
 
 def _ranked(file: str, made_by: str, row: str, key: str, item: str) -> Table:
@@ -119,6 +120,7 @@ EVENTS = Table(
     "one listen that the service saw, with its seq in the journal; track_seq is not known",
     LISTENS.schema.append(pa.field("journal_seq", ID)),
     ("journal_seq",),
+    of_journal=True,
 )
 # as it was when a time was also the place in the journal
 EVENTS_OF_VERSION_1 = replace(EVENTS, schema=LISTENS.schema, order=("started_at",))
@@ -255,6 +257,8 @@ def batches(
 
 def _text_columns(table: Table, ids: FolderIds) -> list[str]:
     """Return the columns of a table in a folder that are declared as ids and have texts."""
+    if table.of_journal:
+        return []
     return [name for name in ids.text_columns(table.schema.names) if _declared_id(table, name)]
 
 
@@ -276,18 +280,30 @@ def _numbers(ids: FolderIds, name: str, texts: pa.Array, table: Table, folder: P
 
 def stored(table: Table, kinds: Kinds) -> pa.Schema:
     """Return the schema of a table's file in a folder with ids of these kinds."""
+    if table.of_journal:
+        return table.schema
+    return with_text(table.schema, kinds)
+
+
+def with_text(schema: pa.Schema, kinds: Kinds) -> pa.Schema:
+    """Return a schema in which ids of these kinds have the types that they have in files."""
     texts = set[str]()
     for columns, kind in zip((USER_COLUMNS, TRACK_COLUMNS), kinds, strict=True):
-        texts |= {name for name in columns & {*table.schema.names} if kind == TEXT_KIND}
+        texts |= {name for name in columns if kind == TEXT_KIND}
     return pa.schema(
         pa.field(field.name, TEXT) if field.name in texts and field.type == ID else field
-        for field in table.schema
+        for field in schema
     )
 
 
 def n_rows(table: Table, folder: Path) -> int:
     """Return the number of rows of a file, from its footer."""
     return int(_check(table, folder).num_rows)
+
+
+def types(table: Table, folder: Path) -> dict[str, str]:
+    """Return the types of a file's columns, from its footer; they may differ from the declared."""
+    return {f.name: str(f.type) for f in _metadata(table, folder).schema.to_arrow_schema()}
 
 
 def columns(table: Table, folder: Path) -> list[str]:

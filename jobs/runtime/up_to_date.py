@@ -45,8 +45,10 @@ def _in(windows: tuple[str, ...], *files: str) -> tuple[str, ...]:
 ALL_WINDOWS = (*EARLIER, *WINDOWS)
 DATA = "{data}/"  # start of the patterns of files below --data
 INPUT = ("tracks.parquet", "catalog_names.parquet", "interactions.parquet")
+TEXT_IDS = ("user_ids.parquet", "track_ids.parquet")  # where ids are text
 LISTENS = (
     "listens.parquet", "users.parquet", "items.parquet", "songs.parquet", "suspicious.parquet",
+    *TEXT_IDS,
 )  # fmt: skip
 CHOSEN = (*LISTENS, "settings.json")
 PAST = (
@@ -59,7 +61,7 @@ LISTS = (*PAST, "next_played.parquet", "recommendations.parquet")
 FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "sample_data": ((), INPUT),
     "prepare": (
-        (*(DATA + file for file in INPUT), "state/forgotten.db"),
+        (*(DATA + file for file in INPUT), "state/forgotten.db", "state/forgotten.key"),
         (*LISTENS, "quarantine.parquet", "forgotten.json", "clock.json"),
     ),
     "explore": (
@@ -69,7 +71,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "windows": (LISTENS, _in(ALL_WINDOWS, *LISTENS, "holdout.parquet", "split.json")),
     "tune": (
         (
-            *("listens.parquet", "items.parquet"),
+            *("listens.parquet", "items.parquet", *TEXT_IDS),
             *_in(("train", "validation"), *LISTENS, "holdout.parquet"),
         ),
         ("settings.json", *_in(ALL_WINDOWS, "settings.json")),
@@ -78,7 +80,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "train_als": ((*CHOSEN, *_in(("test",), "als_model.npz")), ("als_model.npz",)),
     "personal_als": ((*CHOSEN, "als_model.npz"), ("personal_als.parquet", "new_tracks.parquet")),
     "similar": (
-        ("users.parquet", "items.parquet", "als_model.npz", "split.json"),
+        ("users.parquet", "items.parquet", *TEXT_IDS, "als_model.npz", "split.json"),
         ("similar.parquet",),
     ),
     "next_played": (CHOSEN, ("next_played.parquet", "followers.parquet")),
