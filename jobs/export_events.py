@@ -97,7 +97,7 @@ def open_journal(path: Path) -> sqlite3.Connection:
     journal = sqlite3.connect(path, timeout=60, isolation_level=None)
     journal.execute("PRAGMA secure_delete = ON")
     (version,) = journal.execute("PRAGMA user_version").fetchone()
-    if not 1 <= version <= TEXT_VERSION:
+    if version not in (1, JOURNAL_VERSION, TEXT_VERSION):
         journal.close()
         raise JobError(
             f"{path} is a journal of version {version}, expected {JOURNAL_VERSION}: "

@@ -12,10 +12,10 @@ where these are nearer to each other. Both kinds go to the quarantine, and a war
 more than --max-bad-share of the interactions are later than now, the clock of this machine is
 probably wrong; the job stops then. --now sets the moment, and WORK/clock.json records it.
 
-Ids of users and of tracks are whole numbers or text. By default they are whole numbers if each one
-is a whole number from 0 to 2^53 - 1, and else text, which is used as it stands. --user-ids and
---track-ids say which. The kind stays: if ids that were text are all whole numbers now, the job
-stops and names the option, and if they were whole numbers, other ids are bad rows.
+Ids of users and of tracks are whole numbers from 0 to 2^53 - 1, or text, which is used as it
+stands. --user-ids and --track-ids say which. By default they are text if more than --max-bad-share
+of them are no such numbers; up to there, such rows are bad. The kind stays: if ids that were text
+in WORK are all whole numbers now, or the other way round, the job stops and names the option.
 
 --events names a file with more interactions, as jobs.export_events writes them. Its rows do
 not count for --max-bad-share: a listen of a track that tracks.parquet does not have yet, and one
@@ -39,8 +39,9 @@ user's history, and 1 if it is the first.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,10 +66,10 @@ from jobs.data.cleaning import (
     read_listens,
     read_names,
     read_tracks,
-    track_kind_of,
+    share_not_integer,
 )
 from jobs.data.histories import Listens, histories
-from jobs.data.id_columns import AUTO, NotInteger
+from jobs.data.id_columns import AUTO
 from jobs.data.quarantine import bad_rows, stop_if_bad
 from jobs.data.tombstones import Tombstones
 from jobs.runtime import cli, memory, parallel
@@ -84,7 +85,10 @@ def main(argv: Sequence[str]) -> str:
     for path in (tracks, catalogue, *played):
         raw_files.check(path)
     kept = id_columns.kept_kinds(options.work)
-    track_kind = track_kind_of(tracks, asked_kind(options.track_ids, kept and kept.tracks))
+    track_kind = asked_kind(options.track_ids, kept and kept.tracks)
+    if track_kind == AUTO:
+        track_ids = raw_files.table(tracks)["track_id"]
+        track_kind = id_columns.kind_of(track_ids, options.max_bad_share)
     id_columns.check_kept(
         "track_id", kept and kept.tracks, track_kind, options.track_ids, options.work
     )
@@ -94,11 +98,9 @@ def main(argv: Sequence[str]) -> str:
         songs.same_songs(items) if options.same_song == "on" else items["track_id_enc"].to_numpy()
     )
     to_forget = tombstones.read(options.forgotten or options.work / STATE / FORGOTTEN)
-    asked = asked_kind(options.user_ids, kept and kept.users)
-    try:
-        listens, user_texts, bad = read_listens(played, items, to_forget, asked, track_texts)
-    except NotInteger:
-        listens, user_texts, bad = read_listens(played, items, to_forget, TEXT, track_texts)
+    listens, user_texts, bad = read_played(
+        options, kept and kept.users, partial(read_listens, played, items, to_forget, track_texts)
+    )
     user_kind = INTEGER if user_texts is None else TEXT
     id_columns.check_kept("user_id", kept and kept.users, user_kind, options.user_ids, options.work)
     check_state(to_forget, Kinds(user_kind, track_kind), options)
@@ -145,6 +147,31 @@ def main(argv: Sequence[str]) -> str:
         + (f"; {forgotten.sum():,} listens of forgotten users left out" if forgotten.any() else "")
         + (f"; {summary_of_events(of_events, forgotten[len(of_file) :])}" if options.events else "")
     )
+
+
+Read = Callable[[str], tuple[Listens, pa.Array | None, np.ndarray]]  # by the kind of user ids
+
+
+def read_played(
+    options: argparse.Namespace, kept: str | None, read: Read
+) -> tuple[Listens, pa.Array | None, np.ndarray]:
+    """Return the listens, the texts of user ids, if they are text, and the rows' codes.
+
+    With --user-ids auto the kind is guessed. If it turns out to be the other one, all is read
+    again.
+    """
+    kind, path = asked_kind(options.user_ids, kept), options.data / raw_files.INTERACTIONS
+    if kind != AUTO:
+        return read(kind)
+    least, n = 0 if kept == TEXT else options.max_bad_share, raw_files.n_rows(path)
+    guessed = id_columns.likely_kind(path, least)
+    listens, texts, bad = read(guessed)
+    if texts is None:
+        share = share_not_integer(bad[:n])
+    else:
+        share = id_columns.share_of_text(listens, texts, n)
+    kind = TEXT if share > least else INTEGER
+    return (listens, texts, bad) if kind == guessed else read(kind)
 
 
 def asked_kind(asked: str, kept: str | None) -> str:
@@ -299,8 +326,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
             option,
             choices=id_columns.KINDS,
             default=AUTO,
-            help=f"of which kind ids of {name} are (default: as they were in WORK, or integer if "
-            "each is a whole number from 0 to 2^53 - 1, else text)",
+            help=f"of which kind ids of {name} are (default: as they were in WORK; text if more "
+            "than --max-bad-share of them are not whole numbers from 0 to 2^53 - 1)",
         )
     parser.add_argument(
         "--same-song",

@@ -37,6 +37,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,7 +178,7 @@ class Journal:
             raise self._failed_write(error) from error
 
     def finish_forgetting(
-        self, until: Mapping[int | bytes, int], name: Callable[[Id], int | bytes]
+        self, until: Mapping[int | bytes, int], name: Callable[[Any], int | bytes] = int
     ) -> None:
         """Delete the events of forgotten users up to the seq of their tombstones.
 

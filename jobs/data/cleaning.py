@@ -15,7 +15,7 @@ from jobs.contract.storage import JobError
 from jobs.contract.text_ids import TextIds
 from jobs.data import id_columns, raw_files
 from jobs.data.histories import NO_SEQ, Listens, blocks
-from jobs.data.id_columns import NotInteger, Texts
+from jobs.data.id_columns import Texts
 from jobs.data.ids import Encoder
 from jobs.data.tombstones import NOT_OF_JOURNAL, Tombstones
 from jobs.runtime.progress import progress_bar
@@ -53,12 +53,11 @@ def read_names(path: Path, track_kind: str = INTEGER) -> tuple[Names, np.ndarray
         pc.utf8_lower(raw_files.text(columns["type"])), pa.array(raw_files.NAME_TYPES)
     )
     type_code = types.fill_null(-1).to_numpy(zero_copy_only=False)
-    ids, bad, tracks = *_ids_and_codes(columns["id"], "id", track_kind), None
     if track_kind == TEXT:
-        encoded, flaws = id_columns.texts(columns["id"])
-        of_track, tracks = type_code == raw_files.NAME_TYPES.index("track"), encoded.dictionary
-        ids[of_track] = encoded.indices.fill_null(0).to_numpy()[of_track]
-        bad[of_track] = coded("id", flaws)[of_track]
+        ids, flaws, tracks = _ids_of_text_tracks(columns["id"], type_code)
+    else:
+        (ids, flaws), tracks = raw_files.ids(columns["id"]), None
+    bad = coded("id", flaws)
     bad[(bad == 0) & (type_code < 0)] = REASONS.index(UNKNOWN_TYPE)
     names = raw_files.text(columns["name"])
     has_name = names.is_valid().to_numpy(zero_copy_only=False)
@@ -72,10 +71,20 @@ def read_names(path: Path, track_kind: str = INTEGER) -> tuple[Names, np.ndarray
     return Names(result, tracks), bad
 
 
-def _ids_and_codes(column: pa.Array, name: str, track_kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids that are no tracks', and the codes of their flaws; both (n,)."""
-    ids, flaws = _reader_of_links(track_kind)(column)
-    return ids, coded(name, flaws)
+def _ids_of_text_tracks(
+    column: pa.Array, type_code: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, pa.Array]:
+    """Return the ids of the catalogue and their flaws, both (n,), where those of tracks are text.
+
+    The ids of tracks are places in the texts that come third.
+    """
+    ids, flaws = np.zeros(len(column), np.int64), np.zeros(len(column), np.uint8)
+    of_track = type_code == raw_files.NAME_TYPES.index("track")
+    others, rows = np.flatnonzero(~of_track), np.flatnonzero(of_track)
+    ids[others], flaws[others] = id_columns.link_numbers(column.take(pa.array(others)))
+    encoded, flaws[rows] = id_columns.texts(column.take(pa.array(rows)))
+    ids[rows] = encoded.indices.fill_null(0).to_numpy()
+    return ids, flaws, encoded.dictionary
 
 
 def _reader_of_links(track_kind: str) -> Callable[[pa.Array], tuple[np.ndarray, np.ndarray]]:
@@ -83,12 +92,10 @@ def _reader_of_links(track_kind: str) -> Callable[[pa.Array], tuple[np.ndarray, 
     return id_columns.link_numbers if track_kind == TEXT else raw_files.ids
 
 
-def track_kind_of(path: Path, asked: str) -> str:
-    """Return of which kind the ids of the tracks are: text if one of them is no whole number."""
-    if asked != id_columns.AUTO:
-        return asked
-    _, flaws = raw_files.ids(raw_files.table(path)["track_id"])
-    return TEXT if np.isin(flaws, id_columns.NOT_INTEGER).any() else INTEGER
+def share_not_integer(codes: np.ndarray) -> float:
+    """Return the share of rows whose user_id is text rather than a whole number, by their codes."""
+    texts = [REASONS.index(f"user_id {raw_files.ID_FLAWS[f - 1]}") for f in id_columns.NOT_INTEGER]
+    return float(np.isin(codes, texts).mean()) if len(codes) else 0.0
 
 
 def read_tracks(
@@ -178,34 +185,37 @@ class Ids(NamedTuple):
 
     tracks: Encoder | Texts  # of whole numbers, or of text
     users: Texts | None  # None where they are whole numbers
-    auto: bool = False  # whether a user id that is no whole number makes all of them text
+
+    def text_columns(self) -> list[str]:
+        """Return the columns that have text ids."""
+        texts = {"user_id": self.users, "track_id": self.tracks}
+        return [name for name, found in texts.items() if isinstance(found, Texts)]
 
 
 def read_listens(
     paths: list[Path],
     items: pa.Table,
     tombstones: Tombstones,
-    user_kind: str = INTEGER,
     track_texts: TextIds | None = None,
+    user_kind: str = INTEGER,
 ) -> tuple[Listens, pa.Array | None, np.ndarray]:
     """Return the listens of all files, one after the other in file order, and their codes (n,).
 
     Bad rows have the user -1, and so have listens that are to be forgotten, whose code is 0. Where
-    user ids are text, the second result has the texts, and users are places there. NotInteger if
-    user_kind is "auto" and an id is no whole number.
+    user ids are text, the second result has the texts, and users are places there.
     """
     n = sum(map(raw_files.n_rows, paths))
     ids = Ids(
         Encoder.of(items["track_id"].to_numpy()) if track_texts is None else Texts(),
         Texts() if user_kind == TEXT else None,
-        user_kind == id_columns.AUTO,
     )
     listens = Listens(*(np.empty(n, dtype) for dtype in ("int32", "int32", "int64", "int32")))
     bad = np.empty(n, np.uint8)
     places = np.full(n, NOT_OF_JOURNAL) if ids.users and len(tombstones.user) else None
     end = 0
     with progress_bar(total=n, desc="check", unit=" rows", unit_scale=True) as bar:
-        for batch in chain.from_iterable(map(raw_files.batches, paths)):
+        texts = ids.text_columns()
+        for batch in chain.from_iterable(raw_files.batches(path, texts) for path in paths):
             start, end = end, end + len(batch)
             part, bad[start:end], place = check(batch, ids, tombstones)
             if part.user.max(initial=0) > np.iinfo(listens.user.dtype).max:
@@ -259,10 +269,7 @@ def _users(column: pa.Array, ids: Ids) -> tuple[np.ndarray, np.ndarray]:
     if ids.users is not None:
         encoded, flaws = id_columns.texts(column)
         return ids.users.slots(encoded), flaws
-    user, flaws = raw_files.ids(column)
-    if ids.auto and np.isin(flaws, id_columns.NOT_INTEGER).any():
-        raise NotInteger
-    return user, flaws
+    return raw_files.ids(column)
 
 
 def _tracks(column: pa.Array, ids: Ids) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

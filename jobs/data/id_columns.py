@@ -25,12 +25,9 @@ KINDS = (AUTO, INTEGER, TEXT)  # values of --user-ids and --track-ids
 OPTIONS = {"user_id": "--user-ids", "track_id": "--track-ids"}
 # values that are ids if ids are text, and flaws if they are whole numbers
 NOT_INTEGER = (OTHER_TEXT, NEGATIVE, TOO_LARGE)
+LOOKED_AT = 1 << 16  # rows from which the kind is guessed
 MERGE = 1 << 20  # texts that wait before they are merged
 MOSTLY = 0.5  # share of whole numbers from which on a text kind may be a mistake
-
-
-class NotInteger(Exception):
-    """A value that is no whole number from 0 to 2^53 - 1, so that the ids of its kind are text."""
 
 
 def kept_kinds(work: Path) -> Kinds | None:
@@ -109,14 +106,15 @@ def link_numbers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """
     numbers, flaws = raw_files.ids(column)
     if np.isin(flaws, NOT_INTEGER).any():
-        encoded, of_text = texts(column)
+        rows = np.flatnonzero(np.isin(flaws, NOT_INTEGER))
+        encoded, of_text = texts(column.take(pa.array(rows)))
         distinct = np.array(
             [number_of(text.encode()) for text in encoded.dictionary.fill_null("").to_pylist()],
             np.int64,
         )
-        text = np.isin(flaws, NOT_INTEGER) & (of_text == 0)
-        numbers[text] = distinct[encoded.indices.fill_null(0).to_numpy()[text]]
-        flaws[text] = 0
+        good = of_text == 0
+        numbers[rows[good]] = distinct[encoded.indices.fill_null(0).to_numpy()[good]]
+        flaws[rows[good]] = 0
     return numbers, flaws
 
 
@@ -161,6 +159,32 @@ class Texts:
         self._of_slot.append(places[len(self._known) :].astype(np.int32))
         self._known = encoded.chunk(encoded.num_chunks - 1).dictionary
         self._waiting, self._n_waiting = [], 0
+
+
+def kind_of(column: pa.Array, share: float) -> str:
+    """Return of which kind the ids of a column are.
+
+    They are text if more than this share of them is text rather than a whole number. Up to there
+    such rows are bad: an odd value must not make all other ids text.
+    """
+    _, flaws = raw_files.ids(column)
+    return TEXT if np.isin(flaws, NOT_INTEGER).sum() > share * len(flaws) else INTEGER
+
+
+def likely_kind(path: Path, share: float) -> str:
+    """Return of which kind the user ids of a file of interactions probably are, by its begin."""
+    first = next(raw_files.batches(path), None)
+    return INTEGER if first is None else kind_of(first["user_id"].slice(0, LOOKED_AT), share)
+
+
+def share_of_text(listens: Listens, known: pa.Array, n: int) -> float:
+    """Return the share of the first n listens whose user's id is text, not a whole number.
+
+    known are the texts of which listens.user has the places.
+    """
+    _, flaws = raw_files.ids(known)
+    text = np.append(np.isin(flaws, NOT_INTEGER), False)  # the last one is of MISSING
+    return sum(int(text[listens.user[rows]].sum()) for rows in blocks(n)) / max(n, 1)
 
 
 def check_kept(column: str, kept: str | None, found: str, asked: str, work: Path) -> None:

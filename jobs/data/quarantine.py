@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from jobs.contract.ids import TEXT
 from jobs.contract.storage import JobError
-from jobs.data import raw_files
+from jobs.data import id_columns, raw_files
 from jobs.data.cleaning import REASONS
 
 
@@ -23,13 +24,30 @@ def stop_if_bad(bad: np.ndarray, options: argparse.Namespace) -> None:
         for code, count in enumerate(counts)
         if code and count
     )
+    hint = _hint_at_text(bad, options) if n_bad else ""
     if n_bad == n:
-        raise JobError(f"{path} holds no usable listen in {n:,} rows: {found}")
+        raise JobError(f"{path} holds no usable listen in {n:,} rows: {found}{hint}")
     if n_bad > options.max_bad_share * n:
         raise JobError(
             f"{path}: {n_bad:,} of {n:,} rows ({n_bad / n:.1%}) are bad, {found}. "
-            f"Correct them, or allow more than {options.max_bad_share:g} with --max-bad-share"
+            f"Correct them, or allow more than {options.max_bad_share:g} with --max-bad-share{hint}"
         )
+
+
+def _hint_at_text(bad: np.ndarray, options: argparse.Namespace) -> str:
+    """Return how to have text ids, if there are bad rows for want of that."""
+    asked = {"user_id": options.user_ids, "track_id": options.track_ids}
+    hints = [
+        f"{option} text"
+        for column, option in id_columns.OPTIONS.items()
+        if asked[column] != TEXT and any((bad == code).any() for code in _codes_of_text(column))
+    ]
+    return f"; if these ids are text, pass {' '.join(hints)}" if hints else ""
+
+
+def _codes_of_text(column: str) -> list[int]:
+    flaws = [raw_files.ID_FLAWS[flaw - 1] for flaw in id_columns.NOT_INTEGER]
+    return [REASONS.index(f"{column} {flaw}") for flaw in flaws]
 
 
 def bad_rows(path: Path, codes: np.ndarray) -> Iterator[pa.Table]:

@@ -5,7 +5,7 @@ position of its flaw in ID_FLAWS or TIME_FLAWS.
 """
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,12 +83,20 @@ def check(path: Path) -> list[str]:
     return columns
 
 
-def batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """Read the wanted columns of an input file, at most BATCH rows at a time, in file order."""
+def batches(path: Path, encoded: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
+    """Read the wanted columns of an input file, at most BATCH rows at a time, in file order.
+
+    Text in the `encoded` columns comes with each different text once, which is faster.
+    """
     columns = check(path)
     try:
         # as nanoseconds, times of the type INT96 after 2262 would wrap around to other dates
-        with pq.ParquetFile(path, memory_map=True, coerce_int96_timestamp_unit="us") as file:
+        with pq.ParquetFile(
+            path,
+            memory_map=True,
+            coerce_int96_timestamp_unit="us",
+            read_dictionary=[*encoded] or None,
+        ) as file:
             for batch in file.iter_batches(BATCH, columns=columns):
                 yield _checked(batch)
     except (pa.ArrowException, OSError) as error:

@@ -70,5 +70,4 @@ def numbers(column: pa.Array, known: TextIds | None, name: str) -> np.ndarray:
         raise pa.ArrowInvalid(f"a {name} can't be a text id")
     unknown = -2 - encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     read: np.ndarray = known.read(encoded).to_numpy(zero_copy_only=False)
-    read = np.where(read == MISSING, unknown, read)
-    return read
+    return np.where(read == MISSING, unknown, read)

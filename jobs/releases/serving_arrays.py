@@ -115,7 +115,7 @@ def texts(ids: np.ndarray) -> np.ndarray:
 
 
 def json_texts(ids: TextIds) -> np.ndarray:
-    """The same of text ids, padded on the right by bytes 0, which no id has: (n * width,) uint8.
+    r"""The same of text ids, padded on the right by bytes 0, which no id has: (n * width,) uint8.
 
     An id is as JSON has it, so with quotes and with a backslash before a quote or a backslash.
 

@@ -281,7 +281,7 @@ def test_a_value_in_a_list_that_is_no_id_is_counted_and_the_track_is_kept(tmp_pa
 def test_tracks_without_a_usable_id_say_why(tmp_path):
     data = save(tmp_path / "in", tracks=tracks(track_id=["USRC17607839", "USRC17607840", "x"]))
     with pytest.raises(JobError, match=f"no usable track in 3 rows, track_id {OTHER_TEXT}"):
-        run(data, tmp_path)
+        run(data, tmp_path, "--track-ids", "integer")
 
 
 def test_a_far_time_of_the_type_int96_does_not_become_another_date(tmp_path):
