@@ -378,3 +378,10 @@ class Access(Struct):
     write: Annotated[bool, Meta(description="/put_user_event")]
     people: Annotated[bool, Meta(description="histories and the search for listeners")]
     admin: Annotated[bool, Meta(description="/load_recommendations and /forget_user")]
+    ids: Annotated[
+        dict[str, str] | UnsetType,
+        Meta(
+            description="the kinds of ids, if some are text: of users and of tracks",
+            examples=[{"users": "text", "tracks": "integer"}],
+        ),
+    ] = UNSET

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from litestar import Controller, HttpMethod, MediaType, Response, get, route
 from litestar.exceptions import NotFoundException, PermissionDeniedException
 from litestar.params import FromPath, PathParameter, QueryParameter
+from msgspec import UNSET
 
 from api.http.asgi import RECOMMENDER_KEY, Application
 from api.http.described import (
@@ -33,6 +34,7 @@ from api.schemas import (
 )
 from jobs.contract.names import MAX_ID
 from jobs.contract.search import MAX_QUERY
+from jobs.contract.text_ids import Kinds
 
 ASSETS = Path(__file__).parents[1] / "console"
 HEADERS = {
@@ -170,7 +172,9 @@ class ConsoleCalls(Controller):
     @read("/access", responses=GUARD_REFUSALS, sync_to_thread=False)
     def access(self, request: AnyRequest) -> Access:
         """Say what the given key opens."""
-        return _guard(request).access(request.scope)
+        found, kinds = _guard(request).access(request.scope), request.app.state.service.kinds
+        found.ids = UNSET if kinds == Kinds() else kinds._asdict()
+        return found
 
 
 def _guard(request: AnyRequest) -> Guard:

@@ -196,7 +196,10 @@ class Guard:
         return Access(
             bool(self._keys),
             names[0] if names else "unknown" if key else "none",
-            *(opens[level] for level in ("read", "write", "people", "admin")),
+            opens["read"],
+            opens["write"],
+            opens["people"],
+            opens["admin"],
         )
 
     def report_path(self, release: str, report: str) -> str:
