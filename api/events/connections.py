@@ -31,6 +31,7 @@ class Connections:
         self._reader: sqlite3.Connection | None = None
         self._writer_inodes: Inodes | None = None
         self._reader_inodes: Inodes | None = None
+        self._schema = 0  # a number that changes with the tables, as the writer has found them
         self.kinds: Kinds | None = None  # those that the file's ids must have; None: any
 
     def begin(self, timeout: float) -> sqlite3.Connection:
@@ -40,8 +41,8 @@ class Connections:
         if self._inodes() != self._writer_inodes:
             raise OSError("it was removed or replaced; the next event begins a new one")
         retry_while_locked(lambda: db.execute("BEGIN IMMEDIATE"), timeout)
-        if self.kinds not in (None, Kinds()) and journal.kinds_of_journal(db) != self.kinds:
-            raise OSError("another process made it one for ids of another kind")
+        if self.kinds not in (None, Kinds()) and _schema_version(db) != self._schema:
+            raise OSError("another process made its tables anew; the next event looks at them")
         return db
 
     def reader(self) -> sqlite3.Connection:
@@ -86,6 +87,7 @@ class Connections:
         self._writer = db = self.connect(timeout)
         db.execute("PRAGMA busy_timeout = 0")  # retry_while_locked waits instead
         self._writer_inodes = self._inodes()
+        self._schema = _schema_version(db)
         return db
 
     def _set_up(self, db: sqlite3.Connection) -> None:
@@ -107,6 +109,11 @@ class Connections:
     def _inodes(self) -> Inodes:
         """Return what is at the paths of the file and its log; OSError where one is missing."""
         return self.path.stat().st_ino, self._log.stat().st_ino
+
+
+def _schema_version(db: sqlite3.Connection) -> int:
+    (version,) = db.execute("PRAGMA schema_version").fetchone()
+    return int(version)
 
 
 def is_locked(error: Exception) -> bool:

@@ -19,7 +19,7 @@ from jobs.contract.names import ALS_MODEL, SERVING
 from jobs.contract.ragged import offsets_of
 from jobs.contract.storage import JobError
 from jobs.contract.tables import Table
-from jobs.contract.text_ids import TextIds
+from jobs.contract.text_ids import FolderIds, TextIds
 from jobs.data import songs
 from jobs.models import als_model
 from jobs.models.hyperparameters import Hyperparameters
@@ -36,13 +36,8 @@ def pack(folder: Path, settings: Hyperparameters) -> None:
     listeners = _distinct(tables.LISTENS, folder, "user_id")
     users = np.union1d(listeners, _distinct(tables.RECOMMENDATIONS, folder, "user_id"))
     top = tables.read(tables.TOP_POPULAR, folder, ["track_id", "rank"]).sort_by("rank")
-    ids = text_ids.of(folder)
-    write(folder, "track_ids", tracks)
-    write(folder, "track_texts", texts(tracks) if ids.tracks is None else json_texts(ids.tracks))
+    write_ids(folder, users, tracks, text_ids.of(folder))
     write_names(folder)
-    write(folder, "user_ids", users)
-    write_keys(folder, "user", users, ids.users)
-    write_keys(folder, "track", tracks, ids.tracks)
     top_items = _positions(tracks, top["track_id"].to_numpy(), tables.TOP_POPULAR)
     shown = songs.shown(folder, tracks)
     if shown is not None:
@@ -129,6 +124,15 @@ def json_texts(ids: TextIds) -> np.ndarray:
     quoted = pc.binary_join_element_wise(before, escaped.cast(pa.large_string()), after, between)
     width = pc.max(pc.binary_length(quoted)).as_py() or 1
     return np.array(quoted.cast(pa.large_binary()).to_pylist(), f"S{width}").view(np.uint8)
+
+
+def write_ids(folder: Path, users: np.ndarray, tracks: np.ndarray, ids: FolderIds) -> None:
+    """Write the ids of users and tracks, ascending, and the texts that they stand for, if any."""
+    write(folder, "track_ids", tracks)
+    write(folder, "track_texts", texts(tracks) if ids.tracks is None else json_texts(ids.tracks))
+    write(folder, "user_ids", users)
+    write_keys(folder, "user", users, ids.users)
+    write_keys(folder, "track", tracks, ids.tracks)
 
 
 def write_keys(folder: Path, kind: str, numbers: np.ndarray, ids: TextIds | None) -> None:

@@ -115,7 +115,7 @@ def _of_users(path: Path, users: list[Id]) -> dict[Id, list[Id]]:
     if not users:
         return {}
     if isinstance(users[0], str):  # texts are in no order by which row groups could be left out
-        filters = [("user_id", "in", users)]
+        filters: Any = [("user_id", "in", users)]
     else:
         filters = [("user_id", ">=", users[0]), ("user_id", "<=", users[-1])]
     table = pq.read_table(path, columns=["user_id", "track_id"], filters=filters)
