@@ -36,7 +36,7 @@ JOURNAL_VERSION = 2  # its user_version
 TEXT_VERSION = 12  # that of a journal and of tombstones with text ids: 10 more than the others'
 JOURNAL_SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
-    seq INTEGER PRIMARY KEY, user_id {} NOT NULL, track_id {} NOT NULL, at INTEGER
+    seq INTEGER PRIMARY KEY, user_id INTEGER NOT NULL, track_id INTEGER NOT NULL, at INTEGER
 );
 CREATE INDEX IF NOT EXISTS events_of_user ON events (user_id);
 CREATE TABLE IF NOT EXISTS forgotten_until (seq INTEGER NOT NULL);
@@ -100,8 +100,10 @@ def upgrade_journal(db: sqlite3.Connection) -> None:
 
 
 def _make_journal(db: sqlite3.Connection, kinds: Kinds) -> None:
-    types = (SQL_TYPES[kind] for kind in kinds)
-    for statement in JOURNAL_SCHEMA.format(*types).split(";"):  # executescript would commit
+    schema = JOURNAL_SCHEMA
+    for column, kind in zip(("user_id", "track_id"), kinds, strict=True):
+        schema = schema.replace(f"{column} INTEGER", f"{column} {SQL_TYPES[kind]}")
+    for statement in schema.split(";"):  # executescript would commit
         db.execute(statement)
     version = JOURNAL_VERSION if kinds == Kinds() else TEXT_VERSION
     db.execute(f"PRAGMA user_version = {version}")

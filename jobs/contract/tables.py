@@ -230,7 +230,7 @@ def read(table: Table, folder: Path, columns: Sequence[str] | None = None) -> pa
         memory_map=True,
         read_dictionary=_text_columns(table, ids) or None,
     )
-    for name in set(names) & set(_text_columns(table, ids)):
+    for name in (name for name in _text_columns(table, ids) if name in names):
         found = data[name]
         numbers = [_numbers(ids, name, part, table, folder) for part in found.chunks]
         column = pa.chunked_array(numbers, ID)
@@ -249,7 +249,7 @@ def batches(
         folder / table.file, memory_map=True, read_dictionary=texts or None
     ) as file:
         for batch in file.iter_batches(rows, columns=columns):
-            for name in set(texts) & set(batch.schema.names):
+            for name in (name for name in texts if name in batch.schema.names):
                 numbers = _numbers(ids, name, batch[name], table, folder)
                 batch = batch.set_column(batch.schema.get_field_index(name), name, numbers)
             yield batch
