@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From three parquet files to a release that the service can serve.
+# From files of tracks, names and listens to a release that the service can serve.
 #
 #   bash run_all.sh                          a synthetic sample, into data/
 #   bash run_all.sh --data IN --work WORK    your own tracks, catalog_names and interactions
@@ -8,6 +8,12 @@
 #
 # Options:
 #   --data DIR          the three input files (default: a synthetic sample, made in WORK/sample)
+#   --columns LIST      what columns are called in your files: interactions.user_id=uid,...
+#   --time-unit UNIT    s | ms | us: what a started_at that is a number counts in
+#   --origin MOMENT     the moment that it counts from (default: 1970-01-01)
+#   --delimiter CHAR    what stands between the values of CSV (default: found out)
+#   --no-header         the first row of CSV has values, not names (default: found out)
+#   --check             only say how the files are understood, and what would be quarantined
 #   --work DIR          where everything is written (default: data)
 #   --heard RULE        exclude | include: whether heard tracks may be recommended
 #   --tune EFFORT       off | quick | full: how long to search for the best settings
@@ -32,7 +38,7 @@
 #   --far FACTOR        how far from all others the time of a listen is wrong (default: 5)
 set -euo pipefail
 
-data="" work=data
+data="" work=data check=""
 prepare=() windows=() tune=() rank=() evaluate=() publish=() every=()
 
 help() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
@@ -48,8 +54,11 @@ while [[ $# -gt 0 ]]; do
     -h | --help) help; exit ;;
     --peers | --ablation) evaluate+=("$1"); shift; continue ;;
     --force) publish+=("$1"); shift; continue ;;
+    --no-header) prepare+=("$1"); shift; continue ;;
+    --check) check=yes; shift; continue ;;
     --data | --work | --heard | --tune | --split | --share | --gap | --events | --forgotten | --memory-limit | \
-    --max-bad-share | --now | --far | --equal-rows | --same-song | --suspicious | --artist-limit | --new-share | --user-ids | --track-ids)
+    --max-bad-share | --now | --far | --equal-rows | --same-song | --suspicious | --artist-limit | --new-share | \
+    --columns | --time-unit | --origin | --delimiter | --user-ids | --track-ids)
       [[ -n ${2-} ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
     *) help >&2; fail "unknown option $1; the known ones are listed above" ;;
   esac
@@ -66,7 +75,8 @@ while [[ $# -gt 0 ]]; do
     --split) one_of "$1" "$2" auto time user; windows+=("$1" "$2") ;;
     --share | --gap) windows+=("$1" "$2") ;;
     --events | --forgotten) prepare+=("$1" "$(realpath -m "$2")") ;;
-    --max-bad-share | --now | --far) prepare+=("$1" "$2") ;;
+    --time-unit) one_of "$1" "$2" s ms us; prepare+=("$1" "$2") ;;
+    --max-bad-share | --now | --far | --columns | --origin | --delimiter) prepare+=("$1" "$2") ;;
     --new-share) rank+=("$1" "$2") ;;
     --memory-limit) every+=("$1" "$2") ;;
   esac
@@ -107,6 +117,11 @@ install requirements.txt
 [[ ! " ${command[*]-} " =~ \ (pytest|ruff|mypy|loadtest\.schema)\  ]] || install requirements-dev.txt
 source .venv/bin/activate
 if [[ ${#command[@]} -gt 0 ]]; then exec "${command[@]}"; fi
+
+if [[ -n $check ]]; then
+  [[ -n $data ]] || fail "--check needs --data, the folder of your files"
+  exec python -m jobs.prepare --data "$data" --work "$work" "${prepare[@]}" --check
+fi
 
 # Only one run at a time may work in a folder. The lock is gone when the processes of a run end.
 mkdir -p "$work" && exec 9< "$work" || fail "--work $work can't be used as a folder: pass another --work"

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from jobs.contract import storage
 from jobs.contract.storage import JobError
 from jobs.data import id_columns, raw_files
-from jobs.data.raw_files import INTERACTIONS, NAMES, TRACKS
+from jobs.inputs import files
 from jobs.runtime import cli
 
 
@@ -39,19 +39,23 @@ def main(argv: Sequence[str]) -> str:
         parser.error(f"--share is {args.share}, expected a number between 0 and 1")
     if args.out.resolve() == args.data.resolve():
         raise JobError(f"--out is the folder of --data, {args.data}: pass another folder")
-    for name in (TRACKS, NAMES, INTERACTIONS):
-        raw_files.check(args.data / name)
-    ids, flaws = id_columns.link_numbers(raw_files.table(args.data / TRACKS)["track_id"])
+    sources = [files.required(args.data, kind) for kind in files.INPUTS]
+    for source in sources:
+        raw_files.check(source)
+        if source.parts[0].form != files.PARQUET or source.path.is_dir():
+            raise JobError(f"{source.path} is not one parquet file, and this job takes no other")
+    tracks, names, interactions = (source.path for source in sources)
+    ids, flaws = id_columns.link_numbers(raw_files.table(sources[0])["track_id"])
     ids = np.unique(ids[flaws == 0])
     if not len(ids):
-        raise JobError(f"{args.data / TRACKS} has no usable track: there is nothing to hide")
+        raise JobError(f"{tracks} has no usable track: there is nothing to hide")
     drawn = np.random.default_rng(args.seed).permutation(ids)
     hidden = drawn[: max(1, round(args.share * len(ids)))]
     args.out.mkdir(parents=True, exist_ok=True)
     left_out = 0
     with (
-        pq.ParquetFile(args.data / INTERACTIONS) as file,
-        storage.atomic(args.out / INTERACTIONS) as path,
+        pq.ParquetFile(interactions) as file,
+        storage.atomic(args.out / interactions.name) as path,
         pq.ParquetWriter(path, file.schema_arrow) as out,
     ):
         for batch in file.iter_batches():
@@ -59,9 +63,9 @@ def main(argv: Sequence[str]) -> str:
             kept = batch.filter(pa.array((flaws > 0) | ~np.isin(played, hidden)))
             left_out += len(batch) - len(kept)
             out.write_batch(kept)
-    for name in (TRACKS, NAMES):
-        with storage.atomic(args.out / name) as path:
-            shutil.copy(args.data / name, path)
+    for copied in (tracks, names):
+        with storage.atomic(args.out / copied.name) as path:
+            shutil.copy(copied, path)
     return f"{len(hidden):,} tracks and their {left_out:,} listens are hidden in {args.out}"
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jobs.contract import tables
+from jobs.contract.ids import ties_of
 from jobs.data import bounds, listens
 from jobs.models import item_weights
 from jobs.models.ranked_lists import rows_of
@@ -27,14 +28,14 @@ def main(argv: Sequence[str]) -> str:
     parallel.set_threads(memory.check("item_weights", args))
     data = listens.load(args.work, timed=False, everyone=False)
     listeners = bounds.track_counts(data).listeners
-    tracks = item_weights.learned_tracks(listeners, len(data.item))
+    tracks = item_weights.learned_tracks(listeners, len(data.item), data.ties)
     ids = data.track_ids[tracks]
     learned = [block.pairs()[:, tracks].getnnz(axis=1) for block in data.blocks()]
     users = item_weights.learned_users(data.user_ids, np.concatenate(learned))
     plays = data.of_users(users).pairs()[:, tracks]
     written = first = 0
     with tables.writer(tables.ITEM_WEIGHTS, args.work) as append:
-        for found, weights in item_weights.item_weights(plays):
+        for found, weights in item_weights.item_weights(plays, ties_of(ids)):
             block_ids = ids[first : first + len(found)]
             table = rows_of(tables.ITEM_WEIGHTS, block_ids, ids, found, weights)
             append(table)

@@ -36,8 +36,8 @@ def main(argv: Sequence[str]) -> str:
     users, items = als_model.load(work, data.shape)
     settings = hyperparameters.load(work)
     certainty = als_model.certainty(work)
-    order, gram = NormOrder.of(items), als_model.gram(items, certainty)
-    new = NormOrder.of(np.where((certainty < 1)[:, None], items, 0))
+    order, gram = NormOrder.of(items, data.ties), als_model.gram(items, certainty)
+    new = NormOrder.of(np.where((certainty < 1)[:, None], items, 0), data.ties)
 
     def lists(first: int, last: int) -> tuple[pa.Table, pa.Table]:
         block, tastes = data.of_users(np.arange(first, last)), users[first:last]

@@ -54,7 +54,18 @@ from jobs.contract.names import CLOCK, FORGOTTEN, JOURNAL, STATE
 from jobs.contract.results import Clock
 from jobs.contract.storage import JobError
 from jobs.contract.text_ids import FolderIds, Kinds
-from jobs.data import accounts, clock, equal_rows, id_columns, raw_files, songs, tombstones
+from jobs.data import (
+    accounts,
+    clock,
+    equal_rows,
+    id_columns,
+    input_check,
+    input_options,
+    raw_files,
+    songs,
+    tombstones,
+)
+from jobs.data.catalogue import find as find_inputs
 from jobs.data.cleaning import (
     FAR_TIME,
     LATER_THAN_NOW,
@@ -72,52 +83,55 @@ from jobs.data.histories import Listens, histories
 from jobs.data.id_columns import AUTO
 from jobs.data.quarantine import bad_rows, stop_if_bad
 from jobs.data.tombstones import Tombstones
+from jobs.inputs import files
+from jobs.inputs.files import Input
 from jobs.runtime import cli, memory, parallel
 
 
 def main(argv: Sequence[str]) -> str:
     """Make the files; the summary counts what was kept and what was left out."""
     options = arguments(argv)
+    if options.check:
+        return check(options)
     parallel.set_threads(memory.check("prepare", options))
-    tracks, catalogue, *played = (options.data / file for file in raw_files.COLUMNS)
+    tracks, catalogue, interactions, note = find_inputs(options.data, options.readings)
+    played = [interactions]
     if options.events:
-        played.append(options.events)
-    for path in (tracks, catalogue, *played):
-        raw_files.check(path)
+        played.append(files.at(options.events, files.INTERACTIONS))
+        raw_files.check(played[-1])
     kept = id_columns.kept_kinds(options.work)
-    track_kind = asked_kind(options.track_ids, kept and kept.tracks)
-    if track_kind == AUTO:
-        track_ids = raw_files.table(tracks)["track_id"]
-        track_kind = id_columns.kind_of(track_ids, options.max_bad_share)
-    id_columns.check_kept(
-        "track_id", kept and kept.tracks, track_kind, options.track_ids, options.work
-    )
+    track_kind = id_columns.kind_of_tracks(tracks, kept, options)
     names, bad_names = read_names(catalogue, track_kind)
     items, track_texts, bad_tracks = read_tracks(tracks, names, track_kind)
     song = (
         songs.same_songs(items) if options.same_song == "on" else items["track_id_enc"].to_numpy()
     )
     to_forget = tombstones.read(options.forgotten or options.work / STATE / FORGOTTEN)
-    listens, user_texts, bad = read_played(
-        options, kept and kept.users, partial(read_listens, played, items, to_forget, track_texts)
+    listens, user_texts, bad, ends = read_played(
+        options,
+        kept and kept.users,
+        partial(read_listens, played, items, to_forget, track_texts),
+        interactions,
     )
     user_kind = INTEGER if user_texts is None else TEXT
     id_columns.check_kept("user_id", kept and kept.users, user_kind, options.user_ids, options.work)
     check_state(to_forget, Kinds(user_kind, track_kind), options)
     forgotten = (listens.user < 0) & (bad == 0)
-    of_file, of_events = np.split(bad, [raw_files.n_rows(played[0])])  # views
+    of_file, of_events = np.split(bad, ends[:1])  # views
     of_events[of_events == REASONS.index(UNKNOWN_TRACK)] = REASONS.index(NOT_YET)
     codes = {catalogue: bad_names, tracks: bad_tracks}
+    codes = {source: bad for source, bad in codes.items() if source.parts}
     codes |= dict(zip(played, (of_file, of_events), strict=False))
     clock.mark_later_than_now(listens, bad, options.now)
-    stop_if_clock_is_wrong(of_file, options)
+    stop_if_clock_is_wrong(played[0], of_file, options)
     bounds = clock.mark_far(listens, bad, len(of_file), options.far)
-    stop_if_bad(of_file, options)
+    asked = options.user_ids, options.track_ids
+    stop_if_bad(played[0], of_file, options.max_bad_share, asked)
     plays = equal_rows.are_plays(listens, len(of_file), options.equal_rows)
     if plays and options.equal_rows == "auto":
         equal_rows.stop_if_doubled(listens, len(of_file), played[0])
     if not (listens.user >= 0).any():
-        raise JobError(f"{played[0]} holds listens of users to be forgotten only: add others")
+        raise JobError(f"{played[0].path} holds listens of users to be forgotten only: add others")
     try:
         n_plays = len(of_file) if plays else 0
         ids = FolderIds(user_texts and id_columns.number_users(listens, user_texts), track_texts)
@@ -131,6 +145,9 @@ def main(argv: Sequence[str]) -> str:
             f"{options.work} can't be written ({error}): check disk space and permissions, "
             "or pass another --work"
         ) from None
+    for source in codes:
+        for warning in source.notes.values():
+            print(f"prepare: warning: {warning}", file=sys.stderr)
     warn_of_times(bad, bounds, options)
     id_columns.warn_of_text(ids, kept, options)
     if says := habits.sentence(options.suspicious):
@@ -144,42 +161,40 @@ def main(argv: Sequence[str]) -> str:
         + (f"; {n_shared:,} tracks are one song with another" if options.same_song == "on" else "")
         + f"; {sum(map(np.count_nonzero, codes.values())):,} rows quarantined"
         + lost_links(bad_tracks)
+        + (f"; {note}" if note else "")
         + (f"; {forgotten.sum():,} listens of forgotten users left out" if forgotten.any() else "")
-        + (f"; {summary_of_events(of_events, forgotten[len(of_file) :])}" if options.events else "")
+        + (
+            f"; {summary_of_events(of_events, forgotten[len(of_file) :], tracks)}"
+            if options.events
+            else ""
+        )
     )
 
 
-Read = Callable[[str], tuple[Listens, pa.Array | None, np.ndarray]]  # by the kind of user ids
+Played = tuple[Listens, pa.Array | None, np.ndarray, list[int]]  # what read_listens returns
 
 
 def read_played(
-    options: argparse.Namespace, kept: str | None, read: Read
-) -> tuple[Listens, pa.Array | None, np.ndarray]:
-    """Return the listens, the texts of user ids, if they are text, and the rows' codes.
+    options: argparse.Namespace, kept: str | None, read: Callable[[str], Played], source: Input
+) -> Played:
+    """Return what `read` returns for the kind of the user ids, which `source` has.
 
     With --user-ids auto the kind is guessed. If it turns out to be the other one, all is read
     again.
     """
-    kind, path = asked_kind(options.user_ids, kept), options.data / raw_files.INTERACTIONS
+    kind = id_columns.asked_kind(options.user_ids, kept)
     if kind != AUTO:
         return read(kind)
-    least, n = 0 if kept == TEXT else options.max_bad_share, raw_files.n_rows(path)
-    guessed = id_columns.likely_kind(path, least)
-    listens, texts, bad = read(guessed)
+    least = 0 if kept == TEXT else options.max_bad_share
+    guessed = id_columns.likely_kind(source, least)
+    found = read(guessed)
+    listens, texts, bad, (n, *_) = found
     if texts is None:
         share = share_not_integer(bad[:n])
     else:
         share = id_columns.share_of_text(listens, texts, n)
     kind = TEXT if share > least else INTEGER
-    return (listens, texts, bad) if kind == guessed else read(kind)
-
-
-def asked_kind(asked: str, kept: str | None) -> str:
-    """Return of which kind ids are: as the option says, or integer if they were so in WORK.
-
-    There a few ids that are no whole numbers are bad rows, and do not make all others text.
-    """
-    return INTEGER if asked == AUTO and kept == INTEGER else asked
+    return found if kind == guessed else read(kind)
 
 
 def check_state(to_forget: Tombstones, kinds: Kinds, options: argparse.Namespace) -> None:
@@ -200,18 +215,27 @@ def check_state(to_forget: Tombstones, kinds: Kinds, options: argparse.Namespace
         )
 
 
+def check(options: argparse.Namespace) -> str:
+    """Print how the inputs are understood. Nothing is written."""
+    inputs = find_inputs(options.data, options.readings, read_listens=False)
+    events = files.at(options.events, files.INTERACTIONS) if options.events else None
+    for line in input_check.check_inputs(inputs, events, options):
+        print(line, flush=True)
+    return "nothing was written: run it without --check"
+
+
 def lost_links(bad_tracks: np.ndarray) -> str:
     """Return how many tracks lack artists or genres that can't be read, by the rows' codes (n,)."""
     n = np.count_nonzero(bad_tracks == REASONS.index(LOST_LINK))
     return f" ({n:,} of them tracks that lack an artist or a genre that is not an id)" if n else ""
 
 
-def stop_if_clock_is_wrong(bad: np.ndarray, options: argparse.Namespace) -> None:
+def stop_if_clock_is_wrong(source: Input, bad: np.ndarray, options: argparse.Namespace) -> None:
     """Raise JobError if more listens than --max-bad-share are later than now."""
     later = np.count_nonzero(bad == REASONS.index(LATER_THAN_NOW))
     if later > options.max_bad_share * len(bad):
         raise JobError(
-            f"{options.data / raw_files.INTERACTIONS}: {later:,} of {len(bad):,} listens are over "
+            f"{source.path}: {later:,} of {len(bad):,} listens are over "
             f"a day later than now, which is {options.now.isoformat(timespec='seconds')}: correct "
             "the clock of this machine, or pass the right moment as --now"
         )
@@ -237,7 +261,7 @@ def warn_of_times(bad: np.ndarray, bounds: clock.Bounds, options: argparse.Names
             )
 
 
-def summary_of_events(bad: np.ndarray, forgotten: np.ndarray) -> str:
+def summary_of_events(bad: np.ndarray, forgotten: np.ndarray, tracks: Input) -> str:
     """Return what became of the events, by their codes (n,) and whether each is to be forgotten.
 
     The five numbers add up to all events.
@@ -248,7 +272,7 @@ def summary_of_events(bad: np.ndarray, forgotten: np.ndarray) -> str:
     left = int(forgotten.sum())
     return (
         f"of {len(bad):,} events {kept:,} were taken in, {known:,} were there already, "
-        f"{aside:,} wait for tracks that {raw_files.TRACKS} doesn't know, {flawed:,} are bad"
+        f"{aside:,} wait for tracks that {tracks.path.name} doesn't know, {flawed:,} are bad"
         + (f" and {left:,} are of forgotten users" if left else "")
     )
 
@@ -259,7 +283,7 @@ def write(
     song: np.ndarray,
     listens: Listens,
     bad: np.ndarray,
-    codes: dict[Path, np.ndarray],
+    codes: dict[Input, np.ndarray],
     n_plays: int,
     ids: FolderIds,
 ) -> tuple[pa.Table, int, int, accounts.Habits]:
@@ -285,7 +309,9 @@ def write(
             append(listens_table(part, track_ids))
             users.append(users_table(part))
             habits.add(part.user, part.track, part.time // 1_000_000)
-        stop_if_bad(codes[options.data / raw_files.INTERACTIONS], options)
+        played = next(source for source in codes if source.kind == files.INTERACTIONS)
+        asked = options.user_ids, options.track_ids
+        stop_if_bad(played, codes[played], options.max_bad_share, asked)
         # Until all files are new, no job may find the old listens beside them.
         (options.work / tables.LISTENS.file).unlink(missing_ok=True)
         text_ids.write(options.work, ids)
@@ -294,8 +320,8 @@ def write(
         tables.write(tables.USERS, options.work, encoded(pa.concat_tables(users)))
         tables.write(tables.SUSPICIOUS, options.work, habits.table(options.suspicious))
         with tables.writer(tables.QUARANTINE, options.work) as append_bad:
-            for path in sorted(codes, key=lambda path: path.name):
-                for rows in bad_rows(path, codes[path]):
+            for source in sorted(codes, key=lambda source: source.path.name):
+                for rows in bad_rows(source, codes[source]):
                     append_bad(rows)
     return pa.concat_tables(users), int(heard.sum()), n_shared, habits
 
@@ -353,7 +379,17 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         default=accounts.LEAVE_OUT,
         help="whether accounts that do not play as a listener does count in what all users get",
     )
+    input_options.add(parser)
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="only say how the files are understood, and what of a sample would be quarantined",
+    )
     options = parser.parse_args(argv)
+    try:
+        options.readings = input_options.readings(options)
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
     options.now = options.now or datetime.now(UTC)
     if not options.far >= 1:
         parser.error(f"--far is {options.far}, expected at least 1")

@@ -71,7 +71,7 @@ def random_model(rng: np.random.Generator, n: int) -> FoldInModel:
     """Return n random vectors, whose lengths differ as much as those of popular and rare tracks."""
     vectors = rng.standard_normal((n, Hyperparameters.als_factors), np.float32)
     vectors *= rng.lognormal(-4, 1, (n, 1)).astype(np.float32)
-    return fold_in_model(vectors, vectors.T @ vectors, Hyperparameters())
+    return fold_in_model(vectors, vectors.T @ vectors, Hyperparameters(), None)
 
 
 def uuids(rng: np.random.Generator, n: int) -> TextIds:

@@ -3,8 +3,8 @@
     python -m jobs.similar --work data
 
 Makes similar.parquet: for each track the 100 tracks whose vectors have the largest cosine with its
-vector; equal cosines are in the order of tracks. A track without a listen has no vector, so it has
-no neighbours.
+vector; equal cosines are in the order of ties (see contract/ids). A track without a listen has no
+vector, so it has no neighbours.
 
 Up to 50,000 tracks, all are compared with all. With more, tracks whose vectors point in the same
 direction have the same neighbours, so each direction is searched for once (see models/directions).
@@ -22,6 +22,7 @@ import faiss
 import numpy as np
 
 from jobs.contract import tables
+from jobs.contract.ids import ties_of
 from jobs.data import splitting
 from jobs.models import als_model, neighbours
 from jobs.models.ranked_lists import rows_of
@@ -37,21 +38,23 @@ def main(argv: Sequence[str]) -> str:
     track_ids = tables.read(tables.ITEMS, work, ["track_id"])["track_id"].to_numpy()
     _, items = als_model.load(work, (n_users, len(track_ids)))
     known = np.flatnonzero(items.any(axis=1)).astype(np.int32)
+    known = known[ties_of(track_ids[known]).at[:-1]]  # so that a tie goes to the lower row
     unit = items[known] / np.linalg.norm(items[known], axis=1, keepdims=True)
     unit *= als_model.certainty(work)[known, None]
     ids, how = track_ids[known], "exact"
+    rows = np.argsort(ids)  # the file is in the order of ids
     del items  # frees as much memory as the unit vectors take
     if len(known) <= neighbours.MOST_COMPARED:
-        lists = neighbours.exact_lists(unit)
+        lists = neighbours.exact_lists(unit, rows)
     else:
         faiss.omp_set_num_threads(parallel.threads())
         sampled = splitting.users_share(work) < 1
         enough = neighbours.ENOUGH_OF_SAMPLE if sampled else neighbours.ENOUGH
-        lists, how = neighbours.direction_lists(unit, enough)
+        lists, how = neighbours.direction_lists(unit, rows, enough)
     written = first = 0
     with tables.writer(tables.SIMILAR, work) as append:
         for found_items, scores in lists:
-            block_ids = ids[first : first + len(found_items)]
+            block_ids = ids[rows[first : first + len(found_items)]]
             table = rows_of(tables.SIMILAR, block_ids, ids, found_items, scores)
             append(table)
             first, written = first + len(block_ids), written + len(table)

@@ -39,7 +39,8 @@ SLOW_FILES = {
     "test_getting_started.py", "test_tune.py", "test_states.py", "test_explore.py",
     "test_benchmark.py", "test_lists.py", "test_neighbours.py", "test_forgotten.py",
     "test_journal.py", "test_replay.py", "test_releases.py", "test_evaluate.py",
-    "test_evaluation_page.py", "test_prepare.py", "test_explanations.py", "test_windows.py",
+    "test_evaluation_page.py", "test_prepare.py", "test_prepare_types.py", "test_explanations.py",
+    "test_windows.py",
 }  # fmt: skip
 
 

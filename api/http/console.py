@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from litestar import Controller, HttpMethod, MediaType, Response, get, route
-from litestar.exceptions import NotFoundException, PermissionDeniedException
+from litestar.exceptions import HTTPException, NotFoundException
 from litestar.params import FromPath, PathParameter, QueryParameter
 from msgspec import UNSET
 
@@ -19,7 +19,7 @@ from api.http.described import (
 )
 from api.http.description import Call
 from api.http.files import answer_file
-from api.http.guard import WRONG_KEY, Guard
+from api.http.guard import Guard
 from api.http.ids import id_of, ids_of
 from api.http.problems import AnyRequest
 from api.insight import Insight
@@ -103,10 +103,10 @@ class ConsoleCalls(Controller):
         Listeners are found by id, where the key opens them. Without q the answer has what is most
         played, and listeners drawn at random.
         """
-        people = _guard(request).opens_people(request.scope)
-        if kind == "user" and not people:
-            raise PermissionDeniedException(WRONG_KEY.detail)
-        return await self.insight.search(self._catalog(request), q, kind, limit, people)
+        refusal = _guard(request).refusal_of_people(request.scope)
+        if kind == "user" and refusal:
+            raise HTTPException(refusal.detail, status_code=refusal.status)
+        return await self.insight.search(self._catalog(request), q, kind, limit, not refusal)
 
     @read("/tracks", responses=BAD_PARAMETER | NO_RELEASE | GUARD_REFUSALS)
     async def tracks(

@@ -48,8 +48,9 @@ LEVELS = {
     "/user": "people",
 }
 # levels of all paths that begin so
-BELOW = {"/console/": "page", "/reports/": "report", "/schema/files/": "file"}
-OF_CONSOLE = frozenset({"page", "console", "people", "report"})
+BELOW = {"/console/": "page file", "/reports/": "report", "/schema/files/": "file"}
+OF_CONSOLE = frozenset({"page", "page file", "console", "people", "report"})
+FILES = frozenset({"page file", "file"})  # levels of files without any data
 CHANGING = frozenset({"write", "admin"})  # levels of calls that change something
 THIS_MACHINE = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 TICKET_SECONDS = 600  # for which the address of a report opens it without a key
@@ -57,6 +58,9 @@ TICKET_SECONDS = 600  # for which the address of a report opens it without a key
 
 # requests per second of a caller, if RECO_RATE_LIMIT is not set and the address is not loopback
 RATE_ELSEWHERE = 100
+# files per second of a caller, if the limit is lower: a browser asks for all files of a page at
+# once, and the page would stay blank without one of them
+RATE_OF_FILES = 50
 MAX_DISCARDED = 16 << 20  # bytes that are read and discarded of a body that is too large
 DISCARD_SECONDS = 5.0  # the longest time for that
 MAX_KNOWN_HOSTS = 1024  # headers: names with ports
@@ -116,6 +120,7 @@ class Guard:
         self._keys_of_level: dict[str, list[bytes]] = {
             "open": [],
             "page": [],
+            "page file": [],
             "file": [],
             "read": [key for key in (admin, read, console) if key] if read else [],
             "write": [key for key in (admin, write) if key] if write else [],
@@ -147,6 +152,8 @@ class Guard:
         if rate and level != "open":
             valid_key = key if _is_one_of(key, self._keys) else b""
             caller = valid_key.decode() or f"address {client and client[0]}"
+            if level in FILES and rate < RATE_OF_FILES:
+                caller, rate = f"files of {caller}", RATE_OF_FILES
             wait = self._limiter.wait(caller, rate)
             if wait:
                 return _too_many(rate, wait)
@@ -156,7 +163,7 @@ class Guard:
         if accepted and not _is_one_of(key, accepted):
             if level == "report" and self._has_ticket(scope):
                 return None
-            return WRONG_KEY if _is_one_of(key, self._keys) else NO_KEY
+            return self._of_key(key)
         length = headers.get(b"content-length")
         if length and length.isdigit() and (len(length) > 9 or int(length) > MAX_BODY):
             if not text_users or not scope["path"].rstrip("/").endswith("/batch"):
@@ -180,10 +187,15 @@ class Guard:
         """Return whether the settings leave a call out: RECO_CONSOLE=off does so."""
         return self.console or level_of(path, "") not in OF_CONSOLE
 
-    def opens_people(self, scope: Scope) -> bool:
-        """Return whether a request may see listeners."""
+    def refusal_of_people(self, scope: Scope) -> Refusal | None:
+        """Return the refusal of a request that asks for listeners; None if it may see them."""
         accepted = self._keys_of_level["people"]
-        return not accepted or _is_one_of(_key(dict(scope["headers"])), accepted)
+        key = _key(dict(scope["headers"]))
+        return None if not accepted or _is_one_of(key, accepted) else self._of_key(key)
+
+    def _of_key(self, key: bytes) -> Refusal:
+        """Return the refusal of a key that does not open the call: a valid one is for others."""
+        return WRONG_KEY if _is_one_of(key, self._keys) else NO_KEY
 
     def access(self, scope: Scope) -> Access:
         """Return what the key of a request opens."""

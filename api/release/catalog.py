@@ -23,7 +23,7 @@ from api.release.keys import Keys
 from api.release.search_index import open_index
 from api.schemas import NamedTrack
 from jobs.contract.blending import LISTED, NO_TRACKS, Neighbours, Tracks, in_growing_blocks
-from jobs.contract.ids import find
+from jobs.contract.ids import find, ties_of
 from jobs.contract.journal import Id
 
 ROWS_REMEMBERED = 1 << 16  # users whose row is cached
@@ -70,10 +70,13 @@ class Catalog:
         if self._track_keys is not None:
             self._place = lru_cache(PLACES_REMEMBERED)(self._track_keys.place)
         self._filling = b" " if self._track_keys is None else b"\0"
+        self._ties = ties_of(self._track_ids)
         self._track_texts = loader.texts(arrays)
         # (tracks + 1,): the track under which each track's song is shown; the last is for -1. None
         # where no song has several ids.
-        self._shown = np.append(arrays["shown_items"], -1) if "shown_items" in arrays else None
+        self._shown = (
+            np.append(arrays["shown_items"], np.int32(-1)) if "shown_items" in arrays else None
+        )
         self._top = arrays["top_items"]
         self.details = Details(arrays)
         self.index = open_index(folder)
@@ -92,7 +95,12 @@ class Catalog:
             for name in LISTED
         }
         folds_in = self.blending.rule != "offline" and "fold_in" in self.blending.weights()
-        self.model = loader.model(arrays, manifest.settings) if folds_in else None
+        self.model = loader.model(arrays, manifest.settings, self._ties) if folds_in else None
+
+    @property
+    def ties(self) -> Tracks:
+        """Return the place of each track among those with equal scores."""
+        return self._ties.places
 
     @property
     def n_users(self) -> int:

@@ -139,7 +139,7 @@ def _after(last: int, half_life: float | None, name: str) -> Generator:
             raise Lacking(MADE_BEFORE)
         fading = _setting(catalog, half_life, name)
         plays = catalog.history(row)[-last:]
-        return best_neighbours(plays, fading, lists, _heard(catalog, row), LISTED)
+        return best_neighbours(plays, fading, lists, _heard(catalog, row), LISTED, catalog.ties)
 
     return compute
 
@@ -157,7 +157,7 @@ def _setting(catalog: Catalog, half_life: float | None, name: str) -> float | No
 def _replayed(catalog: Catalog, user_id: Id, row: int) -> Tracks:
     """The tracks that the user has played, the latest plays counting most."""
     tracks, weights = profile(catalog.history(row), _setting(catalog, None, "replayed"))
-    return best(tracks, weights, _heard(catalog, row), LISTED)
+    return best(tracks, weights, _heard(catalog, row), LISTED, catalog.ties)
 
 
 def _not_released(catalog: Catalog, user_id: Id, row: int) -> Tracks:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from jobs.contract import storage, tables
-from jobs.contract.ids import INTEGER, TEXT
+from jobs.contract.ids import INTEGER, TEXT, Ties
 from jobs.contract.names import CONTRACT_VERSION, CURRENT, MANIFEST, RELEASES, SERVING
 from jobs.contract.results import Manifest, ServedSettings, upgrade_manifest
 from jobs.contract.serving import OPTIONAL_ARRAYS, SERVING_ARRAYS, TREND_PERIODS
@@ -215,7 +215,7 @@ def _check_model(folder: Path, arrays: Arrays, tracks: int) -> None:
     _check_range(folder, "als_places", arrays, known + 1)
 
 
-def model(arrays: Arrays, settings: ServedSettings) -> "FoldInModel":
+def model(arrays: Arrays, settings: ServedSettings, ties: Ties) -> "FoldInModel":
     """Return the ALS model with which users are folded in.
 
     Limits BLAS to one thread: for so few numbers at a time, several threads take longer.
@@ -230,6 +230,7 @@ def model(arrays: Arrays, settings: ServedSettings) -> "FoldInModel":
         arrays["als_vectors"].reshape(-1, dimensions),
         arrays["als_norms"],
         arrays["als_places"],
+        ties,
     )
     return FoldInModel(
         order,

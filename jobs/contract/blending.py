@@ -1,8 +1,9 @@
 """The rules that turn neighbours and lists into one list: pure functions, no state, no I/O.
 
-Tracks are integers, ids or positions alike: a rule only compares them. Live events come newest
-first; an event's age is the number of events since. What may not be recommended is left out of
-every list before the list is cut to its length, so that a cut list is as long as it can be.
+Tracks are positions, and `ties` says in which order those with equal scores come (see ids.Ties).
+Live events come newest first; an event's age is the number of events since. What may not be
+recommended is left out of every list before the list is cut to its length, so that a cut list is as
+long as it can be.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -234,13 +235,18 @@ def offline_worth(rule: Blending, n: int, n_events: int) -> Scores:
 
 
 def merge_neighbours(
-    tracks: Tracks, scores: Scores, most: int | None = None, fit: Fit | None = None
+    tracks: Tracks,
+    scores: Scores,
+    ties: Tracks,
+    most: int | None = None,
+    fit: Fit | None = None,
 ) -> Tracks:
     """Merge the neighbours of several events, best first: a track's score is its sum over them.
 
     The arrays hold all the events' neighbours, one after the other; those of a repeated event
     stand there twice. A score below 0 counts as 0, so that to be near one more event never lowers
-    a track. Equal sums go by track, ascending. Only the first `most` are returned, if given.
+    a track. Of two tracks with equal sums, the one with the lower place in `ties` comes first; ties
+    has a place for each track. Only the first `most` are returned, if given.
     `fit`, if given, adds to the sums.
     """
     if not len(tracks):
@@ -258,7 +264,7 @@ def merge_neighbours(
     if most is not None and 2 * most < len(sums):  # sorting them all would take longer
         enough = sums >= np.partition(sums, -most)[-most]
         tracks, sums = tracks[enough], sums[enough]
-    return tracks[(-sums).argsort(kind="stable")][:most]
+    return tracks[np.lexsort((ties.take(tracks), -sums))][:most]
 
 
 def _by_track(tracks: Tracks) -> Tracks:
@@ -297,8 +303,9 @@ class Exclusion:
     """
 
     def __init__(self, n_tracks: int, never: Tracks = NO_TRACKS) -> None:
-        self._allowed = np.ones(n_tracks + 1, bool)  # the last place takes the positions of -1
-        self._allowed[never] = False
+        # (n_tracks + 1,): which tracks are allowed; the last place takes the positions of -1
+        self.mask = np.ones(n_tracks + 1, bool)
+        self.mask[never] = False
         self._out = NO_TRACKS
 
     def of(self, tracks: Tracks) -> "Exclusion":
@@ -310,11 +317,11 @@ class Exclusion:
         return self
 
     def __enter__(self) -> Allowed:
-        self._allowed[self._out] = False
-        return self._allowed.take
+        self.mask[self._out] = False
+        return self.mask.take
 
     def __exit__(self, *_: object) -> None:
-        self._allowed[self._out] = True
+        self.mask[self._out] = True
 
 
 def in_growing_blocks(tracks: Tracks) -> Iterator[Tracks]:
@@ -362,7 +369,13 @@ def alternate(online: Iterable[int], offline: Iterable[int], k: int) -> list[int
 
 
 def weighted(
-    online: Near, offline: Tracks, n_events: int, rule: Blending, most: int, fit: Fit | None = None
+    online: Near,
+    offline: Tracks,
+    n_events: int,
+    rule: Blending,
+    most: int,
+    ties: Tracks,
+    fit: Fit | None = None,
 ) -> Tracks:
     """Both lists in one order: what a track gains online and by its place in the offline list.
 
@@ -371,7 +384,7 @@ def weighted(
     """
     worth = offline_worth(rule, len(offline), n_events)
     tracks = np.concatenate([online.tracks, offline])
-    return merge_neighbours(tracks, np.concatenate([online.gains, worth]), most, fit)
+    return merge_neighbours(tracks, np.concatenate([online.gains, worth]), ties, most, fit)
 
 
 def blend(
@@ -381,21 +394,22 @@ def blend(
     k: int,
     rule: Blending,
     n_events: int,
+    ties: Tracks,
     fit: Fit | None = None,
 ) -> Tracks:
     """Return the first k tracks of both lists by the rule: none twice, all of them allowed.
 
     `online` is what n_events events bring, allowed tracks only. `offline` comes in blocks that are
     read only as far as needed, so it may go on to the whole top list. By "weighted" its first
-    WEIGHED tracks compete with the neighbours, and the others follow. `fit` is what competing
-    tracks gain besides.
+    WEIGHED tracks compete with the neighbours, and the others follow. `ties` has the
+    place of each track among those with equal scores. `fit` is what competing tracks gain besides.
     """
     own = first_of(offline, allowed, max(k, WEIGHED) if rule.rule == "weighted" else k)
     if rule.rule == "offline" or not (len(online.tracks) or fit):
         return own[:k]
     if rule.rule == "alternate":
-        merged = merge_neighbours(*online, k, fit)
+        merged = merge_neighbours(*online, ties, k, fit)
         return np.array(alternate(merged.tolist(), own.tolist(), k), merged.dtype)
-    best = weighted(online, own[:WEIGHED], n_events, rule, k, fit)
+    best = weighted(online, own[:WEIGHED], n_events, rule, k, ties, fit)
     rest = own[WEIGHED:]
     return np.concatenate([best, without(rest, np.sort(best))])[:k] if len(rest) else best

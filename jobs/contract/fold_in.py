@@ -23,6 +23,13 @@ from scipy.sparse import csr_matrix
 from jobs.contract.ragged import offsets_of
 from jobs.contract.top_k import NormOrder, top_k
 
+# A play whose weight is so small a part of that of unobserved tracks is lost in the rounding.
+NEGLIGIBLE = 1e-9
+
+
+# A play whose weight is so small a part of that of unobserved tracks is lost in the rounding.
+NEGLIGIBLE = 1e-9
+
 
 def fold_in(
     weights: csr_matrix,
@@ -122,10 +129,14 @@ class FoldInModel:
         settings = self.regularization, self.unobserved, self.exponent
         penalty = row_penalties(weights.sum(), len(self.order.position), *settings)
         extra = weights / np.float32(self.unobserved)
-        left = self.gram + (vectors.T * extra) @ vectors
+        counts = extra > NEGLIGIBLE  # with a half-life few of many plays do
+        near = vectors[counts]
+        left = (near.T * extra[counts]) @ near
+        left += self.gram
         left.flat[:: len(left) + 1] += np.float32(on_ladder(penalty))
         taste: np.ndarray
-        _, taste, _ = sposv(left, (1 + extra) @ vectors, overwrite_a=True)
+        # the transpose of a symmetric matrix has the order that LAPACK expects, without a copy
+        _, taste, _ = sposv(left.T, (1 + extra) @ vectors, overwrite_a=True)
         return taste
 
     def scores(self, taste: np.ndarray, items: np.ndarray) -> np.ndarray:

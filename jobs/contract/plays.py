@@ -38,22 +38,26 @@ def profile(plays: np.ndarray, half_life: float | None) -> tuple[np.ndarray, np.
 
 
 def best_neighbours(
-    plays: np.ndarray, half_life: float | None, lists: Neighbours, heard: np.ndarray, n: int
+    plays: np.ndarray,
+    half_life: float | None,
+    lists: Neighbours,
+    heard: np.ndarray,
+    n: int,
+    ties: np.ndarray,
 ) -> np.ndarray:
     """Return the n tracks with the largest sums over the neighbours of plays, best first.
 
     A neighbour's score counts as much as the plays of its track. Tracks in `heard` (ascending) are
-    left out; equal sums are in the order of tracks.
+    left out; equal sums are in the order of `ties` (tracks,).
 
     >>> lists = Neighbours(np.array([0, 2, 3]), np.array([5, 6, 6]), np.array([1, .5, 2], "f4"))
-    >>> best_neighbours(np.array([0, 1]), 1.0, lists, np.array([]), 5).tolist()
+    >>> best_neighbours(np.array([0, 1]), 1.0, lists, np.array([]), 5, np.arange(9)).tolist()
     [6, 5]
     """
     tracks, weights = profile(plays, half_life)
     places, lengths = entries_of(lists.offsets, tracks)
-    return best(
-        *_added_up(lists.items[places], lists.scores[places] * weights.repeat(lengths)), heard, n
-    )
+    found = _added_up(lists.items[places], lists.scores[places] * weights.repeat(lengths))
+    return best(*found, heard, n, ties)
 
 
 def _added_up(tracks: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -67,13 +71,18 @@ def _added_up(tracks: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nd
     return different, sums
 
 
-def best(tracks: np.ndarray, sums: np.ndarray, heard: np.ndarray, n: int) -> np.ndarray:
-    """Return the n tracks with the largest positive sums, none of `heard`; ties by track.
+def best(
+    tracks: np.ndarray, sums: np.ndarray, heard: np.ndarray, n: int, ties: np.ndarray
+) -> np.ndarray:
+    """Return the n tracks with the largest positive sums, none of `heard`.
 
-    >>> best(np.array([4, 2, 9, 3]), np.array([1.0, 1.0, 5.0, 0.0]), np.array([9]), 2).tolist()
-    [2, 4]
+    Of two tracks with equal sums, the one with the lower place in `ties` comes first.
+
+    >>> sums, ties = np.array([1.0, 1.0, 5.0, 0.0]), np.array([0, 1, 7, 3, 2, 5, 4, 6, 8, 9])
+    >>> best(np.array([4, 2, 9, 3]), sums, np.array([9]), 2, ties).tolist()
+    [4, 2]
     """
     kept = (sums > 0) & ~np.isin(tracks, heard)
     tracks, sums = tracks[kept], sums[kept]
-    ordered: np.ndarray = tracks[np.lexsort((tracks, -sums))][:n]
+    ordered: np.ndarray = tracks[np.lexsort((ties[tracks], -sums))][:n]
     return ordered

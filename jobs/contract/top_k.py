@@ -7,15 +7,17 @@ Pure functions of arrays; the jobs and the service share them. Two ideas make th
   query's k-th best score, no later item can enter its list, and the query is done. Few queries have
   to look at all items.
 - A score and its item are packed into one integer, a key, so that choosing the best and ordering
-  equal scores by item is one partition of integers (see _keys).
+  equal scores is one partition of integers (see _keys).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from jobs.contract.ids import Ties
 from jobs.contract.ragged import place_in_row, row_of_each
 
 NOTHING = -1  # fills a row where fewer than k items exist
@@ -34,15 +36,22 @@ class NormOrder:
     vectors: np.ndarray
     norms: np.ndarray
     position: np.ndarray  # (rows of the model,) int32: where a row is in the order, n if left out
+    ties: Ties | None  # of the rows of the model; None: equal scores are in the order of the rows
 
     @classmethod
-    def of(cls, factors: np.ndarray) -> "NormOrder":
+    def of(cls, factors: np.ndarray, ties: Ties | None = None) -> "NormOrder":
         """Order the rows of factors (items, d) by their length."""
         norms = np.linalg.norm(factors, axis=1)
-        items = np.argsort(-norms, kind="stable")[: np.count_nonzero(norms)].astype(np.int32)
+        by_tie = np.arange(len(norms), dtype=np.int32) if ties is None else ties.at[:-1]
+        items = by_tie[np.argsort(-norms[by_tie], kind="stable")[: np.count_nonzero(norms)]]
         position = np.full(len(factors), len(items), np.int32)
         position[items] = np.arange(len(items), dtype=np.int32)
-        return cls(items, np.ascontiguousarray(factors[items]), norms[items], position)
+        return cls(items, np.ascontiguousarray(factors[items]), norms[items], position, ties)
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """Return the place of each item among equal scores, (n,) int32."""
+        return self.items if self.ties is None else self.ties.places[self.items]
 
 
 def top_k(
@@ -51,7 +60,7 @@ def top_k(
     """Return the k items with the largest inner product for each query, heard ones left out.
 
     queries (b, d); heard (b, items) marks what may not be returned. Returns items (b, k) int32
-    and scores (b, k) float32, best first, equal scores in the order of items; NOTHING and -inf
+    and scores (b, k) float32, best first, equal scores in the order of ties; NOTHING and -inf
     where fewer than k are left.
 
     The vectors (3, 0), (0, 1) and (1, 1) have the scores 3, 2 and 3 with the query (1, 2):
@@ -74,7 +83,7 @@ def top_k(
         inside = np.flatnonzero((heard_at >= start) & (heard_at < stop))
         inside = inside[row_in_block[heard_row[inside]] >= 0]
         block[row_in_block[heard_row[inside]], heard_at[inside] - start] = -np.inf
-        keys[active] = _merged(keys[active], least[active], block, order.items[start:stop])
+        keys[active] = _merged(keys[active], least[active], block, order.places[start:stop])
         least[active] = _scores(keys[active].max(axis=1))
         if stop < len(order.items):
             # The computed scores have rounding errors, so the bound gets a margin: without it an
@@ -84,17 +93,18 @@ def top_k(
         if not len(active):
             break
     keys.sort(axis=1)
-    return keys.astype(np.uint32).view(np.int32), _scores(keys)
+    places = keys.astype(np.uint32).view(np.int32)
+    return places if order.ties is None else order.ties.at[places], _scores(keys)
 
 
 def _merged(
-    keys: np.ndarray, least: np.ndarray, block: np.ndarray, items: np.ndarray
+    keys: np.ndarray, least: np.ndarray, block: np.ndarray, places: np.ndarray
 ) -> np.ndarray:
     """Return the k best keys of each row, in any order, of its own and of a block's scores.
 
     keys (b, k); least (b,) is the score of a row's last key; block (b, c) has the scores of items
-    (c,). Most scores of a block are too low for any list, so only those that reach `least` become
-    keys.
+    with these places (c,) among equal ones. Most scores of a block are too low for any list, so
+    only those that reach `least` become keys.
     """
     k = keys.shape[1]
     if block.shape[1] > k and np.isneginf(least).any():
@@ -106,27 +116,27 @@ def _merged(
     counts = np.bincount(row, minlength=len(block))
     both = np.full((len(block), k + counts.max(initial=0)), NO_KEY)
     both[:, :k] = keys
-    both[row, k + place_in_row(counts)] = _keys(block.reshape(-1)[at], items[column])
+    both[row, k + place_in_row(counts)] = _keys(block.reshape(-1)[at], places[column])
     return np.partition(both, k - 1, axis=1)[:, :k]
 
 
-def _keys(scores: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Return keys (n,) uint64 in whose order scores fall, and equal scores come by item.
+def _keys(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return keys (n,) uint64 in whose order scores fall, and equal scores come by place.
 
-    The upper 32 bits are the score, the lower 32 the item. The bits of positive floats are in the
+    The upper 32 bits are the score, the lower 32 the place. The bits of positive floats are in the
     order of their values, those of negative floats in the opposite order. So positive ones are
     inverted (but for the sign bit), and a larger score has a smaller key; negative ones are kept,
     and their sign bit puts them behind all positive ones.
 
     >>> keys = _keys(np.array([-1.0, 2.0, 2.0, 0.5], np.float32), np.array([7, 9, 3, 4]))
-    >>> np.argsort(keys).tolist()  # 2.0 of item 3, 2.0 of item 9, 0.5, -1.0
+    >>> np.argsort(keys).tolist()  # 2.0 at place 3, 2.0 at place 9, 0.5, -1.0
     [2, 1, 3, 0]
     >>> _scores(keys).tolist()
     [-1.0, 2.0, 2.0, 0.5]
     """
     bits = (scores + np.float32(0)).view(np.uint32)  # -0 becomes 0, so that the two are equal
     falling = np.where(bits >> 31, bits, ~bits & np.uint32(0x7FFFFFFF))
-    return (falling.astype(np.uint64) << np.uint64(32)) | items.astype(np.uint64)
+    return (falling.astype(np.uint64) << np.uint64(32)) | places.astype(np.uint64)
 
 
 def _scores(keys: np.ndarray) -> np.ndarray:

@@ -1,8 +1,6 @@
 """Read the rows of the user's three files, and find the bad ones with the reason for each."""
 
-from collections.abc import Callable
-from itertools import chain
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +16,9 @@ from jobs.data.histories import NO_SEQ, Listens, blocks
 from jobs.data.id_columns import Texts
 from jobs.data.ids import Encoder
 from jobs.data.tombstones import NOT_OF_JOURNAL, Tombstones
+from jobs.inputs import sizes
+from jobs.inputs.files import Input, Reading
+from jobs.inputs.text import BAD_LINE
 from jobs.runtime.progress import progress_bar
 
 UNKNOWN_TRACK = "track_id is not in tracks.parquet"
@@ -28,13 +29,14 @@ SAME_ROW = "the row equals an earlier one"
 NOT_YET = "track_id of an event is not in tracks.parquet yet"
 LOST_LINK = "a value in artists or genres is not an id, and was left out"
 LATER_THAN_NOW = "started_at is over a day later than now"
+NO_ROW = "the line can't be read as a row"
 FAR_TIME = "started_at is far from all other times"
 REASONS = (  # why a row is bad, by its code; 0 means that it is good
     "",
     *(f"{name} {flaw}" for name in ("user_id", "track_id", "id") for flaw in raw_files.ID_FLAWS),
     *(f"started_at {flaw}" for flaw in raw_files.TIME_FLAWS),
     UNKNOWN_TRACK, UNKNOWN_TYPE, SAME_TRACK, OTHER_NAME, SAME_ROW, NOT_YET,
-    LATER_THAN_NOW, FAR_TIME, LOST_LINK,
+    LATER_THAN_NOW, FAR_TIME, LOST_LINK, NO_ROW,
 )  # fmt: skip
 
 
@@ -46,9 +48,9 @@ class Names(NamedTuple):
     # places of
 
 
-def read_names(path: Path, track_kind: str = INTEGER) -> tuple[Names, np.ndarray]:
+def read_names(source: Input, track_kind: str = INTEGER) -> tuple[Names, np.ndarray]:
     """Return the first name of each type and id, and the codes (n,) of the catalogue's rows."""
-    columns = raw_files.table(path)
+    columns = raw_files.table(source)
     types = pc.index_in(
         pc.utf8_lower(raw_files.text(columns["type"])), pa.array(raw_files.NAME_TYPES)
     )
@@ -58,6 +60,7 @@ def read_names(path: Path, track_kind: str = INTEGER) -> tuple[Names, np.ndarray
     else:
         (ids, flaws), tracks = raw_files.ids(columns["id"]), None
     bad = coded("id", flaws)
+    mark_unreadable(bad, columns[BAD_LINE])
     bad[(bad == 0) & (type_code < 0)] = REASONS.index(UNKNOWN_TYPE)
     names = raw_files.text(columns["name"])
     has_name = names.is_valid().to_numpy(zero_copy_only=False)
@@ -99,26 +102,29 @@ def share_not_integer(codes: np.ndarray) -> float:
 
 
 def read_tracks(
-    path: Path, names: Names, track_kind: str = INTEGER
+    source: Input, names: Names, track_kind: str = INTEGER
 ) -> tuple[pa.Table, TextIds | None, np.ndarray]:
     """Return the items, by track_id, and the codes (n,) of the rows of tracks.parquet.
 
     Between them is what the numbers of tracks stand for, where track ids are text. A row whose
     artists or genres have values that are no ids has a code too, but is kept.
     """
-    columns = raw_files.table(path)
+    columns = raw_files.table(source)
     if track_kind == TEXT:
         encoded, flaws = id_columns.texts(columns["track_id"])
         ids = encoded.indices.fill_null(0).to_numpy().astype(np.int64)
     else:
         ids, flaws = raw_files.ids(columns["track_id"])
     bad = coded("track_id", flaws)
+    mark_unreadable(bad, columns[BAD_LINE])
     rows = np.flatnonzero(bad == 0)
     track_ids, first = np.unique(ids[rows], return_index=True)
     bad[np.delete(rows, first)] = REASONS.index(SAME_TRACK)
     if track_ids.size == 0:
-        reason = f", {REASONS[bad[0]]} (first in row 0)" if len(bad) else ": add the tracks"
-        raise JobError(f"{path} holds no usable track in {len(ids):,} rows{reason}")
+        reason = ": add the tracks"
+        if len(bad):
+            reason = f", {REASONS[bad[0]]} (first in {raw_files.row_name(source, 0)})"
+        raise JobError(f"{source.path} holds no usable track in {len(ids):,} rows{reason}")
     texts, named_ids = None, track_ids
     if track_kind == TEXT:
         texts = TextIds.of(encoded.dictionary.take(pa.array(track_ids)))
@@ -180,6 +186,11 @@ def name_of(ids: np.ndarray, names: tuple[np.ndarray, pa.Array]) -> pa.Array:
     return names[1].take(pa.array(found, mask=found < 0))
 
 
+def mark_unreadable(bad: np.ndarray, lines: pa.Array) -> None:
+    """Give the rows (n,) that stand for a line which is no row their code."""
+    bad[lines.is_valid().to_numpy(zero_copy_only=False)] = REASONS.index(NO_ROW)
+
+
 class Ids(NamedTuple):
     """What ids of users and tracks in the listens are read by."""
 
@@ -193,60 +204,75 @@ class Ids(NamedTuple):
 
 
 def read_listens(
-    paths: list[Path],
+    sources: Sequence[Input],
     items: pa.Table,
     tombstones: Tombstones,
     track_texts: TextIds | None = None,
     user_kind: str = INTEGER,
-) -> tuple[Listens, pa.Array | None, np.ndarray]:
-    """Return the listens of all files, one after the other in file order, and their codes (n,).
+) -> tuple[Listens, pa.Array | None, np.ndarray, list[int]]:
+    """Return the listens of all inputs, one after the other in their order, and their codes (n,).
 
     Bad rows have the user -1, and so have listens that are to be forgotten, whose code is 0. Where
-    user ids are text, the second result has the texts, and users are places there.
+    user ids are text, the second result has the texts, and users are places there. The last result
+    is where each input ends.
     """
-    n = sum(map(raw_files.n_rows, paths))
+    n = sum(map(sizes.rows, sources))
     ids = Ids(
         Encoder.of(items["track_id"].to_numpy()) if track_texts is None else Texts(),
         Texts() if user_kind == TEXT else None,
     )
     listens = Listens(*(np.empty(n, dtype) for dtype in ("int32", "int32", "int64", "int32")))
     bad = np.empty(n, np.uint8)
-    places = np.full(n, NOT_OF_JOURNAL) if ids.users and len(tombstones.user) else None
-    end = 0
+    # text ids are compared with those of the forgotten once all are known
+    places = np.empty(n if ids.users and len(tombstones.user) else 0, np.int64)
+    end, ends = 0, []
     with progress_bar(total=n, desc="check", unit=" rows", unit_scale=True) as bar:
-        texts = ids.text_columns()
-        for batch in chain.from_iterable(raw_files.batches(path, texts) for path in paths):
-            start, end = end, end + len(batch)
-            part, bad[start:end], place = check(batch, ids, tombstones)
-            if part.user.max(initial=0) > np.iinfo(listens.user.dtype).max:
-                listens = listens._replace(user=listens.user.astype(np.int64))
-            for column, values in zip(listens, part, strict=True):
-                column[start:end] = values
-            if places is not None:
-                places[start:end] = place
-            bar.update(len(batch))
+        for source in sources:
+            for batch in raw_files.batches(source, encoded=ids.text_columns()):
+                start, end = end, end + len(batch)
+                if end > len(bad):  # the number of rows of a text file was an estimate
+                    resize(listens, bad, places, end + end // 8)
+                part, bad[start:end], place = check(batch, ids, tombstones, source.reading)
+                if part.user.max(initial=0) > np.iinfo(listens.user.dtype).max:
+                    listens = listens._replace(user=listens.user.astype(np.int64))
+                for column, values in zip(listens, part, strict=True):
+                    column[start:end] = values
+                if len(places):
+                    places[start:end] = place
+                bar.update(len(batch))
+            ends.append(end)
+    if end < len(bad):
+        resize(listens, bad, places, end)
     if isinstance(ids.tracks, Texts):
         assert track_texts is not None
-        _settle_tracks(listens, bad, ids.tracks, track_texts)
-    users = (
-        None if ids.users is None else _settle_users(listens, bad, ids.users, tombstones, places)
-    )
-    return listens, users, bad
+        settle_tracks(listens, bad, ids.tracks, track_texts)
+    users = None
+    if ids.users is not None:
+        users = _settle_users(listens, bad, ids.users, tombstones, places)
+    return listens, users, bad, ends
+
+
+def resize(listens: Listens, bad: np.ndarray, places: np.ndarray, n: int) -> None:
+    """Change the number of rows in place, which keeps no second copy of large arrays."""
+    for column in (*listens, bad, *([places] if len(places) else [])):
+        column.resize(n, refcheck=False)
 
 
 def check(
-    batch: pa.RecordBatch, ids: Ids, tombstones: Tombstones
+    batch: pa.RecordBatch, ids: Ids, tombstones: Tombstones, reading: Reading
 ) -> tuple[Listens, np.ndarray, np.ndarray]:
     """Return the listens of a batch of interactions, bad ones too, and the rows' codes (n,).
 
     The third result are their places in the journal's sequence. Text ids are slots of `Texts`.
     """
-    time, time_flaws = raw_files.times(batch["started_at"])
+    time, time_flaws = raw_files.times(batch["started_at"], reading.unit, reading.origin)
     position, track_flaws, unknown = _tracks(batch["track_id"], ids)
     user, user_flaws = _users(batch["user_id"], ids)
     bad = coded("user_id", user_flaws)
     for codes in (coded("track_id", track_flaws), unknown, coded("started_at", time_flaws)):
         bad = np.where(bad == 0, codes, bad)
+    if BAD_LINE in batch.schema.names:
+        mark_unreadable(bad, batch[BAD_LINE])
     seq = np.full(len(batch), NO_SEQ)
     if "track_seq" in batch.schema.names:
         numbers, flaws = raw_files.ids(batch["track_seq"])
@@ -287,7 +313,7 @@ def unknown_codes(position: np.ndarray) -> np.ndarray:
     return np.where(position < 0, REASONS.index(UNKNOWN_TRACK), 0).astype(np.uint8)
 
 
-def _settle_tracks(listens: Listens, bad: np.ndarray, slots: Texts, known: TextIds) -> None:
+def settle_tracks(listens: Listens, bad: np.ndarray, slots: Texts, known: TextIds) -> None:
     """Replace slots of track ids by the places of tracks; give unknown ones their code.
 
     As for whole numbers, an unknown track goes before a bad time, but after a bad id.
@@ -311,7 +337,7 @@ def _settle_users(
     bad: np.ndarray,
     slots: Texts,
     tombstones: Tombstones,
-    places: np.ndarray | None,
+    places: np.ndarray,
 ) -> pa.Array:
     """Replace slots of user ids by places among the texts, which are returned.
 
@@ -322,7 +348,7 @@ def _settle_users(
     for rows in blocks(len(bad)):
         slot = listens.user[rows]
         user = np.where(slot >= 0, of_slot[slot] if len(of_slot) else MISSING, MISSING)
-        if places is not None:
+        if len(places):
             forgotten = (user >= 0) & covered.covers(user, listens.time[rows], places[rows])
             bad[rows][forgotten] = 0
             user[forgotten] = MISSING

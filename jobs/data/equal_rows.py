@@ -6,9 +6,11 @@ copies. Where all times are whole minutes or days, a track may well be played tw
 
 import numpy as np
 
+from jobs.contract.ids import hashes
 from jobs.contract.storage import JobError
 from jobs.data.histories import NO_SEQ, Listens, blocks
-from jobs.data.sampling import hashes
+from jobs.data.raw_files import row_name
+from jobs.inputs.files import Input
 
 MINUTE = 60_000_000  # microseconds
 RULES = ("auto", "plays", "copies")
@@ -30,7 +32,7 @@ def are_plays(listens: Listens, n: int, rule: str) -> bool:
     return True
 
 
-def stop_if_doubled(listens: Listens, n: int, path: object) -> None:
+def stop_if_doubled(listens: Listens, n: int, source: Input) -> None:
     """Raise JobError if the first n rows seem to have all rows twice, or a long part twice.
 
     Nearly all rows are then there an even number of times, or a part is the same as a later one.
@@ -54,16 +56,18 @@ def stop_if_doubled(listens: Listens, n: int, path: object) -> None:
     )
     if doubled > COPIED * len(equal):
         raise JobError(
-            f"{path}: {doubled:,} of {len(equal):,} rows are there twice, or another even number "
-            f"of times, so the file seems to have all its rows twice. {advice}"
+            f"{source.path}: {doubled:,} of {len(equal):,} rows are there twice, or another "
+            f"even number of times, so the file seems to have all its rows twice. {advice}"
         )
     later = np.flatnonzero(same)
     distances = order[later] - order[later - 1]
     if part := repeated_part(equal, distances):
-        first, last, earlier = (good[row] for row in (part[0], part[1], part[0] - part[2]))
+        first, last, earlier = (
+            row_name(source, int(good[row])) for row in (part[0], part[1], part[0] - part[2])
+        )
         raise JobError(
-            f"{path}: the rows {first:,} to {last:,} are the same as those from {earlier:,} on, so "
-            f"a part of the file seems to be there twice. {advice}"
+            f"{source.path}: {first} to {last} are the same as those from {earlier} on, so a part "
+            f"of the file seems to be there twice. {advice}"
         )
 
 

@@ -19,6 +19,7 @@ from jobs.contract.text_ids import FolderIds, Kinds, TextIds
 from jobs.data import raw_files
 from jobs.data.histories import Listens, blocks
 from jobs.data.raw_files import NEGATIVE, OTHER_TEXT, TOO_LARGE, UNREADABLE
+from jobs.inputs.files import Input
 
 AUTO = "auto"
 KINDS = (AUTO, INTEGER, TEXT)  # values of --user-ids and --track-ids
@@ -41,7 +42,6 @@ def texts(column: pa.Array) -> tuple[pa.DictionaryArray, np.ndarray]:
 
     Values with a flaw are null. Each different text is looked at once.
     """
-    column = column.storage if isinstance(column, pa.ExtensionArray) else column
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     found, bad = _texts(encoded.dictionary)
     rows = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
@@ -56,11 +56,7 @@ def texts(column: pa.Array) -> tuple[pa.DictionaryArray, np.ndarray]:
 
 def _texts(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
     """Return different values as large_string, and their flaws."""
-    if raw_files.is_text(values.type):
-        found = values.cast(pa.large_string())
-    elif raw_files.is_uuid(values.type):
-        found = _of_uuids(values)
-    elif pa.types.is_integer(values.type):
+    if raw_files.is_text(values.type) or pa.types.is_integer(values.type):
         found = values.cast(pa.large_string())
     else:
         return _of_floats(values)
@@ -80,22 +76,6 @@ def _of_floats(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
     exact = np.where(np.isin(flaws, (UNREADABLE, NEGATIVE, TOO_LARGE)), flaws, 0)
     exact = np.where(flaws == raw_files.MISSING, flaws, exact).astype(np.uint8)
     return pa.array(numbers).cast(pa.large_string()), exact
-
-
-def _of_uuids(values: pa.Array) -> pa.Array:
-    """Return UUIDs as text, as in 123e4567-e89b-12d3-a456-426614174000."""
-    present = values.is_valid().to_numpy(zero_copy_only=False)
-    digits = b"".join(values.drop_null().to_pylist()).hex().encode()
-    rows = np.frombuffer(digits, np.uint8).reshape(-1, 32)
-    dash = np.full((len(rows), 1), ord("-"), np.uint8)
-    parts = np.split(rows, [8, 12, 16, 20], axis=1)
-    joined = [part for each in parts[:-1] for part in (each, dash)] + [parts[-1]]
-    flat = np.hstack(joined).tobytes()
-    offsets = np.append(0, np.cumsum(np.where(present, 36, 0))).astype(np.int64)
-    result = pa.LargeStringArray.from_buffers(
-        len(values), pa.py_buffer(offsets), pa.py_buffer(flat)
-    )
-    return pc.if_else(pa.array(present), result, None)
 
 
 def link_numbers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -161,6 +141,23 @@ class Texts:
         self._waiting, self._n_waiting = [], 0
 
 
+def asked_kind(asked: str, kept: str | None) -> str:
+    """Return of which kind ids are: as the option says, or integer if they were so in WORK.
+
+    There a few ids that are no whole numbers are bad rows, and do not make all others text.
+    """
+    return INTEGER if asked == AUTO and kept == INTEGER else asked
+
+
+def kind_of_tracks(tracks: Input, kept: Kinds | None, options: argparse.Namespace) -> str:
+    """Return of which kind the ids of the tracks are. JobError if they were of another before."""
+    kind = asked_kind(options.track_ids, kept and kept.tracks)
+    if kind == AUTO:
+        kind = kind_of(raw_files.table(tracks)["track_id"], options.max_bad_share)
+    check_kept("track_id", kept and kept.tracks, kind, options.track_ids, options.work)
+    return kind
+
+
 def kind_of(column: pa.Array, share: float) -> str:
     """Return of which kind the ids of a column are.
 
@@ -171,10 +168,10 @@ def kind_of(column: pa.Array, share: float) -> str:
     return TEXT if np.isin(flaws, NOT_INTEGER).sum() > share * len(flaws) else INTEGER
 
 
-def likely_kind(path: Path, share: float) -> str:
-    """Return of which kind the user ids of a file of interactions probably are, by its begin."""
-    first = next(raw_files.batches(path), None)
-    return INTEGER if first is None else kind_of(first["user_id"].slice(0, LOOKED_AT), share)
+def likely_kind(source: Input, share: float, column: str = "user_id") -> str:
+    """Return of which kind the ids of the interactions probably are, by their begin."""
+    first = next(raw_files.batches(source, [column]), None)
+    return INTEGER if first is None else kind_of(first[column].slice(0, LOOKED_AT), share)
 
 
 def share_of_text(listens: Listens, known: pa.Array, n: int) -> float:

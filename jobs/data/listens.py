@@ -10,7 +10,7 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix, vstack
 
 from jobs.contract import tables
-from jobs.contract.ids import MISSING, find
+from jobs.contract.ids import MISSING, Ties, find, ties_of
 from jobs.contract.plays import faded
 from jobs.contract.ragged import last_entries, offsets_of, runs
 from jobs.data import songs
@@ -43,6 +43,11 @@ class Listens:
     def user(self) -> np.ndarray:
         """Return the user of each listen, (n,) int32."""
         return np.repeat(np.arange(self.shape[0], dtype=np.int32), np.diff(self.starts))
+
+    @cached_property
+    def ties(self) -> Ties:
+        """Return the order in which tracks with equal scores stand in lists."""
+        return ties_of(self.track_ids)
 
     @cached_property
     def span(self) -> tuple[int, int]:

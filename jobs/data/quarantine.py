@@ -1,8 +1,6 @@
 """Keep the bad rows with the reason for each, and stop the job if there are too many."""
 
-import argparse
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,36 +9,44 @@ from jobs.contract.ids import TEXT
 from jobs.contract.storage import JobError
 from jobs.data import id_columns, raw_files
 from jobs.data.cleaning import REASONS
+from jobs.inputs.files import Input
+from jobs.inputs.text import BAD_LINE
 
 
-def stop_if_bad(bad: np.ndarray, options: argparse.Namespace) -> None:
-    """Raise JobError if no row is usable or more rows are bad than --max-bad-share allows."""
-    path, n, n_bad = options.data / raw_files.INTERACTIONS, len(bad), np.count_nonzero(bad)
+def stop_if_bad(
+    source: Input, bad: np.ndarray, max_bad_share: float, asked: Sequence[str] = ()
+) -> None:
+    """Raise JobError if no row (n,) is usable or more rows are bad than --max-bad-share allows.
+
+    `asked` are the values of --user-ids and --track-ids.
+    """
+    path, n, n_bad = source.path, len(bad), np.count_nonzero(bad)
+    if n_bad <= max_bad_share * n and n_bad < n:
+        return
     if n == 0:
         raise JobError(f"{path} holds no rows: add the listens")
-    counts = [np.count_nonzero(bad == code) for code in range(len(REASONS) if n_bad else 0)]
+    counts = [np.count_nonzero(bad == code) for code in range(len(REASONS))]
     found = "; ".join(
-        f"{count:,} where {REASONS[code]} (first in row {np.argmax(bad == code)})"
+        f"{count:,} where {REASONS[code]} (first in "
+        f"{raw_files.row_name(source, int(np.argmax(bad == code)))})"
         for code, count in enumerate(counts)
         if code and count
     )
-    hint = _hint_at_text(bad, options) if n_bad else ""
+    hint = _hint_at_text(bad, asked)
     if n_bad == n:
         raise JobError(f"{path} holds no usable listen in {n:,} rows: {found}{hint}")
-    if n_bad > options.max_bad_share * n:
-        raise JobError(
-            f"{path}: {n_bad:,} of {n:,} rows ({n_bad / n:.1%}) are bad, {found}. "
-            f"Correct them, or allow more than {options.max_bad_share:g} with --max-bad-share{hint}"
-        )
+    raise JobError(
+        f"{path}: {n_bad:,} of {n:,} rows ({n_bad / n:.1%}) are bad, {found}. "
+        f"Correct them, or allow more than {max_bad_share:g} with --max-bad-share{hint}"
+    )
 
 
-def _hint_at_text(bad: np.ndarray, options: argparse.Namespace) -> str:
+def _hint_at_text(bad: np.ndarray, asked: Sequence[str]) -> str:
     """Return how to have text ids, if there are bad rows for want of that."""
-    asked = {"user_id": options.user_ids, "track_id": options.track_ids}
     hints = [
         f"{option} text"
-        for column, option in id_columns.OPTIONS.items()
-        if asked[column] != TEXT and any((bad == code).any() for code in _codes_of_text(column))
+        for (column, option), kind in zip(id_columns.OPTIONS.items(), asked, strict=False)
+        if kind != TEXT and np.isin(bad, _codes_of_text(column)).any()
     ]
     return f"; if these ids are text, pass {' '.join(hints)}" if hints else ""
 
@@ -50,20 +56,25 @@ def _codes_of_text(column: str) -> list[int]:
     return [REASONS.index(f"{column} {flaw}") for flaw in flaws]
 
 
-def bad_rows(path: Path, codes: np.ndarray) -> Iterator[pa.Table]:
-    """Yield the bad rows of a file, those with a code (n,), as rows of the quarantine."""
+def bad_rows(source: Input, codes: np.ndarray) -> Iterator[pa.Table]:
+    """Yield the bad rows of an input, those with a code (n,), as rows of the quarantine.
+
+    Their numbers are those in the part of the input that they are in.
+    """
     if not codes.any():
         return
-    end = 0
+    current, first, end = source.parts[0], 0, 0
     reasons = pa.array(REASONS)
-    for batch in raw_files.batches(path):
+    for part, batch in raw_files.batches_of_parts(source):
         start, end = end, end + len(batch)
+        if part is not current:
+            current, first = part, start
         rows = np.flatnonzero(codes[start:end])
         if rows.size == 0:
             continue
         columns = {
-            "file": pa.repeat(path.name, len(rows)),
-            "row": start + rows,
+            "file": pa.repeat(part.name, len(rows)),
+            "row": start - first + rows,
             "reason": reasons.take(pa.array(codes[start + rows])),
             "content": json_lines(batch.take(pa.array(rows))),
         }
@@ -71,7 +82,11 @@ def bad_rows(path: Path, codes: np.ndarray) -> Iterator[pa.Table]:
 
 
 def json_lines(batch: pa.RecordBatch) -> list[str]:
-    """Return each row (n,) of a batch as a JSON object."""
+    """Return each row (n,) of a batch as a JSON object, and a line that is no row as it is."""
+    if BAD_LINE in batch.schema.names:
+        lines = batch[BAD_LINE].to_pylist()
+        readable = json_lines(batch.drop_columns([BAD_LINE]))
+        return [row if line is None else line for line, row in zip(lines, readable, strict=True)]
     columns = [  # pandas does not know some time zones, and some years only in UTC
         column.cast(pa.timestamp(column.type.unit, "UTC"))
         if pa.types.is_timestamp(column.type) and column.type.tz

@@ -1,13 +1,17 @@
-"""Read the user's three files: their columns, and how each type of values is converted.
+"""Read the user's inputs: their columns, and how each type of values is converted.
+
+jobs.inputs knows which files an input has, and reads CSV and JSON lines.
 
 Values are numpy arrays, together with flaws (n,) uint8: 0 where a value is good, otherwise 1 + the
 position of its flaw in ID_FLAWS or TIME_FLAWS.
 """
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -17,8 +21,10 @@ import pyarrow.parquet as pq
 from jobs.contract.names import MAX_ID
 from jobs.contract.ragged import row_of_each
 from jobs.contract.storage import JobError
+from jobs.inputs import text as text_files
+from jobs.inputs.files import CSV, INTERACTIONS, NAMES, PARQUET, TRACKS, Input, Part
+from jobs.inputs.text import BAD_LINE
 
-TRACKS, NAMES, INTERACTIONS = "tracks.parquet", "catalog_names.parquet", "interactions.parquet"
 JOURNAL_SEQ = "journal_seq"  # of events of the service, as in tables.EVENTS
 COLUMNS = {
     TRACKS: {"track_id": "id", "artists": "ids", "genres": "ids"},
@@ -30,8 +36,17 @@ COLUMNS = {
 }  # fmt: skip
 
 
-OPTIONAL = {"track_seq", JOURNAL_SEQ}
+NAMED_TRACKS = "tracks with names"  # where there is no input of names
+NAMED_COLUMNS = {
+    "track_id": "id", "name": "text", "artist": "texts", "artists": "texts", "genre": "texts",
+    "genres": "texts",
+}  # fmt: skip
+OPTIONAL = {
+    INTERACTIONS: {"track_seq", JOURNAL_SEQ},
+    NAMED_TRACKS: {*NAMED_COLUMNS} - {"track_id"},
+}
 BATCH = 1 << 20  # rows read at a time
+LEAST_SAMPLED, SAMPLED_GROUPS = 100, 8  # rows of a part, and row groups of a part, in a sample
 NAME_TYPES = ("track", "album", "artist", "genre")
 ID_FLAWS = (
     "is missing", "is not a whole number", "is negative", "is over 2^53 - 1",
@@ -40,17 +55,20 @@ ID_FLAWS = (
 )  # fmt: skip
 TIME_FLAWS = (
     "is missing", "is not a date", "is not between 1970 and 2099",
-    "is a number as text: convert it, as in pd.to_datetime(numbers, unit='s')",
+    "is a number as text: pass --time-unit s, ms or us",
 )  # fmt: skip
 MISSING, UNREADABLE, NEGATIVE, TOO_LARGE, OTHER_TEXT = 1, 2, 3, 4, 5
 EMPTY, TOO_LONG, CONTROL = 6, 7, 8  # of an id where ids are text
 OUT_OF_RANGE, NUMBER_TEXT = 3, 4  # of a time; MISSING and UNREADABLE are the same for times
+BETWEEN_IDS = r"\s*[|;,]\s*"  # in a text that stands for a list
+BETWEEN_NAMES = r"\s*[|;]\s*"  # names have commas in them
 PLAIN_NUMBER = r"^-?(0|[1-9]\d{0,39})$"  # so that 7, 007 and 7.0 can't be one id and three
 EXPECTED = {
-    "id": "whole numbers",
+    "id": "whole numbers or text",
     "ids": "lists of whole numbers",
+    "texts": "text, or lists of text",
     "text": "text",
-    "time": "dates (numbers are ambiguous: convert them, as in pd.to_datetime(numbers, unit='s'))",
+    "time": "dates (numbers are ambiguous: pass --time-unit s, ms or us)",
 }
 
 
@@ -60,54 +78,273 @@ LAST_SECOND = 4_102_444_800  # 2100-01-01
 EXACT = {pa.float16(): 2**11, pa.float32(): 2**24}  # whole numbers of a float are exact up to here
 
 
-def check(path: Path) -> list[str]:
-    """Return the columns of an input file to read. Raises JobError if they can't be read.
+def check(source: Input) -> list[str]:
+    """Return the columns of an input to read, those of its first part.
 
-    A file with any other name is checked as interactions.
+    Raises JobError if they can't be read, or if a part has others of these columns than the first.
     """
-    schema, wanted = _schema(path), COLUMNS.get(path.name, COLUMNS[INTERACTIONS])
-    missing = [name for name in wanted if name not in schema.names and name not in OPTIONAL]
-    if missing:
+    first: tuple[Part, list[str]] | None = None
+    for part in source.parts:
+        schema = _schema(source, part)
+        if schema is None:
+            continue
+        columns = _checked_columns(source, part, schema, first)
+        first = first or (part, columns)
+    if first is None:
+        one = len(source.parts) == 1
+        raise JobError(f"{source.path} is empty (0 bytes)" if one else f"{source.path} has no rows")
+    return first[1]
+
+
+def columns_of(kind: str) -> dict[str, str]:
+    """Return the columns that are read of an input, and what each of them has."""
+    return NAMED_COLUMNS if kind == NAMED_TRACKS else COLUMNS[kind]
+
+
+def _checked_columns(
+    source: Input, part: Part, schema: pa.Schema, first: tuple[Part, list[str]] | None
+) -> list[str]:
+    """Return the columns of a part to read, in the order of `schema`, which has its columns.
+
+    `first` is the first part, with its columns.
+    """
+    wanted, names = columns_of(source.kind), schema.names
+    optional = OPTIONAL.get(source.kind, set())
+    called = {name: source.reading.columns.get(name, name) for name in wanted}
+    found = [name for name in wanted if called[name] in names]
+    if first and {*found} != {*first[1]}:
+        name = sorted({*found} ^ {*first[1]})[0]
+        has, lacks = (part, first[0]) if name in found else (first[0], part)
         raise JobError(
-            f"{path} has no column {', '.join(missing)}: found "
-            f"{', '.join(schema.names) or 'none'}{_likely(missing, schema.names)}"
+            f"{source.path}: {has.name} has the column {called[name]}, and {lacks.name} has not: "
+            "write all parts with the same columns"
         )
-    columns = [name for name in wanted if name in schema.names]
-    for name in columns:
-        if (count := schema.names.count(name)) > 1:
-            raise JobError(f"{path} has {count} columns {name}: keep one of them")
-        if not _readable(schema.field(name).type, wanted[name]):
+    if missing := [name for name in wanted if name not in found and name not in optional]:
+        raise JobError(
+            f"{part.path} has no column {', '.join(called[name] for name in missing)}: found "
+            f"{', '.join(names) or 'none'}{_likely(source.kind, missing, names)}"
+        )
+    for name in found:
+        if (count := names.count(called[name])) > 1:
+            raise JobError(f"{part.path} has {count} columns {called[name]}: keep one of them")
+        dtype = schema.field(called[name]).type
+        counted = wanted[name] == "time" and source.reading.unit and _is_number(dtype)
+        if not counted and not _readable(dtype, wanted[name]):
             raise JobError(
-                f"{path}: {name} is {schema.field(name).type}, expected {EXPECTED[wanted[name]]}"
+                f"{part.path}: {called[name]} is {dtype}, expected {EXPECTED[wanted[name]]}"
             )
-    return columns
+    return sorted(found, key=lambda name: names.index(called[name]))
 
 
-def batches(path: Path, encoded: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
-    """Read the wanted columns of an input file, at most BATCH rows at a time, in file order.
+def _schema(source: Input, part: Part) -> pa.Schema | None:
+    """Return the names and types of a part's columns; None if it has no rows and no names."""
+    schema = _schema_of_file(source, part)
+    if schema is None:
+        return None
+    for name, value in part.keys:
+        if name not in schema.names:
+            schema = schema.append(pa.field(name, pa.null() if value is None else pa.string()))
+    return schema
 
-    Text in the `encoded` columns comes with each different text once, which is faster.
-    """
-    columns = check(path)
+
+def _schema_of_file(source: Input, part: Part) -> pa.Schema | None:
+    if not part.path.is_file():
+        raise JobError(f"{part.path} is no file")
+    if part.form == PARQUET:
+        if part.path.stat().st_size == 0:
+            raise JobError(f"{part.path} is empty (0 bytes): write it again as parquet")
+        try:
+            return pq.read_schema(part.path)
+        except (pa.ArrowException, OSError) as error:
+            raise _broken(part, error) from None
     try:
-        # as nanoseconds, times of the type INT96 after 2262 would wrap around to other dates
-        with pq.ParquetFile(
-            path,
-            memory_map=True,
-            coerce_int96_timestamp_unit="us",
-            read_dictionary=[*encoded] or None,
-        ) as file:
-            for batch in file.iter_batches(BATCH, columns=columns):
-                yield _checked(batch)
+        if part.form == CSV:
+            layout = _layout(source, part)
+            return layout and pa.schema([(name, pa.string()) for name in layout.names])
+        return text_files.json_schema(part)
     except (pa.ArrowException, OSError) as error:
-        raise _broken(path, error) from None
+        raise _broken(part, error) from None
 
 
-def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the batch with bytes and views of text as text; ArrowInvalid if it is not UTF-8."""
+def _layout(source: Input, part: Part) -> text_files.Layout | None:
+    return text_files.layout(part, source.reading, [*_called(source).values()])
+
+
+def _called(source: Input) -> dict[str, str]:
+    """Return what each of the wanted columns is called in the files."""
+    return {name: source.reading.columns.get(name, name) for name in columns_of(source.kind)}
+
+
+def batches(
+    source: Input, only: list[str] | None = None, encoded: Sequence[str] = ()
+) -> Iterator[pa.RecordBatch]:
+    """Read the wanted columns of an input, at most BATCH rows at a time, in the order of rows.
+
+    Reads only some of them if `only` names these. Text of the `encoded` columns comes with each
+    different text once, which is faster. A batch with lines that are no rows has the column
+    BAD_LINE too.
+    """
+    return (batch for _, batch in batches_of_parts(source, only, encoded))
+
+
+def batches_of_parts(
+    source: Input, only: list[str] | None = None, encoded: Sequence[str] = ()
+) -> Iterator[tuple[Part, pa.RecordBatch]]:
+    """Yield what `batches` reads, with the part that each batch is of."""
+    columns = [name for name in check(source) if only is None or name in only]
+    for part in source.parts:
+        schema = _schema_of_file(source, part)
+        if schema is None:
+            continue
+        try:
+            names = _in_file(source, columns, schema)
+            texts = [called for called in map(_called(source).get, encoded) if called in names]
+            for batch in _batches_of_file(source, part, names, texts):
+                whole = _wanted(source, part, batch, columns)
+                for start in range(0, len(whole), BATCH):
+                    yield part, whole.slice(start, BATCH)
+        except (pa.ArrowException, OSError) as error:
+            raise _broken(part, error) from None
+
+
+class Sample(NamedTuple):
+    """Some rows of a part."""
+
+    part: Part
+    first: int  # the number of the first of them, in the part
+    batch: pa.RecordBatch
+
+
+def sample(source: Input, n: int) -> Iterator[Sample]:
+    """Yield about n rows of an input, as many of each part, and at least LEAST_SAMPLED of it.
+
+    These are the first rows of a text, and the first of SAMPLED_GROUPS row groups of parquet.
+    """
+    columns = check(source)
+    wanted = max(LEAST_SAMPLED, n // len(source.parts))
+    for part in source.parts:
+        schema = _schema_of_file(source, part)
+        if schema is None:
+            continue
+        try:
+            for first, batch in _sampled(source, part, _in_file(source, columns, schema), wanted):
+                yield Sample(part, first, _wanted(source, part, batch, columns))
+        except (pa.ArrowException, OSError) as error:
+            raise _broken(part, error) from None
+
+
+def _sampled(
+    source: Input, part: Part, names: list[str], n: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield rows of a part with the number of the first of them."""
+    if part.form != PARQUET:
+        first = 0
+        for batch in _batches_of_file(source, part, names):
+            yield first, batch.slice(0, n - first)
+            first += len(batch)
+            if first >= n:
+                break
+        return
+    with _parquet(part) as file:
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        count = min(SAMPLED_GROUPS, len(sizes))
+        for group in np.unique(np.linspace(0, len(sizes) - 1, count).astype(int)).tolist():
+            for batch in file.iter_batches(max(1, n // count), row_groups=[group], columns=names):
+                yield sum(sizes[:group]), batch
+                break
+
+
+def describe(source: Input) -> tuple[dict[str, pa.DataType], list[str]]:
+    """Return the types of the columns that are read, and the other columns' names; of one part."""
+    columns = check(source)
+    schema = next(s for part in source.parts if (s := _schema(source, part)) is not None)
+    called = _called(source)
+    used = {called[name] for name in columns}
+    others = [name for name in schema.names if name not in used]
+    return {name: schema.field(called[name]).type for name in columns}, others
+
+
+def _in_file(source: Input, columns: list[str], schema: pa.Schema) -> list[str]:
+    """Return the names of the wanted columns that the file itself has."""
+    called = _called(source)
+    return list(dict.fromkeys(called[name] for name in columns if called[name] in schema.names))
+
+
+def _parquet(part: Part, encoded: Sequence[str | None] = ()) -> pq.ParquetFile:
+    # as nanoseconds, times of the type INT96 after 2262 would wrap around to other dates
+    return pq.ParquetFile(
+        part.path,
+        memory_map=True,
+        coerce_int96_timestamp_unit="us",
+        read_dictionary=[*encoded] or None,
+    )
+
+
+def _batches_of_file(
+    source: Input, part: Part, names: list[str], encoded: Sequence[str | None] = ()
+) -> Iterator[pa.RecordBatch]:
+    """Yield these columns of a file, by the names that they have there."""
+    if part.form == PARQUET:
+        with _parquet(part, encoded) as file:
+            yield from file.iter_batches(BATCH, columns=names)
+    elif part.form == CSV:
+        layout = _layout(source, part)
+        if layout:
+            yield from text_files.csv_batches(part, layout, names, source.notes)
+    else:
+        yield from text_files.json_batches(part, names)
+
+
+def _wanted(source: Input, part: Part, batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
+    """Return a batch of a file with the wanted columns by their own names, in types that we read.
+
+    Bytes and views of text become text, and text with several values a list. Raises ArrowInvalid
+    if text is not UTF-8.
+    """
+    called, keys = _called(source), dict(part.keys)
+    arrays = {
+        name: batch[called[name]]
+        if called[name] in batch.schema.names
+        else pa.repeat(pa.scalar(keys[called[name]]), len(batch))
+        for name in columns
+    }
+    arrays = {n: uuid_texts(a) if is_uuid(a.type) else a for n, a in arrays.items()}
+    if BAD_LINE in batch.schema.names:
+        arrays[BAD_LINE] = batch[BAD_LINE]
+    batch = pa.RecordBatch.from_arrays([*arrays.values()], names=[*arrays])
     batch = batch.cast(pa.schema([field.with_type(_stored(field.type)) for field in batch.schema]))
     batch.validate(full=True)
+    what = columns_of(source.kind)
+    for i, name in enumerate(batch.schema.names):
+        if what.get(name) in ("ids", "texts") and is_text(_plain(batch[name]).type):
+            between = BETWEEN_IDS if what[name] == "ids" else BETWEEN_NAMES
+            batch = batch.set_column(i, name, _split(batch[name], between))
     return batch
+
+
+def _split(column: pa.Array, between: str) -> pa.Array:
+    """Return text with several values as lists of text: a JSON list, or values between signs.
+
+    >>> texts = ["rock|pop", '["a;b"]', "['x' 'y']", "AC, DC", " ", None]
+    >>> _split(pa.array(texts), BETWEEN_NAMES).to_pylist()
+    [['rock', 'pop'], ['a;b'], ['x', 'y'], ['AC, DC'], None, None]
+    """
+    column = text(column)
+    if not pc.any(pc.starts_with(column, "[")).as_py():
+        return pc.split_pattern_regex(column, between)
+    values = [value and _values(value, between) for value in column.to_pylist()]
+    return pa.array(values, pa.large_list(pa.large_string()))
+
+
+def _values(value: str, between: str) -> list[str | None]:
+    if not value.startswith("["):
+        return [*re.split(between, value)]
+    try:
+        found = msgspec.json.decode(value, type=list[str | int | None])
+        return [each if each is None else str(each) for each in found]
+    except msgspec.MsgspecError:  # as Python and numpy write lists: ['a', 'b'] and ['a' 'b']
+        pieces = re.findall(r"""'([^']*)'|"([^"]*)"|([^\s,\[\]]+)""", value)
+        return ["".join(piece) for piece in pieces]
 
 
 def _stored(dtype: pa.DataType) -> pa.DataType:
@@ -119,46 +356,68 @@ def _stored(dtype: pa.DataType) -> pa.DataType:
     return dtype
 
 
-def table(path: Path) -> dict[str, pa.Array]:
-    """Read the wanted columns of an input file, each whole."""
-    columns = check(path)
-    parts = list(batches(path)) or [pa.record_batch([[]] * len(columns), names=columns)]
-    whole = pa.Table.from_batches(parts).unify_dictionaries()
-    return {name: whole[name].combine_chunks() for name in columns}
+def table(source: Input) -> dict[str, pa.Array]:
+    """Read the wanted columns of an input, each whole, and BAD_LINE, null where a row is one."""
+    if source.given is not None:
+        return {BAD_LINE: pa.nulls(len(next(iter(source.given.values())))), **source.given}
+    columns = [*check(source), BAD_LINE]
+    pieces: dict[str, list[pa.Array]] = {name: [] for name in columns}
+    for batch in batches(source):
+        for name in columns:
+            known = name in batch.schema.names
+            pieces[name].append(batch[name] if known else pa.nulls(len(batch)))
+    return {name: joined(arrays) for name, arrays in pieces.items()}
 
 
-def n_rows(path: Path) -> int:
-    """Return the number of rows of an input file, from its footer."""
-    return int(pq.read_metadata(path).num_rows)
+def joined(arrays: list[pa.Array]) -> pa.Array:
+    """Return arrays one after the other, in a type that holds the values of all of them."""
+    types = {array.type for array in arrays}
+    if len(types) > 1:
+        arrays = [array.cast(_common(types)) for array in map(_plain, arrays)]
+    return pa.chunked_array(arrays or [pa.nulls(0)]).unify_dictionaries().combine_chunks()
 
 
-def _schema(path: Path) -> pa.Schema:
-    if not path.parent.is_dir():
-        raise JobError(f"{path.parent} is not a folder: give --data one with {', '.join(COLUMNS)}")
-    if path.is_dir():
-        raise JobError(f"{path} is a folder: join its parts into one parquet file")
-    if not path.is_file():
-        found = ", ".join(sorted(other.name for other in path.parent.iterdir())[:10])
-        raise JobError(f"{path} is missing: add it; its folder has {found or 'nothing'}")
-    if path.stat().st_size == 0:
-        raise JobError(f"{path} is empty (0 bytes): write it again as parquet")
-    try:
-        return pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
-        raise _broken(path, error) from None
+def _common(types: set[pa.DataType]) -> pa.DataType:
+    """Return a type for the values of several types: text, if these are numbers and text.
+
+    >>> str(_common({pa.int64(), pa.string()})), str(_common({pa.null(), pa.float64()}))
+    ('large_string', 'double')
+    """
+    types = {t.value_type if pa.types.is_dictionary(t) else t for t in types} - {pa.null()}
+    if len(types) == 1:
+        return types.pop()
+    if types and all(map(_is_list, types)):
+        return pa.large_list(_common({t.value_type for t in types}))
+    if types and all(pa.types.is_integer(t) or pa.types.is_floating(t) for t in types):
+        return pa.int64() if all(map(pa.types.is_signed_integer, types)) else pa.float64()
+    return pa.large_string()
 
 
-def _broken(path: Path, error: Exception) -> JobError:
+def row_name(source: Input, row: int) -> str:
+    """Return what messages call a row of an input: its number, in its part if there are several."""
+    if len(source.parts) < 2:
+        return f"row {row:,}"
+    current, first, end = source.parts[0], 0, 0
+    for part, batch in batches_of_parts(source):
+        if part is not current:
+            current, first = part, end
+        end += len(batch)
+        if row < end:
+            break
+    return f"row {row - first:,} of {current.name}"
+
+
+def _broken(part: Part, error: Exception) -> JobError:
     reason = str(error).splitlines()[0][:200]
-    return JobError(f"{path} can't be read as parquet ({reason}): copy or write it again")
+    return JobError(f"{part.path} can't be read as {part.form} ({reason}): copy or write it again")
 
 
-def _likely(missing: list[str], names: list[str]) -> str:
+def _likely(kind: str, missing: list[str], names: list[str]) -> str:
     """Return a hint at columns whose names look like the missing ones."""
     lower = {name.lower(): name for name in names}
     close = {name: difflib.get_close_matches(name, lower, 1, 0.5) for name in missing}
-    hints = [f"rename {lower[match[0]]} to {name}" for name, match in close.items() if match]
-    return f"; perhaps {', '.join(hints)}" if hints else ""
+    hints = [f"{kind}.{name}={lower[match[0]]}" for name, match in close.items() if match]
+    return f"; perhaps pass --columns {','.join(hints)}" if hints else ""
 
 
 def _readable(dtype: pa.DataType, kind: str) -> bool:
@@ -167,13 +426,11 @@ def _readable(dtype: pa.DataType, kind: str) -> bool:
         dtype = dtype.value_type
     if pa.types.is_null(dtype):
         return True
-    if kind == "ids":
-        return _is_list(dtype) and _readable(dtype.value_type, "id")
+    if kind in ("ids", "texts") and not is_text(dtype):
+        return _is_list(dtype) and _readable(dtype.value_type, "link")
     if kind == "time":
         return is_text(dtype) or pa.types.is_date(dtype) or pa.types.is_timestamp(dtype)
-    number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype)
-    uuid = kind == "id" and is_uuid(dtype)
-    return is_text(dtype) or number or pa.types.is_decimal(dtype) or uuid
+    return is_text(dtype) or _is_number(dtype) or (kind == "id" and is_uuid(dtype))
 
 
 def is_uuid(dtype: pa.DataType) -> bool:
@@ -181,8 +438,31 @@ def is_uuid(dtype: pa.DataType) -> bool:
     return bool(dtype in (pa.uuid(), pa.binary(16)))
 
 
+def _is_number(dtype: pa.DataType) -> bool:
+    if pa.types.is_dictionary(dtype):
+        dtype = dtype.value_type
+    number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype)
+    return bool(number or pa.types.is_decimal(dtype))
+
+
+def uuid_texts(values: pa.Array) -> pa.Array:
+    """Return UUIDs as text, as in 123e4567-e89b-12d3-a456-426614174000."""
+    values = values.storage if isinstance(values, pa.ExtensionArray) else values
+    present = values.is_valid().to_numpy(zero_copy_only=False)
+    digits = b"".join(values.drop_null().to_pylist()).hex().encode()
+    rows = np.frombuffer(digits, np.uint8).reshape(-1, 32)
+    dash = np.full((len(rows), 1), ord("-"), np.uint8)
+    parts = np.split(rows, [8, 12, 16, 20], axis=1)
+    joined = [part for each in parts[:-1] for part in (each, dash)] + [parts[-1]]
+    offsets = np.append(0, np.cumsum(np.where(present, 36, 0))).astype(np.int64)
+    result = pa.LargeStringArray.from_buffers(
+        len(values), pa.py_buffer(offsets), pa.py_buffer(np.hstack(joined).tobytes())
+    )
+    return pc.if_else(pa.array(present), result, None)
+
+
 def is_text(dtype: pa.DataType) -> bool:
-    """Return whether a type is one of text, also as bytes or as a view."""
+    """Return whether a column of this type has text, or bytes that stand for text."""
     return _stored(dtype) in (pa.string(), pa.large_string())
 
 
@@ -204,9 +484,6 @@ def ids(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     A text is an id only in its plain form: 7, but not 007, +7 or 7.0, which may be other ids.
     """
     column = _plain(column)
-    if is_uuid(column.type):
-        flaws = np.where(column.is_valid().to_numpy(zero_copy_only=False), OTHER_TEXT, MISSING)
-        return np.zeros(len(column), np.int64), flaws.astype(np.uint8)
     limit = EXACT.get(column.type, MAX_ID)
     if not is_text(column.type) and not pa.types.is_integer(column.type):
         column = column.cast(pa.float64())
@@ -228,12 +505,27 @@ def ids(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     return np.where(flaws == 0, values, 0).astype(np.int64), flaws
 
 
-def times(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+def times(
+    column: pa.Array, unit: str | None = None, origin: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Return dates and ISO text as int64 microseconds since 1970 in UTC, and TIME_FLAWS, (n,).
 
-    A time without a time zone counts as UTC.
+    A time without a time zone counts as UTC. With a unit of TICKS, numbers and text that is a
+    number are times too, counted in this unit from `origin`, in microseconds since 1970.
     """
     column = _plain(column)
+    if unit and _is_number(column.type):
+        return _counted(column, unit, origin)
+    if unit and is_text(column.type):
+        numbers = _matching(column, NUMBER)
+        is_number = numbers.is_valid().to_numpy(zero_copy_only=False)
+        if is_number.any():
+            counted = _counted(numbers.cast(pa.float64()), unit, origin)
+            others = times(pc.if_else(pa.array(is_number), None, column))
+            values, flaws = (
+                np.where(is_number, *both) for both in zip(counted, others, strict=True)
+            )
+            return values, flaws
     present = column.is_valid().to_numpy(zero_copy_only=False)
     number_text = np.zeros(len(column), bool)
     if is_text(column.type):
@@ -251,6 +543,28 @@ def times(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     flaws[~present] = MISSING
     values = np.where(flaws == 0, values, 0)
     return (values // 1000 if ticks == 10**9 else values * (10**6 // ticks)), flaws
+
+
+def _counted(column: pa.Array, unit: str, origin: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return numbers that count in a unit from `origin` as `times` does.
+
+    >>> [array.tolist() for array in _counted(pa.array([-1, 5, None]), "s", 1_000_000)]
+    [[0, 6000000, 0], [0, 0, 1]]
+    """
+    if not pa.types.is_integer(column.type):
+        column = column.cast(pa.float64())
+        column = pc.if_else(pc.is_nan(column), None, column)
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    values = column.fill_null(0).to_numpy(zero_copy_only=False)
+    microseconds = 10**6 // TICKS[unit]
+    first, end = -(origin // microseconds), -((origin - LAST_SECOND * 10**6) // microseconds)
+    flaws = np.zeros(len(values), np.uint8)
+    flaws[(values < first) | (values >= end)] = OUT_OF_RANGE
+    flaws[~present] = MISSING
+    values = np.where(flaws == 0, values, 0)
+    scaled = np.rint(values * float(microseconds)) if values.dtype.kind == "f" else values
+    whole = scaled.astype(np.int64) * (1 if values.dtype.kind == "f" else microseconds)
+    return np.where(flaws == 0, whole + origin, 0), flaws
 
 
 def id_lists(

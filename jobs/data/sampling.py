@@ -6,22 +6,7 @@ own hash is among them, and then takes the place of one other user.
 
 import numpy as np
 
-
-def hashes(ids: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Return a hash of each id, (n,) uint64, by SplitMix64.
-
-    Its output changes in about half of the bits if one bit of the input changes (Steele, Lea and
-    Flood, "Fast Splittable Pseudorandom Number Generators", 2014).
-
-    >>> (hashes(np.array([1, 2, 3])) >> np.uint64(48)).tolist()
-    [37130, 38744, 7435]
-    """
-    with np.errstate(over="ignore"):
-        mixed = ids.astype(np.uint64) + np.uint64(seed + 1) * np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        result: np.ndarray = mixed ^ (mixed >> np.uint64(31))
-    return result
+from jobs.contract.ids import hashes
 
 
 def order(ids: np.ndarray, seed: int = 0) -> np.ndarray:

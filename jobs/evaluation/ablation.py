@@ -134,7 +134,7 @@ def als_by_epoch(snapshot: Snapshot, later: Holdout) -> list[float]:
     result = []
 
     def score(users: np.ndarray, items: np.ndarray) -> None:
-        order, gram = NormOrder.of(items), items.T @ items
+        order, gram = NormOrder.of(items, snapshot.data.ties), items.T @ items
 
         def block(first: int, last: int) -> np.ndarray:
             rows = later.row[first:last]

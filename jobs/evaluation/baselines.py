@@ -19,6 +19,7 @@ from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFID
 from implicit.utils import ParameterWarning
 from scipy.sparse import csr_matrix
 
+from jobs.contract.ids import Ties
 from jobs.contract.names import LIST_LENGTH
 from jobs.contract.results import BaselineSetting
 from jobs.contract.top_k import NormOrder, top_k
@@ -46,7 +47,7 @@ EASE_LIMIT = 6_000  # users or tracks, whichever are fewer: EASE inverts a matri
 SIMILARITIES = {"cosine": CosineRecommender, "tfidf": TFIDFRecommender, "bm25": BM25Recommender}
 
 
-def implicit_als(weights: csr_matrix, **setting: Any) -> Recommend:
+def implicit_als(weights: csr_matrix, ties: Ties, **setting: Any) -> Recommend:
     """Train implicit's ALS, with the settings of its constructor.
 
     The lists come from our exact search in its factors, since implicit's own lists are the same.
@@ -54,11 +55,11 @@ def implicit_als(weights: csr_matrix, **setting: Any) -> Recommend:
     threads = 0 if weights.nnz > WORTH_THREADS else 1  # for implicit, 0 means all
     model = AlternatingLeastSquares(**setting, random_state=SEED, num_threads=threads)
     model.fit(weights, show_progress=False)
-    users, order = model.user_factors, NormOrder.of(model.item_factors)
+    users, order = model.user_factors, NormOrder.of(model.item_factors, ties)
     return lambda rows, _, heard: top_k(users[rows], order, LIST_LENGTH, heard)[0]
 
 
-def item_knn(weights: csr_matrix, similarity: str, neighbours: int) -> Recommend:
+def item_knn(weights: csr_matrix, ties: Ties, similarity: str, neighbours: int) -> Recommend:
     """Compute implicit's similarities; a track scores their weighted sum over the user's plays."""
     model = SIMILARITIES[similarity](K=neighbours)
     with warnings.catch_warnings():
@@ -70,12 +71,12 @@ def item_knn(weights: csr_matrix, similarity: str, neighbours: int) -> Recommend
         scores = csr_matrix(plays @ similarities)
         if heard is not None:
             scores = csr_matrix(scores - scores.multiply(heard))
-        return best_of_rows(scores, LIST_LENGTH)[0]
+        return best_of_rows(scores, LIST_LENGTH, ties)[0]
 
     return recommend
 
 
-def ease(weights: csr_matrix, penalty: float) -> Recommend:
+def ease(weights: csr_matrix, ties: Ties, penalty: float) -> Recommend:
     """Fit EASE, the linear model of Steck 2019.
 
     The scores of a user with the plays x (1 or 0 for each track) are x B, where
@@ -89,7 +90,7 @@ def ease(weights: csr_matrix, penalty: float) -> Recommend:
         scores = rows.toarray() - times_p(rows) / diagonal
         if heard is not None:
             scores[heard.nonzero()] = 0
-        return best_of_rows(csr_matrix(np.maximum(scores, 0)), LIST_LENGTH)[0]
+        return best_of_rows(csr_matrix(np.maximum(scores, 0)), LIST_LENGTH, ties)[0]
 
     return recommend
 
@@ -119,8 +120,8 @@ def _by_users(x: csr_matrix, penalty: float) -> tuple[Product, np.ndarray]:
 class Baseline:
     """A model and the settings that it may choose from.
 
-    fit gets the matrix of plays and the setting without "weights", which says what the matrix has:
-    the number of "plays", or 1 ("played or not").
+    fit gets the matrix of plays, the ties of its tracks, and the setting without "weights", which
+    says what the matrix has: the number of "plays", or 1 ("played or not").
     """
 
     name: str
@@ -167,7 +168,8 @@ def lists_of(
     """
     setting = dict(setting)
     counted = setting.pop("weights") == "plays"
-    recommend = baseline.fit(past.profiles(None) if counted else past.pairs(), **setting)
+    plays = past.profiles(None) if counted else past.pairs()
+    recommend = baseline.fit(plays, past.ties, **setting)
 
     def block(first: int, last: int) -> np.ndarray:
         of_block = past.of_users(rows[first:last])

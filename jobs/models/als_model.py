@@ -7,6 +7,7 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 
 from jobs.contract.fold_in import FoldInModel, fold_in
+from jobs.contract.ids import Ties
 from jobs.contract.names import ALS_MODEL
 from jobs.contract.storage import JobError
 from jobs.contract.top_k import NormOrder
@@ -93,21 +94,21 @@ def _how_to_train(work: Path) -> str:
     return f"run python -m jobs.train_als --work {work}"
 
 
-def load_model(work: Path, hyperparameters: Hyperparameters) -> FoldInModel:
+def load_model(work: Path, hyperparameters: Hyperparameters, ties: Ties) -> FoldInModel:
     """Read WORK's model in the form in which the service folds users in."""
     items = item_factors(work)
-    return fold_in_model(items, gram(items, certainty(work)), hyperparameters)
+    return fold_in_model(items, gram(items, certainty(work)), hyperparameters, ties)
 
 
 def fold_in_model(
-    items: np.ndarray, of_played: np.ndarray, hyperparameters: Hyperparameters
+    items: np.ndarray, of_played: np.ndarray, hyperparameters: Hyperparameters, ties: Ties | None
 ) -> FoldInModel:
     """Return item factors (items, d) in the form in which the service folds users in.
 
     of_played (d, d) is their gram matrix.
     """
     return FoldInModel(
-        NormOrder.of(items),
+        NormOrder.of(items, ties),
         of_played,
         hyperparameters.als_regularization,
         hyperparameters.als_unobserved,

@@ -20,6 +20,7 @@ import numpy as np
 from scipy.linalg import lapack
 from scipy.sparse import csr_matrix
 
+from jobs.contract.ids import Ties
 from jobs.data import sampling
 from jobs.models.ranked_lists import best_of_rows
 
@@ -37,19 +38,21 @@ TRACKS_A_BLOCK = 500
 SEED = 20
 
 
-def learned_tracks(listeners: np.ndarray, listens: int) -> np.ndarray:
+def learned_tracks(listeners: np.ndarray, listens: int, ties: Ties) -> np.ndarray:
     """Return the tracks that weights are learned for, ascending, given listeners (items,).
 
     They are the tracks with the most listeners, FEWEST_LISTENERS at least. Their number n is at
     most MOST_TRACKS, and n^3 at most MULTIPLICATIONS_A_LISTEN for each listen, but n may be SMALL.
 
-    >>> learned_tracks(np.array([9, 4, 5, 7]), 100).tolist()
+    >>> from jobs.contract.ids import ties_of
+    >>> learned_tracks(np.array([9, 4, 5, 7]), 100, ties_of(np.arange(4))).tolist()
     [0, 2, 3]
-    >>> [len(learned_tracks(np.full(20_000, 9), n)) for n in (10**6, 10**7, 10**9)]
+    >>> listeners, ties = np.full(20_000, 9), ties_of(np.arange(20_000))
+    >>> [len(learned_tracks(listeners, n, ties)) for n in (10**6, 10**7, 10**9)]
     [3000, 3684, 10000]
     """
     most = min(MOST_TRACKS, max(SMALL, int((MULTIPLICATIONS_A_LISTEN * listens) ** (1 / 3))))
-    best = np.argsort(-listeners, kind="stable")[:most]
+    best = np.lexsort((ties.places[:-1], -listeners))[:most]
     return np.sort(best[listeners[best] >= FEWEST_LISTENERS])
 
 
@@ -73,11 +76,11 @@ def penalty(listeners: np.ndarray) -> float:
     return float(PENALTY * np.sqrt(max(1.0, listeners.mean() / USUAL_LISTENERS)))
 
 
-def item_weights(plays: csr_matrix) -> Iterator[Lists]:
+def item_weights(plays: csr_matrix, ties: Ties) -> Iterator[Lists]:
     """Yield the largest positive weights of each track, a block of tracks at a time.
 
-    plays (users, n) are 1 where a user has played a track. The row i of the result is how much a
-    play of track i says for the others.
+    plays (users, n) are 1 where a user has played a track; ties are those of the n tracks. Row i
+    of the result is how much a play of track i says for the others.
     """
     if not plays.shape[1]:
         return
@@ -88,7 +91,7 @@ def item_weights(plays: csr_matrix) -> Iterator[Lists]:
         weights = np.maximum(-inverse[block] / diagonal, 0).astype(np.float32)
         rows = np.arange(len(weights))
         weights[rows, first + rows] = 0
-        yield best_of_rows(csr_matrix(weights), WEIGHTS_A_TRACK)
+        yield best_of_rows(csr_matrix(weights), WEIGHTS_A_TRACK, ties)
 
 
 def _inverse(plays: csr_matrix) -> np.ndarray:

@@ -42,24 +42,27 @@ SEED = 20
 WITH_ITSELF = LIST_LENGTH + 1  # length of a list that still has the track itself, which is removed
 
 
-def exact_lists(unit: np.ndarray) -> Iterator[Lists]:
-    """Yield the lists (b, 100) of all tracks, block by block, by comparing all with all.
+def exact_lists(unit: np.ndarray, rows: np.ndarray) -> Iterator[Lists]:
+    """Yield the lists (b, 100) of the tracks `rows` (m,), in this order, by comparing all with all.
 
-    unit (n, d) are the tracks' vectors, which have unit length.
+    unit (n, d) are the tracks' vectors, which have unit length. Of tracks with equal cosines the
+    one in the lower row comes first.
     """
     order = NormOrder.of(unit)
 
     def block(first: int, last: int) -> Lists:
-        tracks = np.arange(first, last)
-        itself = csr_matrix((np.ones(len(tracks)), (tracks - first, tracks)), (len(tracks), n))
+        tracks = rows[first:last]
+        itself = np.ones(len(tracks)), tracks, np.arange(len(tracks) + 1)
+        itself = csr_matrix(itself, (len(tracks), len(unit)))
         return top_k(unit[tracks], order, LIST_LENGTH, itself)
 
-    n = len(unit)
-    return in_blocks(block, n, TRACKS_A_BLOCK, "similar")
+    return in_blocks(block, len(rows), TRACKS_A_BLOCK, "similar")
 
 
-def direction_lists(unit: np.ndarray, enough: float) -> tuple[Iterator[Lists], str]:
-    """Return an iterator over the lists (b, 100) of all tracks, and how they are made, in words.
+def direction_lists(
+    unit: np.ndarray, rows: np.ndarray, enough: float
+) -> tuple[Iterator[Lists], str]:
+    """Return the same lists as exact_lists, from directions, and how they are made, in words.
 
     Each direction is searched for once. All directions are compared with all where there are at
     most MOST_COMPARED, or where so many cells would have to be searched that it takes longer.
@@ -68,13 +71,13 @@ def direction_lists(unit: np.ndarray, enough: float) -> tuple[Iterator[Lists], s
     directions = Directions.of(unit)
     n = f" of {len(directions):,} directions" if len(directions) < len(unit) else ""
     if len(directions) <= MOST_COMPARED:
-        return _track_lists(directions, _compared(directions)), f"exact{n}"
+        return _track_lists(directions, _compared(directions), rows), f"exact{n}"
     index = make_index(directions.vectors)
     measured = choose_cells(index, directions, enough)
     if measured is None:
-        return _track_lists(directions, _compared(directions)), f"exact{n}"
+        return _track_lists(directions, _compared(directions), rows), f"exact{n}"
     how = f"recall@100 {measured:.4f} by {index.nprobe} of {index.nlist:,} cells{n}"
-    return _track_lists(directions, _searched(index, directions)), how
+    return _track_lists(directions, _searched(index, directions), rows), how
 
 
 def make_index(vectors: np.ndarray) -> faiss.IndexIVFScalarQuantizer:
@@ -195,17 +198,18 @@ def _searched(
 
 
 def _track_lists(
-    directions: Directions, found: Iterator[tuple[np.ndarray, Lists]]
+    directions: Directions, found: Iterator[tuple[np.ndarray, Lists]], tracks: np.ndarray
 ) -> Iterator[Lists]:
-    """Yield the lists (b, 100) of all tracks, in their order, from the lists of the directions."""
+    """Yield the lists (b, 100) of tracks, in the given order, from the lists of the directions."""
     items = np.empty((len(directions), WITH_ITSELF), np.int32)
     scores = np.empty((len(directions), WITH_ITSELF), np.float32)
     for rows, lists in found:
         items[rows], scores[rows] = lists
-    n, size = len(directions.of_track), 16 * TRACKS_A_BLOCK
-    for first in range(0, n, size):
-        rows = directions.of_track[first : first + size]
-        yield _without_itself((items[rows], scores[rows]), np.arange(first, first + len(rows)))
+    size = 16 * TRACKS_A_BLOCK
+    for first in range(0, len(tracks), size):
+        block = tracks[first : first + size]
+        rows = directions.of_track[block]
+        yield _without_itself((items[rows], scores[rows]), block)
 
 
 def _without_itself(lists: Lists, tracks: np.ndarray) -> Lists:

@@ -220,7 +220,7 @@ def follower_tables(data: Listens, hyperparameters: Hyperparameters) -> Iterator
             normalise(counts, plays.times, hyperparameters)
             for counts in plays.followers(first, last, weights)
         )
-        found, scores = best_of_rows(within, most)
+        found, scores = best_of_rows(within, most, data.ties)
         row, place = np.nonzero(found != NOTHING)
         table = rows_of(tables.NEXT_PLAYED, ids[first:last], ids, found, scores)
         directly_scores = look_up(directly, row, found[row, place])

@@ -16,11 +16,11 @@ def popularity(data: Listens, half_life_days: float | None) -> pa.Table:
 
     The score is the number of listeners; with a half-life, each counts half after every half-life
     since their last play of the track. So one user adds at most 1 to a track's score. Equal scores
-    are in the order of listeners, then of ids.
+    are in the order of listeners, then of ties.
     """
     counts = track_counts(data, half_life_days=half_life_days)
     score = counts.listeners if half_life_days is None else counts.faded
-    items = np.lexsort((-counts.listeners, -score))
+    items = np.lexsort((data.ties.places[:-1], -counts.listeners, -score))
     items = items[counts.plays[items] > 0]
     return pa.table(
         {

@@ -7,6 +7,7 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix
 
 from jobs.contract import tables
+from jobs.contract.ids import Ties, ties_of
 from jobs.contract.names import LIST_LENGTH
 from jobs.contract.ragged import offsets_of, place_in_row, row_of_each
 from jobs.contract.tables import Table
@@ -39,25 +40,27 @@ def rows_of(
     )
 
 
-def best_of_rows(scores: csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
+def best_of_rows(scores: csr_matrix, k: int, ties: Ties) -> tuple[np.ndarray, np.ndarray]:
     """Return the k largest positive entries of each row: items and scores (rows, k), best first.
 
-    Equal scores are in the order of items. NOTHING and -inf fill the rows with fewer entries.
+    Equal scores are in the order of `ties`, those of the columns. NOTHING and -inf fill the rows
+    with fewer entries. In the example, item 3 comes before item 2:
 
     >>> scores = csr_matrix(np.array([[0, 0.5, 2, 2], [0, 0, 0, 1]], np.float32))
-    >>> items, best = best_of_rows(scores, k=2)
+    >>> ties = Ties(places=np.array([0, 1, 3, 2, -1]), at=np.array([0, 1, 3, 2, -1]))
+    >>> items, best = best_of_rows(scores, 2, ties)
     >>> items.tolist(), best.tolist()
-    ([[2, 3], [3, -1]], [[2.0, 2.0], [1.0, -inf]])
+    ([[3, 2], [3, -1]], [[2.0, 2.0], [1.0, -inf]])
 
     Each entry is packed into one 64-bit integer, since sorting integers is much faster than sorting
     by three columns. From the highest bits to the lowest, it has the row, 31 bits that fall as the
-    score rises, and the item. In the example the integers are, in ascending order:
+    score rises, and the place among ties. In the example the integers are, in ascending order:
 
-        row   FLOAT_BITS - bits of the score   item
-        0     0x3fffffff (2.0)                 2
-        0     0x3fffffff (2.0)                 3
-        0     0x40ffffff (0.5)                 1
-        1     0x407fffff (1.0)                 3
+        row   FLOAT_BITS - bits of the score   place
+        0     0x3fffffff (2.0)                 2 (of item 3)
+        0     0x3fffffff (2.0)                 3 (of item 2)
+        0     0x40ffffff (0.5)                 1 (of item 1)
+        1     0x407fffff (1.0)                 2 (of item 3)
     """
     items = np.full((scores.shape[0], k), NOTHING, np.int32)
     best = np.full((scores.shape[0], k), -np.inf, np.float32)
@@ -68,16 +71,16 @@ def best_of_rows(scores: csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
         data = scores.data[starts[0] : starts[-1]].astype(np.float32, copy=False)
         row = row_of_each(np.diff(starts))
         large = np.flatnonzero(data >= _lower_bounds(data, starts - starts[0], k)[row])
-        row, item = row[large], scores.indices[starts[0] + large]
+        row, tie = row[large], ties.places[scores.indices[starts[0] + large]]
         falling = FLOAT_BITS - data[large].view(np.int32).astype(np.uint64)
         key = (row.astype(np.uint64) << np.uint64(31)) | falling
-        key = (key << item_bits) | item.astype(np.uint64)
+        key = (key << item_bits) | tie.astype(np.uint64)
         key.sort()
         counts = np.bincount(row, minlength=len(starts) - 1)
         place = place_in_row(counts)
         kept = place < k
         key, row, place = key[kept], first + row[kept], place[kept]
-        items[row, place] = key & ((np.uint64(1) << item_bits) - np.uint64(1))
+        items[row, place] = ties.at[key & ((np.uint64(1) << item_bits) - np.uint64(1))]
         falling = (key >> item_bits) & FLOAT_BITS
         best[row, place] = (FLOAT_BITS - falling).astype(np.int32).view(np.float32)
     return items, best
@@ -151,7 +154,7 @@ def read_matrices(
 
 
 def read_by_score(table: Table, work: Path, keys: np.ndarray, track_ids: np.ndarray) -> np.ndarray:
-    """Return the items of a ranked file as read_lists does, but by score, equal ones by track.
+    """Return the items of a ranked file as read_lists does, but by score, equal ones by tie.
 
     This is another order than by rank where a rule has moved tracks down.
     """
@@ -159,7 +162,7 @@ def read_by_score(table: Table, work: Path, keys: np.ndarray, track_ids: np.ndar
     rows = tables.read(table, work, [key, item, score])
     row = ids.encode(rows[key].to_numpy(), keys, key, table, work)
     column = ids.encode(rows[item].to_numpy(), track_ids, item, table, work)
-    order = np.lexsort((column, -rows[score].to_numpy(), row))
+    order = np.lexsort((ties_of(track_ids).places[column], -rows[score].to_numpy(), row))
     result = np.full((len(keys), LIST_LENGTH), NOTHING, np.int32)
     result[row[order], place_in_row(np.bincount(row, minlength=len(keys)))] = column[order]
     return result

@@ -18,11 +18,12 @@ neighbours come from a sample of the users, as large as the work allows (see sam
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from jobs.contract.ids import find
+from jobs.contract.ids import Ties, find, ties_of
 from jobs.data import sampling
 from jobs.data.bounds import TrackCounts
 from jobs.data.listens import Listens
@@ -57,6 +58,11 @@ class Neighbourhood:
         played = members.pairs()
         return cls(members.user_ids, played, rarity, csr_matrix(_unit(played, rarity).T))
 
+    @cached_property
+    def ties(self) -> Ties:
+        """Return the order in which users with equal similarities are taken."""
+        return ties_of(self.user_ids)
+
     def scores(self, block: Listens, half_life: float | None) -> csr_matrix:
         """Return scores (users, items) float32 for a block of users; nobody is their own neighbour.
 
@@ -78,7 +84,7 @@ class Neighbourhood:
             similar = csr_matrix(_unit(plays[rows], self.rarity) @ self.profiles)
             row = np.repeat(own[rows], np.diff(similar.indptr))
             similar.data[similar.indices == row] = 0
-            items[rows], weights[rows] = best_of_rows(similar, NEIGHBOURS)
+            items[rows], weights[rows] = best_of_rows(similar, NEIGHBOURS, self.ties)
         return matrix_of_lists(items, bounded(weights), len(self.user_ids))
 
 

@@ -18,7 +18,7 @@ from jobs.ranking.snapshot import Snapshot
 
 @dataclass
 class Candidates:
-    """The candidates of a block of users, in the order of users, then of items."""
+    """The candidates of a block of users, in the order of users, then of ties between items."""
 
     row: np.ndarray  # (n,) int32: the user, counted from the block's first
     item: np.ndarray  # (n,) int32: the track
@@ -47,7 +47,9 @@ def generate(
         scores[name] = scores_of(snapshot, block)
         if snapshot.hyperparameters.heard == "exclude":
             clear(scores[name], heard)
-        lists[name], _ = best_of_rows(scores[name], length or generator.candidates)
+        lists[name], _ = best_of_rows(
+            scores[name], length or generator.candidates, snapshot.data.ties
+        )
     return scores, lists
 
 

@@ -24,11 +24,15 @@ def featured_candidates(
     """
     block = snapshot.data.of_users(users)
     scores, lists = generate(snapshot, block, length)
-    keys = candidate_keys(lists, snapshot.data.shape[1])
-    row, item = np.divmod(keys, snapshot.data.shape[1])
-    result = Candidates(row.astype(np.int32), item.astype(np.int32), snapshot.top_place[item])
+    # Keys have the items' places among ties, so that candidates of equal scores are in that order.
+    ties, n = snapshot.data.ties, snapshot.data.shape[1]
+    lists = {name: ties.places[listed] for name, listed in lists.items()}
+    keys = candidate_keys(lists, n)
+    row, place = np.divmod(keys, n)
+    item = ties.at[place]
+    result = Candidates(row.astype(np.int32), item, snapshot.top_place[item])
     for name, of_generator in lists.items():
-        result.places[name] = places_of(of_generator, keys, snapshot.data.shape[1])
+        result.places[name] = places_of(of_generator, keys, n)
     _add_scores(result, snapshot, scores, users)
     _add_last_plays(result, snapshot, block)
     _add_context(result, snapshot, block)

@@ -42,7 +42,7 @@ class Sample:
     the time of a list of all pairs.
 
     parts (n, generators) float32: see the function parts
-    table (users, longest) int64: the candidates of each user, by item; n fills the shorter rows
+    table (users, longest) int64: the candidates of each user, in order; n fills the shorter rows
     row, column (p,) int64: where the played candidates are in the table
     gain (p,) float64: what each adds to the sum of the users' NDCG@10 if it comes first
     """
@@ -56,7 +56,7 @@ class Sample:
     def ndcg(self, weights: np.ndarray) -> float:
         """Return the sum of the users' NDCG@10 if candidates are ordered by their weighted sums.
 
-        weights (generators,); equal sums are ordered by item.
+        weights (generators,); equal sums are in the order of candidates.
         """
         scores = np.append(self.parts @ weights, np.float32(-np.inf))
         others = scores[self.table][self.row]

@@ -193,8 +193,11 @@ class FittedRankers:
 
 
 def best_lists(candidates: Candidates, scores: np.ndarray, users: int) -> Lists:
-    """Return the 100 best candidates of each user: items and scores (users, 100), best first."""
-    order = np.lexsort((candidates.item, -scores, candidates.row))
+    """Return the 100 best candidates of each user: items and scores (users, 100), best first.
+
+    Equal scores are in the order of the candidates, which is that of ties.
+    """
+    order = np.lexsort((-scores, candidates.row))
     place = place_in_row(np.bincount(candidates.row))
     order, row, place = (part[place < LIST_LENGTH] for part in (order, candidates.row, place))
     items = np.full((users, LIST_LENGTH), NOTHING, np.int32)

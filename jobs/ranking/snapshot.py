@@ -98,7 +98,7 @@ class Snapshot:
         """
         plays = np.log1p(self.track_counts.bounded) + 0.1
         by_artist = scale_rows(self.artists, plays).T.tocsr()
-        items, scores = best_of_rows(by_artist, TRACKS_AN_ARTIST)
+        items, scores = best_of_rows(by_artist, TRACKS_AN_ARTIST, self.data.ties)
         return matrix_of_lists(items, scores, self.data.shape[1])
 
     @cached_property

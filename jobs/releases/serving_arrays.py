@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from jobs.contract import serving, storage, tables, text_ids
 from jobs.contract.fold_in import FoldInModel
-from jobs.contract.ids import MISSING, find
+from jobs.contract.ids import MISSING, Ties, find, ties_of
 from jobs.contract.names import ALS_MODEL, SERVING
 from jobs.contract.ragged import offsets_of
 from jobs.contract.storage import JobError
@@ -47,24 +47,26 @@ def pack(folder: Path, settings: Hyperparameters) -> None:
     write_lists(folder, tables.RECOMMENDATIONS, "recommendations", users, tracks, unheard)
     write_lists(folder, tables.SIMILAR, "similar", tracks, tracks)
     write_lists(folder, tables.NEXT_PLAYED, "next_played", tracks, tracks)
-    model = als_model.load_model(folder, settings)
+    ties = ties_of(tracks)
+    model = als_model.load_model(folder, settings, ties)
     write_model(folder, model, len(tracks))
-    others = _others(top_items, songs.hidden(folder, tracks), model)
+    others = _others(top_items, songs.hidden(folder, tracks), model, ties)
     write(folder, "top_items", np.concatenate([top_items, others]))
 
 
-def _others(top: np.ndarray, hidden: np.ndarray, model: FoldInModel) -> np.ndarray:
+def _others(top: np.ndarray, hidden: np.ndarray, model: FoldInModel, ties: Ties) -> np.ndarray:
     """Return the tracks that are not in the top list, so that answers can be filled up with them.
 
     They are in the order of the lengths of their vectors, which say how popular a track is expected
-    to be, then of their ids. Tracks that are `hidden`, (tracks,) bool, are left out.
+    to be, then of ties. Tracks that are `hidden`, (tracks,) bool, are left out.
     """
     left = ~hidden
     left[top] = False
     known = model.order.items
     known = known[left[known]]
     left[known] = False
-    return np.concatenate([known, np.flatnonzero(left)])
+    unknown = ties.at[:-1][left[ties.at[:-1]]]
+    return np.concatenate([known, unknown])
 
 
 def write_model(folder: Path, model: FoldInModel, n: int) -> None:

@@ -1,6 +1,7 @@
 """Estimate the memory that a job needs, so that it stops at its start if there is too little.
 
-The estimate depends on the number of rows of the input files (see NEEDS). Results do not depend on
+The estimate depends on the number of rows of the input files (see NEEDS), which is itself an
+estimate where these are text. Results do not depend on
 the limit: with less memory, a job works on fewer blocks at a time.
 """
 
@@ -16,6 +17,8 @@ import pyarrow.parquet as pq
 
 from jobs.contract import tables
 from jobs.contract.storage import JobError
+from jobs.inputs import sizes as input_sizes
+from jobs.inputs.files import INTERACTIONS, TRACKS
 
 GROUPS = Path("/sys/fs/cgroup")
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -104,8 +107,9 @@ def needed(job: str, work: Path, data: Path | None = None) -> int:
 def sizes(work: Path, data: Path | None, events: Path | None = None) -> tuple[int, int, int]:
     """Return the numbers of listens, users and tracks; for input files in `data`, users are 0."""
     if data is not None:
-        played = [rows(path) for path in (data / "interactions.parquet", events) if path]
-        return sum(played), 0, rows(data / "tracks.parquet")
+        of_events = input_sizes.rows_of_file(events) if events else 0
+        listens = input_sizes.rows_in(data, INTERACTIONS) + of_events
+        return listens, 0, input_sizes.rows_in(data, TRACKS)
     listens, users, tracks = (
         rows(work / table.file) for table in (tables.LISTENS, tables.USERS, tables.ITEMS)
     )

@@ -44,7 +44,7 @@ def _in(windows: tuple[str, ...], *files: str) -> tuple[str, ...]:
 
 ALL_WINDOWS = (*EARLIER, *WINDOWS)
 DATA = "{data}/"  # start of the patterns of files below --data
-INPUT = ("tracks.parquet", "catalog_names.parquet", "interactions.parquet")
+INPUTS = ("tracks", "catalog_names", "interactions")  # files of any form, or folders of parts
 TEXT_IDS = ("user_ids.parquet", "track_ids.parquet")  # where ids are text
 LISTENS = (
     "listens.parquet", "users.parquet", "items.parquet", "songs.parquet", "suspicious.parquet",
@@ -59,9 +59,12 @@ LISTS = (*PAST, "next_played.parquet", "recommendations.parquet")
 
 # What each job reads and makes: patterns below --work (or --out), or below --data.
 FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "sample_data": ((), INPUT),
+    "sample_data": ((), tuple(f"{name}.parquet" for name in INPUTS)),
     "prepare": (
-        (*(DATA + file for file in INPUT), "state/forgotten.db", "state/forgotten.key"),
+        (
+            *(DATA + name + end for name in INPUTS for end in ("", ".*", "/**/*", ".*/**/*")),
+            *("state/forgotten.db", "state/forgotten.key"),
+        ),
         (*LISTENS, "quarantine.parquet", "forgotten.json", "clock.json"),
     ),
     "explore": (

@@ -24,8 +24,8 @@ import numpy as np
 from msgspec.structs import asdict, replace
 
 from jobs.contract.blending import SOURCES, Blending, Rule, Source
+from jobs.contract.ids import hashes
 from jobs.contract.results import BlendingChoice, JudgedBlend, Reason, TriedRule
-from jobs.data import sampling
 from jobs.data.bounds import ENOUGH_USERS
 from jobs.runtime.progress import progress_bar
 from jobs.selection.blending_search import search, typical_scores, weighted_rule
@@ -174,7 +174,7 @@ def choose_blending(sessions: Sessions) -> Choice:
     if users < ENOUGH_USERS:
         return Choice(Blending(), BlendingChoice("few users", users), [])
     at, offline, typical = sessions.at, sessions.offline_place < K, typical_scores(sessions)
-    fold = (sampling.hashes(sessions.user_ids, SEED) % np.uint64(FOLDS))[sessions.session]
+    fold = (hashes(sessions.user_ids, SEED) % np.uint64(FOLDS))[sessions.session]
     everybody = np.ones(len(sessions), bool)
     with progress_bar(desc="replay choose", unit=" rules") as progress:
         parts = [*(fold != i for i in range(FOLDS)), everybody]

@@ -35,6 +35,7 @@ from jobs.contract.blending import (
     near,
 )
 from jobs.contract.fold_in import FoldInModel
+from jobs.contract.ids import hashes
 from jobs.contract.names import LIST_LENGTH
 from jobs.contract.ragged import offsets_of_sorted, place_in_row
 from jobs.contract.top_k import NOTHING
@@ -63,6 +64,7 @@ class Sessions:
     lists: dict[str, Neighbours]  # by source
     model: FoldInModel
     top: Tracks
+    ties: np.ndarray  # (tracks,): the place of each track among those with equal scores
     user_ids: np.ndarray  # (sessions,)
     tracks: list[Tracks]  # of each session, in the order played
     final: list[Tracks]  # the user's final list, best first; none of a cold user
@@ -123,14 +125,14 @@ class Sessions:
         """What the events bring, alone."""
         with self.exclusion.of(self.out(play)) as allowed:
             found, fit = self.brought(play, rule, allowed)
-        return merge_neighbours(*found, K, fit)
+        return merge_neighbours(*found, self.ties, K, fit)
 
     def answer(self, play: int, rule: Blending) -> Tracks:
         """What the service would answer."""
         with self.exclusion.of(self.out(play)) as allowed:
             online, fit = self.brought(play, rule, allowed)
             n_events = len(self.events(play))
-            return blend(online, self.offline(play), allowed, K, rule, n_events, fit)
+            return blend(online, self.offline(play), allowed, K, rule, n_events, self.ties, fit)
 
     def weighed(self, play: int) -> Tracks:
         """The offline list just before the play, as far as its tracks compete with neighbours."""
@@ -246,7 +248,7 @@ class Sessions:
 
     def split(self) -> tuple["Sessions", "Sessions"]:
         """Return the plays of two thirds of the users, and the plays of the others."""
-        others = (sampling.hashes(self.user_ids, SEED) % np.uint64(3) == 2)[self.session]
+        others = (hashes(self.user_ids, SEED) % np.uint64(3) == 2)[self.session]
         return self.of(~others), self.of(others)
 
     def of(self, some: np.ndarray) -> "Sessions":
@@ -290,8 +292,9 @@ def read(window: Path, heard: str, most: int) -> Sessions:
     known.sort_indices()
     return Sessions(
         lists={name: _neighbours(table, window, past.track_ids) for name, table in TABLES.items()},
-        model=als_model.load_model(window, hyperparameters.load(window)),
+        model=als_model.load_model(window, hyperparameters.load(window), past.ties),
         top=popularity.read_top(window, past.track_ids),
+        ties=past.ties.places,
         user_ids=later.user_ids,
         tracks=np.split(later.item, later.starts[1:-1]),
         final=[found[found != NOTHING] for found in final],

@@ -64,7 +64,7 @@ class RuleScorer:
             score[order],
             first,
             row,
-            track < own[row],
+            sessions.ties[track % n] < sessions.ties[own % n][row],
             np.searchsorted(track, own),
             fit,
         )

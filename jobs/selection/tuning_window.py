@@ -127,21 +127,23 @@ def score_next_played(
     counts (window.source_tracks, items) are rows of models.next_played.follow_counts.
     """
     plays = window.times_played
-    lists = best_of_rows(normalise(counts, plays, hyperparameters), followers_a_track(len(plays)))
+    ties = window.listens.ties
+    likely = normalise(counts, plays, hyperparameters)
+    lists = best_of_rows(likely, followers_a_track(len(plays)), ties)
     relation = matrix_of_lists(*lists, len(plays))
 
     def recommend(users: np.ndarray, heard: csr_matrix) -> np.ndarray:
         recent = window.listens.of_users(users).latest(RECENT)
         profiles = recent.profiles(hyperparameters.next_half_life)[:, window.source_tracks]
         scores = profiles @ relation
-        return best_of_rows(csr_matrix(scores - scores.multiply(heard)), K)[0]
+        return best_of_rows(csr_matrix(scores - scores.multiply(heard)), K, ties)[0]
 
     return window.ndcg(recommend, hyperparameters.heard)
 
 
 def score_als(window: TuningWindow, items: np.ndarray, hyperparameters: Hyperparameters) -> float:
     """Return the NDCG@10 of ALS with item factors (items, d), with users folded in."""
-    order, gram = NormOrder.of(items), items.T @ items
+    order, gram = NormOrder.of(items, window.listens.ties), items.T @ items
 
     def recommend(users: np.ndarray, heard: csr_matrix) -> np.ndarray:
         block = window.listens.of_users(users)
@@ -156,6 +158,6 @@ def score_replayed(window: TuningWindow, hyperparameters: Hyperparameters) -> fl
 
     def recommend(users: np.ndarray, _: csr_matrix) -> np.ndarray:
         profiles = window.listens.of_users(users).profiles(hyperparameters.own_half_life)
-        return best_of_rows(profiles, K)[0]
+        return best_of_rows(profiles, K, window.listens.ties)[0]
 
     return window.ndcg(recommend, hyperparameters.heard)

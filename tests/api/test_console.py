@@ -12,6 +12,7 @@ from litestar.testing import TestClient
 
 from api.app import create_app
 from api.events.journal import JournalError
+from api.http import guard
 from api.settings import Settings
 from jobs.contract import tables
 from jobs.contract.names import CURRENT, MANIFEST, RELEASES, REPORTS
@@ -28,6 +29,7 @@ CALLS = (
 )  # fmt: skip
 NEW_CALLS = {"/search", "/tracks", "/user", "/releases", "/access", "/reports/{name}"}
 HUGE = 2**53 - 1
+ROOT = Path(__file__).parents[2]
 
 
 def served(work, **chosen):
@@ -341,7 +343,10 @@ def test_each_key_opens_its_calls_of_the_console(finished, key, expected):
 def test_without_a_read_key_people_still_need_a_key(finished):
     with served(finished, admin_key=ADMIN) as client:
         assert client.get("/search?q=1").json()["users"] is None
-        assert client.get("/user?user_id=1").status_code == 401
+        for path in ("/user?user_id=1", "/search?kind=user"):
+            refused = client.get(path)
+            assert refused.status_code == 401
+            assert refused.json()["detail"] == "expected a valid key in X-API-Key"
         assert client.get("/user?user_id=1", headers={"X-API-Key": ADMIN}).status_code == 200
 
 
@@ -426,6 +431,19 @@ def test_the_page_and_its_files_come_with_the_policy_and_relative_addresses(fini
 def test_page_and_files_count_for_the_rate_limit(finished):
     with served(finished, rate_limit=2) as client:
         assert [client.get("/").status_code for _ in range(3)] == [200, 200, 429]
+        console = ROOT / "api" / "console"
+        files = [file.name for file in console.iterdir() if file.name != "index.html"]
+        statuses = {client.get(f"/console/{name}").status_code for name in files}
+        assert len(files) > 2
+        assert statuses == {200}  # or else the page would stay blank
+
+
+def test_files_have_a_limit_of_their_own(finished, monkeypatch):
+    monkeypatch.setattr(guard, "RATE_OF_FILES", 3)
+    with served(finished, rate_limit=1) as client:
+        statuses = [client.get("/console/style.css").status_code for _ in range(4)]
+        assert statuses == [200, 200, 200, 429]
+        assert client.get("/").status_code == 200
 
 
 @pytest.mark.parametrize(

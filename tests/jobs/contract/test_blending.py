@@ -24,6 +24,7 @@ from jobs.contract.blending import (
     upgraded,
     without,
 )
+from jobs.contract.ids import ties_of
 
 track = st.integers(0, 30)
 
@@ -61,6 +62,7 @@ rules = st.builds(
 )
 
 
+TIES = ties_of(np.arange(1000)).places
 ALTERNATE, WEIGHTED = Blending(rule="alternate"), Blending(rule="weighted")
 
 
@@ -75,7 +77,7 @@ def together(per_event):
 
 
 def merged(per_event, most=None):
-    return merge_neighbours(*together(per_event), most).tolist()
+    return merge_neighbours(*together(per_event), TIES, most).tolist()
 
 
 def but(out):
@@ -87,7 +89,7 @@ def blended(online, offline, out=(), k=100, rule=ALTERNATE, n_events=1):
     """The answer for lists in their order, or for neighbours with scores."""
     online = online if isinstance(online, dict) else {t: 1 / (i + 1) for i, t in enumerate(online)}
     near = together([{t: gain for t, gain in online.items() if t not in out}])
-    answer = blend(near, [tracks(offline)], but(out), k, rule, n_events)
+    answer = blend(near, [tracks(offline)], but(out), k, rule, n_events, TIES)
     return answer.tolist()
 
 
@@ -97,7 +99,7 @@ def test_neighbours_are_merged_by_their_summed_scores(per_event, most):
     for scores in per_event:
         for t, score in scores.items():
             gains[t] = gains.get(t, 0) + max(score, 0)
-    expected = sorted(gains, key=lambda t: (-gains[t], t))
+    expected = sorted(gains, key=lambda t: (-gains[t], TIES[t]))
     assert merged(per_event, most) == expected[:most]
 
 
@@ -111,7 +113,7 @@ def test_a_track_near_one_more_event_never_falls(per_event, data):
 
 def test_the_order_of_events_does_not_change_the_merge():
     per_event = [{1: 0.5, 2: 0.25}, {2: 0.5, 3: 0.75}, {1: 0.25}]
-    assert merged(per_event) == merged(per_event[::-1]) == [1, 2, 3]
+    assert merged(per_event) == merged(per_event[::-1]) == sorted([1, 2, 3], key=TIES.__getitem__)
 
 
 def test_neighbours_bring_their_score_by_source_and_age_of_the_event():
@@ -169,15 +171,15 @@ def test_what_was_excluded_is_allowed_again_afterwards(excluded, asked):
 
 @pytest.mark.parametrize("kind", [np.int32, np.int64])
 @pytest.mark.parametrize("times", [1, 3])
-def test_any_number_of_ids_of_any_size_is_merged(kind, times):
-    largest = np.iinfo(kind).max - 40_000
-    ids = np.tile(largest + np.arange(30_000, dtype=kind), times)[::-1]
-    scores = np.ones(len(ids))
-    scores[-1] += 1
-    merged = merge_neighbours(ids, scores)
+def test_any_number_of_tracks_is_merged_and_equal_ones_are_in_the_order_of_ties(kind, times):
+    ties = ties_of(np.arange(30_000))
+    positions = np.tile(np.arange(30_000, dtype=kind), times)[::-1]
+    scores = np.ones(len(positions))
+    scores[-1] += 1  # of track 0
+    merged = merge_neighbours(positions, scores, ties.places)
     assert merged.dtype == kind
-    assert np.array_equal(merged, largest + np.arange(30_000))
-    assert np.array_equal(merge_neighbours(ids, scores, most=5), merged[:5])
+    assert merged.tolist() == [0, *(track for track in ties.at[:-1].tolist() if track)]
+    assert np.array_equal(merge_neighbours(positions, scores, ties.places, most=5), merged[:5])
 
 
 @given(distinct, distinct)
@@ -223,7 +225,13 @@ def test_blending_changes_nothing_that_it_reads_and_repeats_itself(events, liste
     before = [array.tobytes() for array in given]
     answers = [
         blend(
-            near(lists, given[3], rule, but(events)), [given[4]], but(events), 9, rule, len(events)
+            near(lists, given[3], rule, but(events)),
+            [given[4]],
+            but(events),
+            9,
+            rule,
+            len(events),
+            TIES,
         )
         for _ in range(2)
     ]
@@ -233,7 +241,7 @@ def test_blending_changes_nothing_that_it_reads_and_repeats_itself(events, liste
 
 @given(distinct, st.sets(track), st.integers(0, 9), rules)
 def test_where_nothing_is_near_the_offline_list_is_the_answer(offline, out, n_events, rule):
-    answer = blend(NOTHING_NEAR, [tracks(offline)], but(out), 100, rule, n_events)
+    answer = blend(NOTHING_NEAR, [tracks(offline)], but(out), 100, rule, n_events, TIES)
     assert answer.tolist() == [t for t in offline if t not in out]
 
 
@@ -242,7 +250,7 @@ def test_neighbours_of_weight_0_leave_the_offline_list_as_it_is(events, listed, 
     lists = dict.fromkeys(["similar", "next_played"], lists_of(listed))
     rule = msgspec.structs.replace(rule, similar_weight=0, next_played_weight=0)
     online = near(lists, tracks(events), rule, but([]))
-    answer = blend(online, [tracks(offline)], but([]), 100, rule, len(events))
+    answer = blend(online, [tracks(offline)], but([]), 100, rule, len(events), TIES)
     assert answer.tolist() == offline
 
 
@@ -293,7 +301,7 @@ def test_what_lies_behind_the_weighed_places_follows_after_all_others():
 def test_the_top_list_is_read_only_as_far_as_needed():
     read = []
     blocks = (tracks([t, t + 1]) for t in range(0, 1000, 2) if not read.append(t))
-    blend(NOTHING_NEAR, blocks, but([]), 10, ALTERNATE, 0)
+    blend(NOTHING_NEAR, blocks, but([]), 10, ALTERNATE, 0, TIES)
     assert len(read) == 5
 
 

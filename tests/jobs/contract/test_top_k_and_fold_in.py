@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix, random_array
 from threadpoolctl import threadpool_limits
 
 from jobs.contract.fold_in import FoldInModel, fold_in, penalty_groups, row_penalties
+from jobs.contract.ids import ties_of
 from jobs.contract.top_k import NOTHING, NormOrder, top_k
 from jobs.data.listens import Listens
 from jobs.models import als_training
@@ -40,14 +41,15 @@ class Problem:
         return cls(queries.astype(np.float32), items.astype(np.float32), known, k)
 
     def brute_force(self) -> list[list[tuple[int, float]]]:
-        """Each query's items and scores: best first, equal scores in the order of items."""
+        """Each query's items and scores: best first, equal scores in the order of ties."""
+        ties = ties_of(np.arange(len(self.items))).places
         scores = self.queries @ self.items.T
         open_ = np.broadcast_to(self.items.any(axis=1), scores.shape)
         if self.heard is not None:
             open_ = open_ & (self.heard.toarray() == 0)
         result = []
         for row, may in zip(scores, open_, strict=True):
-            best = sorted(np.flatnonzero(may).tolist(), key=lambda item: (-row[item], item))
+            best = sorted(np.flatnonzero(may).tolist(), key=lambda item: (-row[item], ties[item]))
             result.append([(item, float(row[item])) for item in best])
         return result
 
@@ -67,7 +69,8 @@ problems = st.builds(
 @given(problems)
 @example(Problem.draw(0, 3000, 2, 100, 0.2, 0.95))
 def test_top_k_is_what_sorting_all_scores_gives(problem):
-    order = NormOrder.of(problem.items)
+    ties = ties_of(np.arange(len(problem.items)))
+    order = NormOrder.of(problem.items, ties)
     found, scores = top_k(problem.queries, order, problem.k, problem.heard)
     assert found.shape == scores.shape == (len(problem.queries), problem.k)
     for row, (items, values) in enumerate(zip(found.tolist(), scores.tolist(), strict=True)):
@@ -77,7 +80,8 @@ def test_top_k_is_what_sorting_all_scores_gives(problem):
         assert items[n:] == [NOTHING] * (problem.k - n)
         assert set(zip(items[:n], values[:n], strict=True)) <= set(expected)
         assert len(set(items[:n])) == n
-        by_place = list(zip([-v for v in values[:n]], items[:n], strict=True))
+        places = ties.places[items[:n]].tolist()
+        by_place = list(zip([-v for v in values[:n]], places, strict=True))
         assert by_place == sorted(by_place)
 
 

@@ -107,8 +107,9 @@ def test_heavy_repeaters_are_the_third_whose_plays_are_repeats_most():
 
 
 def test_tracks_are_parted_where_the_plays_before_them_reach_a_third_and_two():
-    assert thirds_of_plays(np.array([0, 10, 20, 30])).tolist() == [2, 2, 1, 0]
-    assert thirds_of_plays(np.array([1, 1, 1, 0])).tolist() == [0, 1, 2, 2]
+    assert thirds_of_plays(np.array([0, 10, 20, 30]), np.arange(4)).tolist() == [2, 2, 1, 0]
+    ties = np.array([2, 0, 1, 3])
+    assert thirds_of_plays(np.array([1, 1, 1, 0]), ties).tolist() == [2, 0, 1, 2]
 
 
 few = st.lists(st.integers(0, 8), unique=True, max_size=5)

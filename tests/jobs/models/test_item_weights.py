@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from jobs.contract import tables
+from jobs.contract.ids import ties_of
 from jobs.models import item_weights
 from jobs.models.item_weights import PENALTY, learned_users
 from jobs.models.ranked_lists import matrix_of_lists
@@ -16,8 +17,9 @@ from tests.support.workspace import lists, rows, run, save_listens
 
 def weights_of(plays: np.ndarray) -> np.ndarray:
     """All kept weights, (tracks, tracks), of plays (users, tracks)."""
-    blocks = list(item_weights.item_weights(csr_matrix(plays.astype(np.float32))))
     n = plays.shape[1]
+    ties = ties_of(np.arange(n))
+    blocks = list(item_weights.item_weights(csr_matrix(plays.astype(np.float32)), ties))
     return np.concatenate([matrix_of_lists(*block, n).toarray() for block in blocks])
 
 

@@ -6,9 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.contract import tables
@@ -337,3 +339,26 @@ def test_a_record_that_is_no_record_is_as_good_as_none(tmp_path):
     similar.record.parent.mkdir()
     similar.record.write_text("[]")
     assert similar.what_changed() == ""
+
+
+def test_prepare_runs_again_where_a_part_of_its_input_is_new_gone_or_changed(tmp_path):
+    data, part = tmp_path / "in", pa.table({"user_id": [1], "track_id": [2]})
+    parts = data / "interactions/day=1"
+    parts.mkdir(parents=True)
+    for name in ("tracks.csv", "catalog_names.json", "interactions/day=1/part-0.parquet"):
+        pq.write_table(part, data / name)
+    task = Task("prepare", tmp_path / "work", data, (), ())
+
+    def changed(do: Callable[[], object]) -> bool:
+        before = task.state(task.reads())
+        do()
+        return task.state(task.reads()) != before
+
+    assert not changed(lambda: None)
+    assert changed(lambda: pq.write_table(part, parts / "part-1.parquet"))
+    assert changed(lambda: (parts / "part-0.parquet").unlink())
+    assert changed(lambda: os.utime(parts / "part-1.parquet", (1, 1)))
+    assert changed(lambda: (data / "tracks.csv").unlink())
+    assert changed(lambda: (data / "interactions").rename(data / "interactions.parquet"))
+    assert not changed(lambda: (data / "other.txt").touch())
+    assert len(task.state(task.reads())) == 2

@@ -16,12 +16,11 @@ from api.release.catalog import Catalog
 from api.release.recommender import Recommender
 from api.service import Service
 from api.settings import Settings
-from jobs.contract import storage, tables
+from jobs.contract import ids, storage, tables
 from jobs.contract.blending import LISTED, RECENT_EVENTS, SOURCES, Blending, Neighbours
 from jobs.contract.names import MANIFEST, REPLAY
 from jobs.contract.results import BlendingChoice
 from jobs.contract.storage import JobError
-from jobs.data import sampling
 from jobs.selection import blending_choice, blending_search, hit_rates, replay_sessions
 from jobs.selection.blending_choice import ALTERNATE, OFFLINE, WEIGHTED, Judged, choose_blending
 from jobs.selection.replay_sessions import K
@@ -213,7 +212,7 @@ def test_who_judges_a_rule_took_no_part_in_its_search(random_world, monkeypatch)
     folder, heard, _ = random_world
     monkeypatch.setattr(blending_choice, "ENOUGH_USERS", 20)
     found = replay_sessions.read(folder, heard, 10**6)
-    hashes = sampling.hashes(found.user_ids, replay_sessions.SEED)
+    hashes = ids.hashes(found.user_ids, replay_sessions.SEED)
     fold = (hashes % np.uint64(blending_choice.FOLDS))[found.session]
     typical = blending_search.typical_scores(found)
     hits = np.zeros(len(found), bool)
