@@ -31,6 +31,8 @@
 #   --artist-limit N    auto | off | 1 to 9: how many of a list's first 10 may be by one artist
 #   --now MOMENT        what counts as now; listens that are later are left out (default: the clock)
 #   --equal-rows RULE   auto | plays | copies: what equal interactions are
+#   --user-ids KIND     auto | integer | text: of which kind ids of users are
+#   --track-ids KIND    auto | integer | text: of which kind ids of tracks are
 #   --same-song RULE    on | off: whether tracks with the same artists and title are one song
 #   --suspicious RULE   leave-out | keep: whether accounts that play unlike a listener count for others
 #   --far FACTOR        how far from all others the time of a listen is wrong (default: 5)
@@ -56,7 +58,7 @@ while [[ $# -gt 0 ]]; do
     --check) check=yes; shift; continue ;;
     --data | --work | --heard | --tune | --split | --share | --gap | --events | --forgotten | --memory-limit | \
     --max-bad-share | --now | --far | --equal-rows | --same-song | --suspicious | --artist-limit | --new-share | \
-    --columns | --time-unit | --origin | --delimiter)
+    --columns | --time-unit | --origin | --delimiter | --user-ids | --track-ids)
       [[ -n ${2-} ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
     *) help >&2; fail "unknown option $1; the known ones are listed above" ;;
   esac
@@ -66,6 +68,7 @@ while [[ $# -gt 0 ]]; do
     --heard) one_of "$1" "$2" exclude include; tune+=("$1" "$2") ;;
     --tune) one_of "$1" "$2" off quick full; tune+=("$1" "$2") ;;
     --equal-rows) one_of "$1" "$2" auto plays copies; prepare+=("$1" "$2") ;;
+    --user-ids | --track-ids) one_of "$1" "$2" auto integer text; prepare+=("$1" "$2") ;;
     --same-song) one_of "$1" "$2" on off; prepare+=("$1" "$2") ;;
     --suspicious) one_of "$1" "$2" leave-out keep; prepare+=("$1" "$2"); windows+=("$1" "$2") ;;
     --artist-limit) one_of "$1" "$2" auto off 1 2 3 4 5 6 7 8 9; rank+=("$1" "$2") ;;

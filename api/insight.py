@@ -25,6 +25,8 @@ from api.release.search_index import FoundArtist
 from api.schemas import NamedTrack, TrackDetails, UserDetails
 from api.service import Service
 from jobs.contract import storage
+from jobs.contract.ids import INTEGER, TEXT, flaw_of
+from jobs.contract.journal import Id
 from jobs.contract.names import CURRENT, MAX_ID, PREVIOUS, RELEASES, REPORTS
 from jobs.contract.results import read_manifest
 from jobs.contract.storage import JobError
@@ -77,7 +79,10 @@ class Insight:
         """
         users = None
         if people and kind in ("any", "user"):
-            users = self._users(catalog, text.strip(), limit)
+            if catalog.kinds.users == INTEGER:
+                users = self._users(catalog, text.strip(), limit)
+            else:
+                users = await self._users_of_text(catalog, text, limit)
         if kind == "user":
             return schemas.Found([], [], users, {})
         found = await self._in_thread(_search, catalog, text, kind, limit)
@@ -100,12 +105,24 @@ class Insight:
                 size *= 10 if low else MAX_ID + 1  # no id begins with a 0 but 0 itself
         return [schemas.FoundUser(user, len(catalog.history(catalog.row(user)))) for user in found]
 
-    async def tracks(self, catalog: Catalog, ids: list[int], near: int) -> schemas.Tracks:
+    async def _users_of_text(
+        self, catalog: Catalog, text: str, limit: int
+    ) -> list[schemas.FoundUser]:
+        """The same where user ids are text, which is compared as it stands."""
+        if not text:
+            found: list[Id] = catalog.random_users(limit)
+        else:
+            found = [*await self._in_thread(catalog.users_beginning_with, text, limit)]
+            if catalog.row(text) < 0 and flaw_of(text) is None and self._service.events_of(text):
+                found = [text, *found][:limit]
+        return [schemas.FoundUser(user, len(catalog.history(catalog.row(user)))) for user in found]
+
+    async def tracks(self, catalog: Catalog, ids: list[Id], near: int) -> schemas.Tracks:
         """Return what the release knows of tracks, with the first `near` of what is near each."""
         return await self._in_thread(_tracks, catalog, ids, near)
 
     async def user(
-        self, catalog: Catalog, user_id: int, offset: int, limit: int, lists: bool
+        self, catalog: Catalog, user_id: Id, offset: int, limit: int, lists: bool
     ) -> UserDetails:
         """Return what is known of a listener: a page of the history, events and, if asked, lists.
 
@@ -121,7 +138,7 @@ class Insight:
         found.lacks |= problem
         return found
 
-    def _events(self, user_id: int) -> tuple[list[int], dict[str, str]]:
+    def _events(self, user_id: Id) -> tuple[list[Id], dict[str, str]]:
         """Return a listener's events, newest first, or none and why they can't be read."""
         try:
             return self._service.store.of(user_id), {}
@@ -170,7 +187,9 @@ def _tracks_named(catalog: Catalog, text: str, limit: int) -> list[int]:
     """Return positions of tracks: the one whose id the text is, then those that it finds."""
     found: list[int] = []
     digits = text.strip()
-    if digits.isascii() and digits.isdigit() and len(digits) <= 16 and int(digits) <= MAX_ID:
+    if catalog.kinds.tracks == TEXT:
+        found += catalog.exact([text]) if flaw_of(text) is None else []
+    elif digits.isascii() and digits.isdigit() and len(digits) <= 16 and int(digits) <= MAX_ID:
         found += catalog.exact([int(digits)])
     if not isinstance(catalog.index, str):
         places = catalog.index.tracks(text, limit)
@@ -187,11 +206,14 @@ def _found(catalog: Catalog, track: int) -> schemas.FoundTrack:
 
 
 def _artist(catalog: Catalog, artist: FoundArtist) -> schemas.FoundArtist:
-    best = _named_ids(catalog, artist.best)
+    if catalog.kinds.tracks == INTEGER:
+        best = _named_ids(catalog, artist.best)
+    else:
+        best = [catalog.named(place) for place in catalog.places_of_numbers(artist.best)]
     return schemas.FoundArtist(artist.artist_id, artist.name, artist.plays, artist.n_tracks, best)
 
 
-def _named_ids(catalog: Catalog, ids: list[int]) -> list[NamedTrack]:
+def _named_ids(catalog: Catalog, ids: Sequence[Id]) -> list[NamedTrack]:
     """Return tracks by id with their names; the release need not know them."""
     places = catalog.exact(ids, unknown=True)
     return [
@@ -200,7 +222,7 @@ def _named_ids(catalog: Catalog, ids: list[int]) -> list[NamedTrack]:
     ]
 
 
-def _tracks(catalog: Catalog, ids: list[int], near: int) -> schemas.Tracks:
+def _tracks(catalog: Catalog, ids: list[Id], near: int) -> schemas.Tracks:
     places = catalog.exact(ids, unknown=True)
     details = catalog.details
     lacks = {}
@@ -240,7 +262,7 @@ def _details(catalog: Catalog, track: int, near: int) -> TrackDetails:
 
 
 def _user(
-    catalog: Catalog, user_id: int, row: int, offset: int, limit: int, lists: bool
+    catalog: Catalog, user_id: Id, row: int, offset: int, limit: int, lists: bool
 ) -> UserDetails:
     """Read what the release knows of the user in a row of the catalog; of nobody if it is -1."""
     first, end = catalog.history_rows(row)

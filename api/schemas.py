@@ -1,19 +1,27 @@
 """Bodies of requests and answers. The description of the API at /schema is made from them."""
 
-from typing import Annotated
+from typing import Annotated, Generic, TypeVar
 
 from litestar.params import QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from jobs.contract.ids import LONGEST
 from jobs.contract.names import MAX_ID
 
+T = TypeVar("T")
 MAX_K = 1000  # tracks in a list of /recommendations
 MAX_LISTS = 1000  # lists of a batch
 MAX_BODY = 65_536  # bytes of a request's body
+MAX_TEXT_BATCH = 1 << 20  # of a batch whose users have text ids
 MAX_EVENTS = 100  # events that a request may bring along
 
 
-TrackIds = Annotated[list[int], Meta(examples=[[679169, 630670, 646516]])]
+# A user or a track. Which of the two it is, the served release says: see api.http.ids.
+Id = int | str
+# as it is sent in a body; msgspec checks by Meta, and Litestar describes by QueryParameter
+IntegerId = Annotated[int, Meta(ge=0, le=MAX_ID), QueryParameter(ge=0, le=MAX_ID)]
+GivenId = IntegerId | Annotated[str, QueryParameter(min_length=1, max_length=LONGEST)]
+TrackIds = Annotated[list[Id], Meta(examples=[[679169, 630670, 646516]])]
 
 
 class Recommendations(Struct):
@@ -25,7 +33,7 @@ class Recommendations(Struct):
 class NamedTrack(Struct):
     """A track with its name and those of its artists; null where they are not known."""
 
-    track_id: Annotated[int, Meta(examples=[630670])]
+    track_id: Annotated[Id, Meta(examples=[630670])]
     name: Annotated[str | None, Meta(examples=["You're Gonna Go Far, Kid"])]
     artists: Annotated[
         list[str] | None,
@@ -53,7 +61,7 @@ class Reason(NamedTrack):
         ),
     ]
     events: Annotated[
-        list[int],
+        list[Id],
         Meta(
             description="at most three of the last events, those that bring most to it, the most "
             "important first; none that brings less than a tenth of what brings most",
@@ -70,7 +78,7 @@ class Explained(Struct):
 
 
 Given = Annotated[
-    list[Annotated[int, Meta(ge=0, le=MAX_ID), QueryParameter(ge=0, le=MAX_ID)]],
+    list[GivenId],
     Meta(
         max_length=MAX_EVENTS,
         description="track ids, newest first: answer as if they had just been played",
@@ -79,18 +87,17 @@ Given = Annotated[
 ]
 
 
-class EventsGiven(Struct):
+class EventsGiven(Struct, Generic[T]):
     """What the caller says was just played. It is not stored and not counted."""
 
-    events: Given | UnsetType = UNSET
+    events: Annotated[list[T], Meta(max_length=MAX_EVENTS)] | UnsetType = UNSET
 
 
 class ListsWanted(Struct):
     """The users whose lists are requested, and the length of each list."""
 
     user_ids: Annotated[
-        # msgspec checks by Meta; Litestar describes by QueryParameter
-        list[Annotated[int, Meta(ge=0, le=MAX_ID), QueryParameter(ge=0, le=MAX_ID)]],
+        list[GivenId],
         Meta(min_length=1, max_length=MAX_LISTS, examples=[[47, 16]]),
     ]
     k: Annotated[int, Meta(ge=1, le=MAX_K, description="how many tracks for each user")] = 100
@@ -100,7 +107,7 @@ class ListsWanted(Struct):
 class ManyRecommendations(Struct):
     """A list of tracks to play, best first, for each user, in the order of user_ids."""
 
-    recs: Annotated[list[list[int]], Meta(examples=[[[679169, 630670], [646516]]])]
+    recs: Annotated[list[list[Id]], Meta(examples=[[[679169, 630670], [646516]]])]
 
 
 class UserEvents(Struct):
@@ -118,7 +125,7 @@ class Stored(Struct):
 class Receipt(Struct):
     """What was removed. List and history stay in the release's files, but no answer uses them."""
 
-    user_id: int
+    user_id: Id
     forgotten_until: Annotated[str, Meta(examples=["2024-01-01T00:00:00.123456+00:00"])]
     events: Annotated[int, Meta(description="how many stored events were removed", examples=[16])]
     final_list: Annotated[int, Meta(description="tracks in the user's final list", examples=[100])]
@@ -223,7 +230,7 @@ class FoundArtist(Struct):
 class FoundUser(Struct):
     """A listener who was found."""
 
-    user_id: Annotated[int, Meta(examples=[47])]
+    user_id: Annotated[Id, Meta(examples=[47])]
     listens: Annotated[int, Meta(description="in the release", examples=[156])]
 
 
@@ -258,7 +265,7 @@ class TrackDetails(NamedTrack):
         ),
     ]
     shown_as: Annotated[
-        int | None,
+        Id | None,
         Meta(description="the track id under which lists show this song, if it is another one"),
     ]
     similar: Annotated[list[NamedTrack], Meta(description="the first `near` similar tracks")]
@@ -269,7 +276,7 @@ class Tracks(Struct):
     """What the release knows of tracks, in the order of ids."""
 
     tracks: list[TrackDetails]
-    unknown: Annotated[list[int], Meta(description="ids that the release does not know")]
+    unknown: Annotated[list[Id], Meta(description="ids that the release does not know")]
     trend_from: Annotated[str | None, Meta(examples=["2023-01-01T00:00:00"])]
     trend_until: Annotated[str | None, Meta(examples=["2023-12-31T23:59:58"])]
     lacks: Lacks
@@ -288,7 +295,7 @@ class Listen(NamedTrack):
 class UserDetails(Struct):
     """What is known of a listener, and what is recommended to them."""
 
-    user_id: int
+    user_id: Id
     known: Annotated[bool, Meta(description="whether the release has a history or list of them")]
     listens: Annotated[int, Meta(description="length of the whole history", examples=[156])]
     events: Annotated[list[NamedTrack], Meta(description="live events, newest first")]
@@ -371,3 +378,10 @@ class Access(Struct):
     write: Annotated[bool, Meta(description="/put_user_event")]
     people: Annotated[bool, Meta(description="histories and the search for listeners")]
     admin: Annotated[bool, Meta(description="/load_recommendations and /forget_user")]
+    ids: Annotated[
+        dict[str, str] | UnsetType,
+        Meta(
+            description="the kinds of ids, if some are text: of users and of tracks",
+            examples=[{"users": "text", "tracks": "integer"}],
+        ),
+    ] = UNSET

@@ -20,7 +20,10 @@ from api.release.manager import ReleaseManager
 from api.release.recommender import Recommender
 from api.schemas import Freshness, Receipt
 from api.settings import Settings
+from jobs.contract.ids import INTEGER
+from jobs.contract.journal import Id, OtherKind
 from jobs.contract.names import FORGOTTEN, JOURNAL, LIST_LENGTH
+from jobs.contract.text_ids import Kinds
 
 logger = logging.getLogger("api")
 
@@ -46,7 +49,8 @@ class Service:
         self.counters = Counters()
         self.tombstones = Tombstones(settings.state_folder / FORGOTTEN)
         self.store = open_store(settings, self.tombstones)
-        self.releases = ReleaseManager(settings, self.tombstones)
+        self.releases = ReleaseManager(settings, self.tombstones, self._adopt)
+        self.kinds = Kinds()  # of the ids in calls
         self._watcher = TombstoneWatcher(
             self.tombstones, self._obey_others, self.releases.load_if_none
         )
@@ -58,6 +62,8 @@ class Service:
         """
         await self._watcher.start()
         await self.store.start()
+        found = self.store.kinds or Kinds()  # until a release is served
+        self.kinds = found._replace(users=self.tombstones.kind or found.users)
         await self.releases.start()
         # the objects that exist now stay to the end: without this, each full garbage collection
         # would go through all of them and delay a call by 30 ms
@@ -70,7 +76,14 @@ class Service:
         self._watcher.stop()
         await self.store.stop()
 
-    async def put(self, user_id: int, item_id: int) -> None:
+    async def _adopt(self, kinds: Kinds) -> None:
+        """Take calls with ids of these kinds from now on. OtherKind if the state has others."""
+        if self.tombstones.kind not in (None, kinds.users):
+            raise OtherKind(f"users with {self.tombstones.kind} ids were forgotten")
+        await self.store.adopt(kinds)
+        self.kinds = kinds
+
+    async def put(self, user_id: Id, item_id: Id) -> None:
         """Store an event; raise JournalError if it cannot be stored."""
         await self.store.put(user_id, item_id)
         self.counters.events += 1
@@ -78,7 +91,7 @@ class Service:
         if recommender and not recommender.catalog.knows(item_id):
             self.counters.unknown_tracks += 1
 
-    async def forget(self, user_id: int) -> Receipt:
+    async def forget(self, user_id: Id) -> Receipt:
         """Remove what is stored about a user, and treat them as new from now on.
 
         Raises JournalError if that cannot be stored.
@@ -92,7 +105,7 @@ class Service:
         until = datetime.fromtimestamp(self.tombstones.asked_at(user_id) / 1e6, UTC)
         return Receipt(user_id, until.isoformat(), n_events, n_final, n_heard)
 
-    def _lengths(self, user_id: int) -> tuple[int, int]:
+    def _lengths(self, user_id: Id) -> tuple[int, int]:
         """Return the lengths of the user's final list and history in the served release."""
         if self.releases.recommender is None:
             return 0, 0
@@ -100,12 +113,18 @@ class Service:
         row = catalog.row(user_id)
         return len(catalog.final(row)), len(catalog.history(row))
 
-    def _obey_others(self, user_ids: Iterable[int]) -> None:
-        """Forget users whose tombstones other processes stored."""
-        self.store.drop(user_ids)
+    async def _obey_others(self, names: Iterable[int | bytes]) -> None:
+        """Forget users whose tombstones other processes stored, by their names."""
         self.releases.obey_tombstones()
+        wanted, in_memory = set(names), [*self.store.users_in_memory]
 
-    def events_of(self, user_id: int) -> list[int]:
+        def found() -> list[Id]:
+            return [user for user in in_memory if self.tombstones.name_of(user) in wanted]
+
+        # the hashes of a million text ids take a second
+        self.store.drop(found() if self.kinds.users == INTEGER else await asyncio.to_thread(found))
+
+    def events_of(self, user_id: Id) -> list[Id]:
         """Return the user's events, newest first; [] if the journal cannot be read.
 
         A list that ignores the last events is better than no list.
@@ -120,7 +139,7 @@ class Service:
         """ "ok", "off", or why events cannot be stored or users cannot be forgotten."""
         return self.tombstones.problem or self.store.status
 
-    def recommend(self, user_id: int, k: int, recommender: Recommender | None = None) -> bytes:
+    def recommend(self, user_id: Id, k: int, recommender: Recommender | None = None) -> bytes:
         """Return the list of /recommendations as JSON: exactly k track ids if that many exist.
 
         Without a recommender, that of the served release is used. Raises ReleaseError if there is
@@ -134,9 +153,9 @@ class Service:
 
     def try_events(
         self,
-        user_id: int | None,
+        user_id: Id | None,
         k: int,
-        events: Sequence[int],
+        events: Sequence[Id],
         recommender: Recommender | None = None,
     ) -> bytes:
         """Return the list that `recommend` would give if the user had just had these events.
@@ -149,15 +168,15 @@ class Service:
         return recommender.catalog.text(recommender.recommended(row, k, played))
 
     def _as_if_played(
-        self, user_id: int | None, events: Sequence[int], recommender: Recommender
-    ) -> tuple[int, tuple[int, ...]]:
+        self, user_id: Id | None, events: Sequence[Id], recommender: Recommender
+    ) -> tuple[int, tuple[Id, ...]]:
         """Return the user's row, and the events that would be stored after these, newest first."""
         stored = [] if user_id is None else self.events_of(user_id)
         row = -1 if user_id is None else recommender.catalog.row(user_id)
         return row, (*events, *stored)[: self.settings.events_per_user]
 
     def explain(
-        self, user_id: int | None, k: int, events: Sequence[int] | None = None
+        self, user_id: Id | None, k: int, events: Sequence[Id] | None = None
     ) -> tuple[bytes, bytes]:
         """Return the list of /recommendations and a list of reasons, both as JSON.
 
@@ -172,10 +191,10 @@ class Service:
 
     async def recommend_many(
         self,
-        user_ids: list[int],
+        user_ids: Sequence[Id],
         k: int,
         recommender: Recommender,
-        events: Sequence[int] | None = None,
+        events: Sequence[Id] | None = None,
     ) -> bytes:
         """Return the lists of several users as JSON; other calls are answered in between.
 
@@ -191,7 +210,7 @@ class Service:
                 lists.append(self.try_events(user_id, k, events, recommender))
         return b"[%b]" % b",".join(lists)
 
-    def online(self, user_id: int, k: int, n: int) -> bytes:
+    def online(self, user_id: Id, k: int, n: int) -> bytes:
         """Return the list of /get_online_u2i: n neighbours of each of the last k events, merged."""
         recommender = self.releases.current()
         row = recommender.catalog.row(user_id)

@@ -17,6 +17,7 @@ import argparse
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -26,10 +27,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.contract import tables
-from jobs.contract.journal import JOURNAL_KEEPS, JOURNAL_VERSION, TIME_OF_EVENT, upgrade_journal
+from jobs.contract.journal import (
+    JOURNAL_KEEPS,
+    JOURNAL_VERSION,
+    TEXT_VERSION,
+    TIME_OF_EVENT,
+    kinds_of_journal,
+    upgrade_journal,
+)
 from jobs.contract.names import FORGOTTEN, JOURNAL, STATE
 from jobs.contract.storage import JobError
 from jobs.contract.tables import EVENTS, EVENTS_OF_VERSION_1, TIME, Table
+from jobs.contract.text_ids import Kinds
 from jobs.data import clock, tombstones
 from jobs.data.tombstones import Tombstones
 from jobs.runtime import cli
@@ -45,13 +54,15 @@ def main(argv: Sequence[str]) -> str:
     path = options.state or options.work / STATE
     try:
         with closing(open_journal(path / JOURNAL)) as journal:
+            table = table_of(kinds_of_journal(journal))
+            check_kinds(options.work, table)
             to_forget = tombstones.read(path / FORGOTTEN)
-            added, corrected, last = export(journal, options.work, to_forget, options.now)
+            added, corrected, last = export(journal, options.work, table, to_forget, options.now)
             dropped = drop(journal, last)
     except sqlite3.Error as error:
         raise JobError(f"{path / JOURNAL} can't be used ({error}): check its permissions") from None
     return (
-        f"{added:,} new events, {tables.n_rows(EVENTS, options.work):,} in "
+        f"{added:,} new events, {tables.n_rows(table, options.work):,} in "
         f"{options.work / EVENTS.file}; {dropped:,} exported ones deleted from the journal"
         + (f"; {corrected:,} later than now were given their neighbours' time" if corrected else "")
     )
@@ -86,7 +97,7 @@ def open_journal(path: Path) -> sqlite3.Connection:
     journal = sqlite3.connect(path, timeout=60, isolation_level=None)
     journal.execute("PRAGMA secure_delete = ON")
     (version,) = journal.execute("PRAGMA user_version").fetchone()
-    if not 1 <= version <= JOURNAL_VERSION:
+    if version not in (1, JOURNAL_VERSION, TEXT_VERSION):
         journal.close()
         raise JobError(
             f"{path} is a journal of version {version}, expected {JOURNAL_VERSION}: "
@@ -96,25 +107,43 @@ def open_journal(path: Path) -> sqlite3.Connection:
     return journal
 
 
+def table_of(kinds: Kinds) -> Table:
+    """Return the table of the events of a journal with ids of these kinds."""
+    return replace(EVENTS, schema=tables.with_text(EVENTS.schema, kinds))
+
+
+def check_kinds(work: Path, table: Table) -> None:
+    """Raise JobError if the file has events with ids of another kind than the journal."""
+    if not (work / EVENTS.file).exists():
+        return
+    found = tables.types(EVENTS, work)
+    for name in ("user_id", "track_id"):
+        if found.get(name) not in (None, str(table.schema.field(name).type)):
+            raise JobError(
+                f"{work / EVENTS.file} has events whose {name} is {found[name]}, but in the "
+                f"journal it is {table.schema.field(name).type}: move the file elsewhere"
+            )
+
+
 def export(
-    journal: sqlite3.Connection, work: Path, to_forget: Tombstones, now: datetime
+    journal: sqlite3.Connection, work: Path, table: Table, to_forget: Tombstones, now: datetime
 ) -> tuple[int, int, int]:
     """Add new events to the file.
 
     Returns how many there were, how many events got their neighbours' time, and the seq of the last
     exported event.
     """
-    exported = last_exported(work)
+    exported = last_exported(work, table)
     last = max(exported, newest_seq(journal))
     correct = TimeCorrection(now)
-    correct.begin(chain(events_of_file(work), since(journal, exported, last, FEW)))
-    added, newest = 0, EVENTS.schema.empty_table()
-    with tables.writer(EVENTS, work) as append:
-        for block in events_of_file(work):
+    correct.begin(chain(events_of_file(work, table), since(journal, table, exported, last, FEW)))
+    added, newest = 0, table.schema.empty_table()
+    with tables.writer(table, work) as append:
+        for block in events_of_file(work, table):
             append(kept := correct(without_forgotten(block, to_forget)))
             newest = kept[-1:] if len(kept) else newest
         check_source(journal, newest, work / EVENTS.file)
-        for block in since(journal, exported, last):
+        for block in since(journal, table, exported, last):
             append(kept := correct(without_forgotten(block, to_forget)))
             added += len(kept)
     return added, correct.corrected, last
@@ -152,23 +181,23 @@ def times_of(events: pa.Table) -> np.ndarray:
     return times
 
 
-def last_exported(work: Path) -> int:
+def last_exported(work: Path, events: Table) -> int:
     """Return the seq of the newest event in the file; -1 if there is none."""
     if not (work / EVENTS.file).exists():
         return -1
-    table, column = table_of_file(work)
+    table, column = table_of_file(work, events)
     batches = (batch[column].cast(pa.int64()) for batch in tables.batches(table, work, [column]))
     return max((pc.max(seq).as_py() for seq in batches if len(seq)), default=-1)
 
 
-def table_of_file(work: Path) -> tuple[Table, str]:
+def table_of_file(work: Path, events: Table) -> tuple[Table, str]:
     """Return the form of the file and the column that has the events' seq.
 
     In a file of an earlier version of the code that is the time: see contract.journal.
     """
     if tables.columns(EVENTS, work) == EVENTS_OF_VERSION_1.schema.names:
         return EVENTS_OF_VERSION_1, "started_at"
-    return EVENTS, "journal_seq"
+    return events, "journal_seq"
 
 
 def newest_seq(journal: sqlite3.Connection) -> int:
@@ -177,16 +206,16 @@ def newest_seq(journal: sqlite3.Connection) -> int:
     return -1 if newest is None else int(newest)
 
 
-def events_of_file(work: Path) -> Iterator[pa.Table]:
+def events_of_file(work: Path, events: Table) -> Iterator[pa.Table]:
     """Yield the exported events block by block, oldest first; nothing if there is no file."""
     if not (work / EVENTS.file).exists():
         return
-    table, column = table_of_file(work)
+    table, column = table_of_file(work, events)
     for batch in tables.batches(table, work, table.schema.names):
-        events = pa.Table.from_batches([batch])
+        block = pa.Table.from_batches([batch])
         if table is EVENTS_OF_VERSION_1:
-            events = events.append_column("journal_seq", events[column].cast(pa.int64()))
-        yield events
+            block = block.append_column("journal_seq", block[column].cast(pa.int64()))
+        yield block
 
 
 def check_source(journal: sqlite3.Connection, newest: pa.Table, path: Path) -> None:
@@ -207,12 +236,16 @@ def check_source(journal: sqlite3.Connection, newest: pa.Table, path: Path) -> N
 
 def without_forgotten(events: pa.Table, to_forget: Tombstones) -> pa.Table:
     """Return the events (n,) without those from before a user asked to be forgotten."""
-    user, seq = events["user_id"].to_numpy(), events["journal_seq"].to_numpy()
+    user, seq = events["user_id"], events["journal_seq"].to_numpy()
+    if pa.types.is_string(user.type):
+        encoded = user.combine_chunks().dictionary_encode()
+        to_forget, user = to_forget.of_texts(encoded.dictionary), encoded.indices
+    user = user.to_numpy()
     return events.filter(pa.array(~to_forget.covers(user, times_of(events), seq)))
 
 
 def since(
-    journal: sqlite3.Connection, after: int, last: int, block: int = BLOCK
+    journal: sqlite3.Connection, table: Table, after: int, last: int, block: int = BLOCK
 ) -> Iterator[pa.Table]:
     """Yield the events after a seq, and up to another, in their order, block by block."""
     query = f"""
@@ -223,7 +256,7 @@ def since(
         while rows := journal.execute(query, (after, last, block)).fetchall():
             user, track, at, seq = (pa.array(column) for column in zip(*rows, strict=True))
             columns = [user, track, at.cast(TIME), pa.nulls(len(rows), tables.INT), seq]
-            yield pa.table(columns, schema=EVENTS.schema)
+            yield pa.table(columns, schema=table.schema)
             after = rows[-1][3]
             bar.update(len(rows))
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from jobs.contract import storage
 from jobs.contract.storage import JobError
-from jobs.data import raw_files
+from jobs.data import id_columns, raw_files
 from jobs.inputs import files
 from jobs.runtime import cli
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> str:
         if source.parts[0].form != files.PARQUET or source.path.is_dir():
             raise JobError(f"{source.path} is not one parquet file, and this job takes no other")
     tracks, names, interactions = (source.path for source in sources)
-    ids, flaws = raw_files.ids(raw_files.table(sources[0])["track_id"])
+    ids, flaws = id_columns.link_numbers(raw_files.table(sources[0])["track_id"])
     ids = np.unique(ids[flaws == 0])
     if not len(ids):
         raise JobError(f"{tracks} has no usable track: there is nothing to hide")
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> str:
         pq.ParquetWriter(path, file.schema_arrow) as out,
     ):
         for batch in file.iter_batches():
-            played, flaws = raw_files.ids(batch["track_id"])
+            played, flaws = id_columns.link_numbers(batch["track_id"])
             kept = batch.filter(pa.array((flaws > 0) | ~np.isin(played, hidden)))
             left_out += len(batch) - len(kept)
             out.write_batch(kept)

@@ -12,6 +12,11 @@ where these are nearer to each other. Both kinds go to the quarantine, and a war
 more than --max-bad-share of the interactions are later than now, the clock of this machine is
 probably wrong; the job stops then. --now sets the moment, and WORK/clock.json records it.
 
+Ids of users and of tracks are whole numbers from 0 to 2^53 - 1, or text, which is used as it
+stands. --user-ids and --track-ids say which. By default they are text if more than --max-bad-share
+of them are no such numbers; up to there, such rows are bad. The kind stays: if ids that were text
+in WORK are all whole numbers now, or the other way round, the job stops and names the option.
+
 --events names a file with more interactions, as jobs.export_events writes them. Its rows do
 not count for --max-bad-share: a listen of a track that tracks.parquet does not have yet, and one
 that is also in interactions.parquet, only go to the quarantine.
@@ -34,22 +39,26 @@ user's history, and 1 if it is the first.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.contract import storage, tables
-from jobs.contract.names import CLOCK, FORGOTTEN, STATE
+from jobs.contract import journal, storage, tables, text_ids
+from jobs.contract.ids import INTEGER, TEXT
+from jobs.contract.names import CLOCK, FORGOTTEN, JOURNAL, STATE
 from jobs.contract.results import Clock
 from jobs.contract.storage import JobError
+from jobs.contract.text_ids import FolderIds, Kinds
 from jobs.data import (
     accounts,
     clock,
     equal_rows,
+    id_columns,
     input_check,
     input_options,
     raw_files,
@@ -68,9 +77,12 @@ from jobs.data.cleaning import (
     read_listens,
     read_names,
     read_tracks,
+    share_not_integer,
 )
 from jobs.data.histories import Listens, histories
+from jobs.data.id_columns import AUTO
 from jobs.data.quarantine import bad_rows, stop_if_bad
+from jobs.data.tombstones import Tombstones
 from jobs.inputs import files
 from jobs.inputs.files import Input
 from jobs.runtime import cli, memory, parallel
@@ -87,13 +99,23 @@ def main(argv: Sequence[str]) -> str:
     if options.events:
         played.append(files.at(options.events, files.INTERACTIONS))
         raw_files.check(played[-1])
-    names, bad_names = read_names(catalogue)
-    items, bad_tracks = read_tracks(tracks, names)
+    kept = id_columns.kept_kinds(options.work)
+    track_kind = id_columns.kind_of_tracks(tracks, kept, options)
+    names, bad_names = read_names(catalogue, track_kind)
+    items, track_texts, bad_tracks = read_tracks(tracks, names, track_kind)
     song = (
         songs.same_songs(items) if options.same_song == "on" else items["track_id_enc"].to_numpy()
     )
     to_forget = tombstones.read(options.forgotten or options.work / STATE / FORGOTTEN)
-    listens, bad, ends = read_listens(played, items, to_forget)
+    listens, user_texts, bad, ends = read_played(
+        options,
+        kept and kept.users,
+        partial(read_listens, played, items, to_forget, track_texts),
+        interactions,
+    )
+    user_kind = INTEGER if user_texts is None else TEXT
+    id_columns.check_kept("user_id", kept and kept.users, user_kind, options.user_ids, options.work)
+    check_state(to_forget, Kinds(user_kind, track_kind), options)
     forgotten = (listens.user < 0) & (bad == 0)
     of_file, of_events = np.split(bad, ends[:1])  # views
     of_events[of_events == REASONS.index(UNKNOWN_TRACK)] = REASONS.index(NOT_YET)
@@ -103,7 +125,8 @@ def main(argv: Sequence[str]) -> str:
     clock.mark_later_than_now(listens, bad, options.now)
     stop_if_clock_is_wrong(played[0], of_file, options)
     bounds = clock.mark_far(listens, bad, len(of_file), options.far)
-    stop_if_bad(played[0], of_file, options.max_bad_share)
+    asked = options.user_ids, options.track_ids
+    stop_if_bad(played[0], of_file, options.max_bad_share, asked)
     plays = equal_rows.are_plays(listens, len(of_file), options.equal_rows)
     if plays and options.equal_rows == "auto":
         equal_rows.stop_if_doubled(listens, len(of_file), played[0])
@@ -111,7 +134,10 @@ def main(argv: Sequence[str]) -> str:
         raise JobError(f"{played[0].path} holds listens of users to be forgotten only: add others")
     try:
         n_plays = len(of_file) if plays else 0
-        users, heard, n_shared, habits = write(options, items, song, listens, bad, codes, n_plays)
+        ids = FolderIds(user_texts and id_columns.number_users(listens, user_texts), track_texts)
+        users, heard, n_shared, habits = write(
+            options, items, song, listens, bad, codes, n_plays, ids
+        )
         tombstones.note(options.work, to_forget)
         storage.write_json(options.work / CLOCK, record_of_times(bad, bounds, options))
     except OSError as error:
@@ -123,6 +149,7 @@ def main(argv: Sequence[str]) -> str:
         for warning in source.notes.values():
             print(f"prepare: warning: {warning}", file=sys.stderr)
     warn_of_times(bad, bounds, options)
+    id_columns.warn_of_text(ids, kept, options)
     if says := habits.sentence(options.suspicious):
         print(
             f"prepare: warning: {says}: see {options.work / tables.SUSPICIOUS.file}",
@@ -144,11 +171,55 @@ def main(argv: Sequence[str]) -> str:
     )
 
 
+Played = tuple[Listens, pa.Array | None, np.ndarray, list[int]]  # what read_listens returns
+
+
+def read_played(
+    options: argparse.Namespace, kept: str | None, read: Callable[[str], Played], source: Input
+) -> Played:
+    """Return what `read` returns for the kind of the user ids, which `source` has.
+
+    With --user-ids auto the kind is guessed. If it turns out to be the other one, all is read
+    again.
+    """
+    kind = id_columns.asked_kind(options.user_ids, kept)
+    if kind != AUTO:
+        return read(kind)
+    least = 0 if kept == TEXT else options.max_bad_share
+    guessed = id_columns.likely_kind(source, least)
+    found = read(guessed)
+    listens, texts, bad, (n, *_) = found
+    if texts is None:
+        share = share_not_integer(bad[:n])
+    else:
+        share = id_columns.share_of_text(listens, texts, n)
+    kind = TEXT if share > least else INTEGER
+    return found if kind == guessed else read(kind)
+
+
+def check_state(to_forget: Tombstones, kinds: Kinds, options: argparse.Namespace) -> None:
+    """Raise JobError if the service's events or tombstones in WORK have ids of another kind."""
+    path, user_kind = options.work / STATE / JOURNAL, kinds.users
+    found = journal.kinds_of_events(path)
+    for column, kind, of_events in zip(id_columns.OPTIONS, kinds, found or kinds, strict=True):
+        if kind != of_events:
+            raise JobError(
+                f"in {path} each {column} is {of_events}, but here it is {kind}: pass "
+                f"{id_columns.OPTIONS[column]} {of_events}, or move the service's state elsewhere"
+            )
+    if to_forget.kind not in (None, user_kind):
+        raise JobError(
+            f"the users of {options.forgotten or options.work / STATE / FORGOTTEN} have "
+            f"{to_forget.kind} ids, but here user ids are {user_kind}: pass "
+            f"--user-ids {to_forget.kind}, or move the service's state elsewhere"
+        )
+
+
 def check(options: argparse.Namespace) -> str:
     """Print how the inputs are understood. Nothing is written."""
     inputs = find_inputs(options.data, options.readings, read_listens=False)
     events = files.at(options.events, files.INTERACTIONS) if options.events else None
-    for line in input_check.check_inputs(inputs, events, options.now):
+    for line in input_check.check_inputs(inputs, events, options):
         print(line, flush=True)
     return "nothing was written: run it without --check"
 
@@ -214,6 +285,7 @@ def write(
     bad: np.ndarray,
     codes: dict[Input, np.ndarray],
     n_plays: int,
+    ids: FolderIds,
 ) -> tuple[pa.Table, int, int, accounts.Habits]:
     """Write the files; return users, numbers of tracks with a listen and a shared song, and habits.
 
@@ -226,8 +298,10 @@ def write(
     heard = np.zeros(len(track_ids), bool)
     shared, heard_by = songs.shared(song), np.zeros(len(track_ids), np.int64)
     users, habits = [], accounts.Habits()
-    with tables.writer(tables.LISTENS, options.work) as append:
+    with tables.writer(tables.LISTENS, options.work, ids) as append:
         for part, repeated in histories(listens, n_plays):
+            if ids.users is not None:
+                part = part._replace(user=ids.users.numbers[part.user])
             bad[repeated] = REASONS.index(SAME_ROW)
             heard[part.track] = True
             if shared.any():
@@ -236,9 +310,11 @@ def write(
             users.append(users_table(part))
             habits.add(part.user, part.track, part.time // 1_000_000)
         played = next(source for source in codes if source.kind == files.INTERACTIONS)
-        stop_if_bad(played, codes[played], options.max_bad_share)
+        asked = options.user_ids, options.track_ids
+        stop_if_bad(played, codes[played], options.max_bad_share, asked)
         # Until all files are new, no job may find the old listens beside them.
         (options.work / tables.LISTENS.file).unlink(missing_ok=True)
+        text_ids.write(options.work, ids)
         tables.write(tables.ITEMS, options.work, items)
         n_shared = songs.write(options.work, track_ids, song, heard_by)
         tables.write(tables.USERS, options.work, encoded(pa.concat_tables(users)))
@@ -271,6 +347,14 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         help="what equal interactions are (default: plays where all times are whole minutes and "
         "there is no track_seq, else copies of one play)",
     )
+    for option, name in (("--user-ids", "users"), ("--track-ids", "tracks")):
+        parser.add_argument(
+            option,
+            choices=id_columns.KINDS,
+            default=AUTO,
+            help=f"of which kind ids of {name} are (default: as they were in WORK; text if more "
+            "than --max-bad-share of them are not whole numbers from 0 to 2^53 - 1)",
+        )
     parser.add_argument(
         "--same-song",
         choices=("on", "off"),

@@ -1,23 +1,24 @@
 """Make a release of random lists of any size, to test how fast the service starts and answers.
 
     python -m jobs.sample_release --work DIR [--users 1373221] [--tracks 1000000] [--name sample]
-        [--names]
+        [--names] [--text-ids]
 
 Makes DIR/releases/NAME and points DIR/current to it. It has 100 recommendations a user, 100 similar
 and 100 next tracks a track, and histories as long as those of a real service. All arrays that the
 service maps into memory are filled; the tables are empty, since the service doesn't read them.
-With --names, tracks and artists have names and there is a search index; the last line says how
-large it is and how long it took.
+With --text-ids, the ids of users and tracks are UUIDs. With --names, tracks and artists have names
+and there is a search index; the last line says how large it is and how long it took.
 """
 
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from jobs.contract import serving, storage, tables
+from jobs.contract import serving, storage, tables, text_ids
 from jobs.contract.blending import LISTED, Blending
 from jobs.contract.fold_in import FoldInModel
 from jobs.contract.names import CURRENT, LIST_LENGTH, MANIFEST, RELEASES, SERVING
@@ -25,6 +26,7 @@ from jobs.contract.ragged import offsets_of
 from jobs.contract.results import Manifest
 from jobs.contract.search import SEARCH
 from jobs.contract.storage import JobError
+from jobs.contract.text_ids import FolderIds, TextIds
 from jobs.models.als_model import fold_in_model
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.releases import build, details, search_index, serving_arrays, store
@@ -72,16 +74,26 @@ def random_model(rng: np.random.Generator, n: int) -> FoldInModel:
     return fold_in_model(vectors, vectors.T @ vectors, Hyperparameters(), None)
 
 
-def write_release(folder: Path, users: int, tracks: int, first: int) -> None:
+def uuids(rng: np.random.Generator, n: int) -> TextIds:
+    """Return n random UUIDs as text ids."""
+    digits = [rng.bytes(16).hex() for _ in range(n)]
+    return TextIds.of(pa.array([str(uuid.UUID(text)) for text in digits]))
+
+
+def write_release(folder: Path, users: int, tracks: int, first: int, text: bool = False) -> None:
     """Write all files but the manifest.
 
-    Track ids are first, first + 100, first + 200, ...; user ids are 0, 1, 2, ...
+    Track ids are first, first + 100, first + 200, ...; user ids are 0, 1, 2, ... With `text` all
+    ids are UUIDs.
     """
     rng = np.random.default_rng(SEED)
-    track_ids = first + np.arange(tracks) * 100
-    serving_arrays.write(folder, "track_ids", track_ids)
-    serving_arrays.write(folder, "track_texts", serving_arrays.texts(track_ids))
-    serving_arrays.write(folder, "user_ids", np.arange(users))
+    track_ids, user_ids, ids = first + np.arange(tracks) * 100, np.arange(users), FolderIds()
+    if text:
+        ids = FolderIds(uuids(rng, users), uuids(rng, tracks))
+        assert ids.users and ids.tracks
+        user_ids, track_ids = ids.users.numbers, ids.tracks.numbers
+        text_ids.write(folder, ids)
+    serving_arrays.write_ids(folder, user_ids, track_ids, ids)
     serving_arrays.write(folder, "top_items", rng.permutation(tracks))
     write_history(rng, folder, users, tracks)
     serving_arrays.write(folder, "names_offsets", np.zeros(tracks + 1))
@@ -127,13 +139,14 @@ def main(argv: Sequence[str]) -> str:
     parser.add_argument("--tracks", type=int, default=1_000_000, help="number of tracks (1000000)")
     parser.add_argument("--name", default="sample", help="the release's id (sample)")
     parser.add_argument("--first", type=int, default=26, help="the lowest track id (26)")
+    parser.add_argument("--text-ids", action="store_true", help="make all ids UUIDs")
     parser.add_argument("--names", action="store_true", help="give tracks and artists names")
     args = parser.parse_args(argv)
     for name in ("users", "tracks"):
         if getattr(args, name) < 1:
             raise JobError(f"--{name} is {getattr(args, name)}: expected at least 1")
     with store.new_folder(args.work / RELEASES, args.name) as folder:
-        write_release(folder, args.users, args.tracks, args.first)
+        write_release(folder, args.users, args.tracks, args.first, args.text_ids)
         index = write_names(folder) if args.names else ""
         storage.write_json(folder / MANIFEST, manifest(folder, args.name))
     store.activate(args.work, args.name)

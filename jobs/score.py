@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
+from jobs.contract import text_ids
 from jobs.contract.storage import JobError
 from jobs.contract.tables import NEW_TRACKS, PERSONAL_ALS, RECOMMENDATIONS
 from jobs.contract.top_k import NOTHING
@@ -50,7 +51,8 @@ def main(argv: Sequence[str]) -> str:
     args = parser.parse_args(argv)
     past, heard = listens.load(args.work), hyperparameters.load(args.work).heard
     shown = songs.shown(args.work, past.track_ids)
-    later = read_labels(args.labels, past, heard, shown)
+    ids = text_ids.of(args.work)
+    later = read_labels(args.labels, past, heard, shown, ids)
     known, labels = later.row, later.labels
     if not len(known):
         raise JobError(
@@ -79,7 +81,7 @@ def main(argv: Sequence[str]) -> str:
     }
     if shown is not None:
         raw = listens.load(args.work, timed=False, by_song=False)
-        played = read_labels(args.labels, raw, heard)
+        played = read_labels(args.labels, raw, heard, None, ids)
         by_id = played.take(np.isin(played.user_ids, later.user_ids)).labels
         for name, found in lists.items():
             rows[name]["ndcg by id"] = accuracy.per_user(found, by_id, K)["ndcg"].mean()

@@ -34,6 +34,7 @@ from jobs.contract import storage, tables
 from jobs.contract.names import EARLIER, SPLIT, WINDOWS
 from jobs.contract.results import Split
 from jobs.contract.storage import JobError
+from jobs.contract.text_ids import TRACK_IDS, USER_IDS
 from jobs.data import bounds, listens, songs, splitting
 from jobs.data.accounts import LEAVE_OUT, RULES, Habits
 from jobs.data.listens import Listens
@@ -58,6 +59,11 @@ def write_window(
     """
     folder = work / "windows" / name
     folder.mkdir(parents=True, exist_ok=True)
+    for file in (USER_IDS, TRACK_IDS):  # of the holdout too, so all of WORK's
+        if (work / file).exists():
+            _link(work / file, folder / file)
+        else:
+            (folder / file).unlink(missing_ok=True)
     with (
         tables.writer(tables.LISTENS, folder) as keep,
         tables.writer(tables.HOLDOUT, folder) as hold,

@@ -40,6 +40,7 @@ from loadtest.support.run_state import (
 REPORT = Path(__file__).with_name("report.html")
 SESSION = 40  # events of an online user before the next one comes
 UNKNOWN_TRACK = expectations.MAX_ID  # in no release; the service takes its events all the same
+UNKNOWN_TEXT = "a track, that “no” release/has?"  # the same where ids are text
 MAX_WORKERS = 16
 
 
@@ -90,7 +91,7 @@ class Caller(FastHttpUser):
             self.shared.logged.add(kind)
             logging.error("%s: %s", url, reason)
 
-    def recommendations(self, who: Visitor, explain: bool = False) -> list[int]:
+    def recommendations(self, who: Visitor, explain: bool = False) -> list[expectations.Id]:
         """Ask for recommendations with a random k; return them, or [] if the answer was wrong."""
         k = random.choice((10, 100, random.randint(1, expectations.LONGEST_LIST)))
         self.shared.started[who.kind] += 1
@@ -217,8 +218,10 @@ class OnlineUser(Caller):
         """Put an event: a recommended track, another one, or one that no release has."""
         if len(self.who.events) >= SESSION:
             self.begin()
-        others = [*self.recs[:10], *random.choices(self.shared.world.tracks or [0], k=5)]
-        track = random.choice([*others, UNKNOWN_TRACK])
+        world = self.shared.world
+        unknown = UNKNOWN_TEXT if world.text_tracks else UNKNOWN_TRACK
+        others = [*self.recs[:10], *random.choices(world.tracks or [unknown], k=5)]
+        track = random.choice([*others, unknown])
         event = {"user_id": self.who.user_id, "item_id": track}
         if self.call("/put_user_event", expectations.stored, method="POST", **event):
             self.who.events.appendleft(track)

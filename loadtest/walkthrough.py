@@ -1,12 +1,13 @@
 """Walk through a running service, and print each call and its answer, with names of the tracks.
 
-    python -m loadtest.walkthrough [--url http://127.0.0.1:8000] [--user 16] [--key KEY]
+    python -m loadtest.walkthrough [--url http://127.0.0.1:8000] [--user 16] [--listener 47]
+        [--key KEY]
 
-It asks for the lists of a user with a final list and of a new one, reads the statistics, puts
-events of five well-known rock songs for --user (the first one twice), and asks for the blended
-list. The events stay, so use a service or a --user that nobody else needs. If the service has keys,
---key has to open reading and writing. If an answer is not 200, it is printed and the exit code is
-1.
+It asks for the lists of --listener, who has a final list, and of a new user, reads the statistics,
+puts events of five well-known rock songs for --user (the first one twice), and asks for the blended
+list. Where ids of tracks are text, it puts the first five tracks of the new user's list. The events
+stay, so use a service or a --user that nobody else needs. If the service has keys, --key has to
+open reading and writing. If an answer is not 200, it is printed and the exit code is 1.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 URL = "http://127.0.0.1:8000"
-WITH_LIST = 47
+Id = int | str
 NEW = 47_000_000_000
 SONGS = (679169, 630670, 646516, 19152669, 38646012)
 SHOWN = 8  # ids of a list that are printed, and names of the blended list
@@ -52,7 +53,7 @@ class Service:
         print(shortened(answer))
         return answer
 
-    def names(self, track_ids: Iterable[int]) -> dict[int, tuple[str, str]]:
+    def names(self, track_ids: Iterable[Id]) -> dict[Id, tuple[str, str]]:
         """Return the name and the artists of tracks, by id; without those that are not known."""
         found = self.call("GET", "/tracks", ids=list(track_ids))["tracks"]
         return {
@@ -69,15 +70,16 @@ def shortened(answer: Any) -> str:
     return f"{{'recs': [{', '.join(map(str, recs[:SHOWN]))}, ...]}} ({len(recs)} tracks)"
 
 
-def walk(service: Service, user: int) -> None:
+def walk(service: Service, user: str, listener: str) -> None:
     """Make the calls in their order."""
-    service.shown("POST", "/recommendations", user_id=WITH_LIST)
-    service.shown("POST", "/recommendations", user_id=NEW)
+    service.shown("POST", "/recommendations", user_id=listener)
+    recs = service.shown("POST", "/recommendations", user_id=NEW)["recs"]
+    songs = recs[: len(SONGS)] if recs and isinstance(recs[0], str) else SONGS
     service.shown("GET", "/get_statistics")
     service.shown("POST", "/get_user_events", user_id=user)
-    names = service.names(SONGS)
+    names = service.names(songs)
     print(f"\nPOST /put_user_event user_id={user}")
-    for track in (SONGS[0], *SONGS):
+    for track in (songs[0], *songs):
         name, artists = names.get(track, ("not in the release", "?"))
         print(f"{track} - [{name}] [{artists}]")
         print(service.call("POST", "/put_user_event", user_id=user, item_id=track))
@@ -96,10 +98,11 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--url", help=f"of the service ({URL})")
-    parser.add_argument("--user", type=int, default=16, help="who puts events (16)")
+    parser.add_argument("--user", default="16", help="who puts events (16)")
+    parser.add_argument("--listener", default="47", help="a user with a final list (47)")
     parser.add_argument("--key", help="a key that opens reading and writing")
     options = parser.parse_args()
-    walk(Service(options.url or URL, options.key), options.user)
+    walk(Service(options.url or URL, options.key), options.user, options.listener)
     return 0
 
 

@@ -22,17 +22,32 @@ let shown = 0; // how many views were asked for; only the last one is shown
 function route() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [page = "", id] = path.split("/");
-  return { page: page || "find", id, text: new URLSearchParams(query).get("q") ?? "" };
+  return { page: page || "find", id: decoded(id), text: new URLSearchParams(query).get("q") ?? "" };
 }
 
-// Ids are whole numbers up to 2^53 - 1, the largest that is exact here.
-const isId = (text) => /^\d{1,16}$/.test(text ?? "") && Number.isSafeInteger(Number(text));
+function decoded(part) {
+  try {
+    return part === undefined ? undefined : decodeURIComponent(part);
+  } catch {
+    return part; // somebody typed it
+  }
+}
+
+// Ids are whole numbers up to 2^53 - 1, the largest that is exact here, or text: see api.http.ids.
+const isText = (what) => access.ids?.[what === "track" ? "tracks" : "users"] === "text";
+const isWhole = (id) => /^\d{1,16}$/.test(id ?? "") && Number.isSafeInteger(Number(id));
+const isId = (id, what) =>
+  isText(what)
+    ? Boolean(id) && !/[\u0000-\u001f\u007f-\u009f]/.test(id) && new TextEncoder().encode(id).length <= 256
+    : isWhole(id);
+const typed = (id, what) => (isText(what) ? id : Number(id));
 
 /** Return the id in an address. */
 function checked(id, what) {
-  if (isId(id)) return Number(id);
-  const found = id === undefined ? "nothing" : `“${id.slice(0, 60)}”`;
-  throw new Refused(400, `The id of a ${what} is a whole number up to 9007199254740991; the address has ${found}.`);
+  if (isId(id, what)) return typed(id, what);
+  const found = id ? `“${id.slice(0, 60)}”` : "nothing";
+  const expected = isText(what) ? "text of up to 256 bytes" : "a whole number up to 9007199254740991";
+  throw new Refused(400, `The id of a ${what} is ${expected}; the address has ${found}.`);
 }
 
 async function view({ page, id, text }) {
@@ -84,7 +99,7 @@ async function show({ focus = false } = {}) {
     if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (target.page === "listener" && isId(target.id)) lookAt(Number(target.id));
+  if (target.page === "listener" && isId(target.id, "listener")) lookAt(typed(target.id, "listener"));
   main.setAttribute("aria-busy", "true");
   let content;
   try {
@@ -123,7 +138,7 @@ async function randomListener() {
   try {
     const { users } = await call("search", { kind: "user", limit: 1 });
     if (!users?.length) throw new Refused(404, "The release has no listener.");
-    location.hash = `#/listener/${users[0].user_id}`;
+    location.hash = `#/listener/${encodeURIComponent(users[0].user_id)}`;
   } catch (error) {
     shown += 1;
     main.replaceChildren(problemView(error, randomListener));
@@ -166,7 +181,7 @@ document.addEventListener("access", (event) => {
 });
 document.addEventListener("stored", (event) => {
   const { page, id } = route();
-  if (page === "listener" && Number(id) === event.detail) show();
+  if (page === "listener" && id === String(event.detail)) show();
 });
 
 whenPlayed(play);
@@ -175,6 +190,6 @@ const start = route();
 field.value = start.page === "find" ? start.text.slice(0, 200) : "";
 if (start.page === "find" && matchMedia("(hover: hover)").matches) field.focus();
 const known = readAccess();
-if (start.page !== "listener" || !isId(start.id)) lookAt(null);
-if (["find", "release", "key"].includes(start.page)) await known;
+await known; // of which kind ids are
+if (start.page !== "listener" || !isId(start.id, "listener")) lookAt(null);
 show();

@@ -84,7 +84,7 @@ export function playButton(track, withText = false) {
 export const trackLink = (track, text = titleOf(track)) =>
   h(
     "a",
-    { href: `#/track/${track.track_id}`, class: hasName(track) ? "name" : "name unnamed", title: text },
+    { href: `#/track/${encodeURIComponent(track.track_id)}`, class: hasName(track) ? "name" : "name unnamed", title: text },
     name(text),
   );
 

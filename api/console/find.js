@@ -68,7 +68,7 @@ const listenerList = (users) =>
       h(
         "li",
         { class: "listener" },
-        h("a", { class: "name", href: `#/listener/${user.user_id}` }, `Listener ${user.user_id}`),
+        h("a", { class: "name", href: `#/listener/${encodeURIComponent(user.user_id)}` }, `Listener ${user.user_id}`),
         h("span", { class: "end" }, whole(user.listens)),
       ),
     ),

@@ -32,10 +32,12 @@ function restored() {
   }
 }
 
-const plays = () => state.plays[state.who ?? "new"] ?? [];
+// Under which the plays of a listener are kept; a text may be "new" or "__proto__".
+const owner = (who) => (typeof who === "string" ? `text ${who}` : (who ?? "new"));
+const plays = () => state.plays[owner(state.who)] ?? [];
 
 function setPlays(played) {
-  state.plays[state.who ?? "new"] = played.slice(0, MAX_PLAYS);
+  state.plays[owner(state.who)] = played.slice(0, MAX_PLAYS);
   try {
     sessionStorage.setItem(STORED, JSON.stringify(state.plays));
   } catch {
@@ -121,7 +123,7 @@ function drawHead() {
   who.append(
     state.who === null
       ? h("strong", {}, "someone new")
-      : h("a", { href: `#/listener/${state.who}` }, `listener ${state.who}`),
+      : h("a", { href: `#/listener/${encodeURIComponent(state.who)}` }, `listener ${state.who}`),
     h("span", { id: "panel-behind" }),
   );
   at("new-listener").setAttribute("aria-pressed", String(state.who === null));
@@ -275,7 +277,7 @@ async function store() {
   } catch (error) {
     at("status").textContent = `Stored ${stored} of ${count(played.length, "play")}. ${sentence(error.message)}`;
   }
-  state.plays[who] = waiting;
+  state.plays[owner(who)] = waiting;
   setPlays(waiting);
   if (waiting.length) return drawHead();
   await ask(`Stored ${count(stored, "play")} of listener ${who}`);

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from jobs.contract import journal
+from jobs.contract.text_ids import Kinds
 
 T = TypeVar("T")
 LOCK_SECONDS = 5.0  # how long to wait for another process that is writing
@@ -30,6 +31,8 @@ class Connections:
         self._reader: sqlite3.Connection | None = None
         self._writer_inodes: Inodes | None = None
         self._reader_inodes: Inodes | None = None
+        self._schema = 0  # a number that changes with the tables, as the writer has found them
+        self.kinds: Kinds | None = None  # those that the file's ids must have; None: any
 
     def begin(self, timeout: float) -> sqlite3.Connection:
         """Return the writing connection, inside a transaction that keeps other writers out."""
@@ -38,6 +41,8 @@ class Connections:
         if self._inodes() != self._writer_inodes:
             raise OSError("it was removed or replaced; the next event begins a new one")
         retry_while_locked(lambda: db.execute("BEGIN IMMEDIATE"), timeout)
+        if self.kinds not in (None, Kinds()) and _schema_version(db) != self._schema:
+            raise OSError("another process made its tables anew; the next event looks at them")
         return db
 
     def reader(self) -> sqlite3.Connection:
@@ -82,6 +87,7 @@ class Connections:
         self._writer = db = self.connect(timeout)
         db.execute("PRAGMA busy_timeout = 0")  # retry_while_locked waits instead
         self._writer_inodes = self._inodes()
+        self._schema = _schema_version(db)
         return db
 
     def _set_up(self, db: sqlite3.Connection) -> None:
@@ -92,10 +98,22 @@ class Connections:
         db.execute("PRAGMA secure_delete = ON")  # zeros replace what is deleted
         db.execute("PRAGMA wal_autocheckpoint = 0")  # else a put would now and then wait for one
         journal.upgrade_journal(db)
+        if self.kinds is not None:
+            try:
+                journal.change_kinds(db, self.kinds)
+            except journal.OtherKind as error:
+                raise sqlite3.DatabaseError(
+                    f"{error}, but those of the served release {journal.named_kinds(self.kinds)}"
+                ) from None
 
     def _inodes(self) -> Inodes:
         """Return what is at the paths of the file and its log; OSError where one is missing."""
         return self.path.stat().st_ino, self._log.stat().st_ino
+
+
+def _schema_version(db: sqlite3.Connection) -> int:
+    (version,) = db.execute("PRAGMA schema_version").fetchone()
+    return int(version)
 
 
 def is_locked(error: Exception) -> bool:

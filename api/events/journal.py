@@ -35,15 +35,18 @@ program reads the file. Then `log_holds_forgotten` stays set, and each checkpoin
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from api.events.connections import Connections, is_locked
-from jobs.contract.journal import TIME_OF_EVENT
+from jobs.contract.ids import INTEGER
+from jobs.contract.journal import TIME_OF_EVENT, Id, change_kinds, kinds_of_journal
 from jobs.contract.names import CLOCK_TOLERANCE
+from jobs.contract.text_ids import Kinds
 
 READER_SECONDS = 0.05  # how long a checkpoint waits for other programs that are reading
 LONG_LOG_PAGES = 16_384  # of 4 KiB: a longer log is emptied by the next checkpoint
@@ -96,11 +99,44 @@ class Journal:
         self._newest_seen = 0  # the seq of the newest row that we wrote, or know others wrote
         self._unread_spans: list[tuple[int, int]] = []  # after and up to which others wrote
 
-    def append(self, events: Sequence[tuple[int, int]], timeout: float = 0) -> None:
+    @property
+    def kinds(self) -> Kinds | None:
+        """Of which kinds the ids of its events are; None while it may have any."""
+        return self._connections.kinds
+
+    def read_kinds(self) -> None:
+        """Go on with the kinds that the file's ids have; any are right where there is no event."""
+        if self.kinds is not None or not self.path.is_file():
+            return
+        try:
+            with closing(self._connections.connect()) as db:
+                if db.execute("SELECT 1 FROM events LIMIT 1").fetchone():
+                    self._connections.kinds = kinds_of_journal(db)
+        except (sqlite3.Error, OSError) as error:
+            raise self._error("read", error) from error
+
+    def adopt(self, kinds: Kinds) -> None:
+        """Have ids of these kinds from now on. OtherKind if the file has events with others.
+
+        A file that can't be read now is looked at when it is opened again.
+        """
+        if kinds == self.kinds:
+            return
+        if self.path.is_file():
+            with suppress(sqlite3.Error, OSError), closing(self._connections.connect()) as db:
+                change_kinds(db, kinds)
+        self.close()
+        self._connections.kinds = kinds
+
+    def append(self, events: Sequence[tuple[Id, Id]], timeout: float = 0) -> None:
         """Store (user_id, item_id) pairs in one commit: all of them or none, in this order.
 
         Busy where another process has not finished its own commit within `timeout` seconds.
         """
+        if self.kinds is not None and self.kinds != Kinds():
+            types = tuple(int if kind == INTEGER else str for kind in self.kinds)
+            if any(tuple(map(type, event)) != types for event in events):
+                raise JournalError("another release, with ids of another kind, was just loaded")
         try:
             db = self._connections.begin(timeout)
             newest, at = _newest_seq(db), time.time_ns() // 1000
@@ -113,7 +149,7 @@ class Journal:
         except (sqlite3.Error, OSError) as error:
             raise self._failed_write(error) from error
 
-    def forget(self, user_id: int, tombstone: Callable[[int, int], int], timeout: float = 0) -> int:
+    def forget(self, user_id: Id, tombstone: Callable[[int, int], int], timeout: float = 0) -> int:
         """Remove a user's events from the file and overwrite them with zeros; return their number.
 
         `tombstone(newest, last_at)` stores that the user is to be forgotten and returns up to which
@@ -141,10 +177,13 @@ class Journal:
         except (sqlite3.Error, OSError) as error:
             raise self._failed_write(error) from error
 
-    def finish_forgetting(self, until: Mapping[int, int]) -> None:
+    def finish_forgetting(
+        self, until: Mapping[int | bytes, int], name: Callable[[Any], int | bytes] = int
+    ) -> None:
         """Delete the events of forgotten users up to the seq of their tombstones.
 
         They are still there where a crash came between the tombstone and the end of `forget`.
+        `until` has the seq by what `name` returns of a user id.
         """
         if not until or not self.path.is_file():
             return
@@ -152,7 +191,12 @@ class Journal:
         try:
             # a connection of its own: events may be stored meanwhile
             with closing(self._connections.connect()) as db:
-                left = [pair for pair in until.items() if db.execute(query, pair).fetchone()]
+                if kinds_of_journal(db).users == INTEGER:
+                    pairs = [*until.items()]
+                else:  # tombstones have hashes only
+                    users = [user for (user,) in db.execute(USERS)]
+                    pairs = [(u, until[key]) for u in users if (key := name(u)) in until]
+                left = [pair for pair in pairs if db.execute(query, pair).fetchone()]
                 if left:
                     db.execute("BEGIN IMMEDIATE")
                     db.executemany("DELETE FROM events WHERE user_id = ? AND seq <= ?", left)
@@ -161,7 +205,7 @@ class Journal:
         except (sqlite3.Error, OSError) as error:
             raise self._error("written", error) from error
 
-    def last(self, user_id: int, n: int, after: int = 0) -> list[int]:
+    def last(self, user_id: Id, n: int, after: int = 0) -> list[Id]:
         """Return the user's last n item ids that came after a seq, oldest first."""
         query = """
             SELECT track_id FROM events WHERE user_id = ? AND seq > ? ORDER BY seq DESC LIMIT ?
@@ -182,16 +226,18 @@ class Journal:
         except (sqlite3.Error, OSError) as error:
             raise self._error("read", error) from error
 
-    def users(self) -> NDArray[np.int64]:
+    def users(self) -> NDArray[np.int64] | list[str]:
         """Return the ids of all users with events, ascending."""
         try:
             with closing(self._connections.connect()) as db:
                 self._newest_seen, self._unread_spans = _newest_seq(db), []
+                if kinds_of_journal(db).users != INTEGER:
+                    return [user for (user,) in db.execute(USERS)]
                 return np.fromiter((user for (user,) in db.execute(USERS)), np.int64)
         except (sqlite3.Error, OSError) as error:
             raise self._error("read", error) from error
 
-    def users_of_others(self) -> set[int]:
+    def users_of_others(self) -> set[Id]:
         """Return users whose events other processes stored since the last call or users()."""
         query = "SELECT user_id FROM events WHERE seq > ? AND seq <= ?"
         try:

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from api.events.connections import LOCK_SECONDS
 from api.events.health import JournalHealth
-from api.events.journal import Busy, Journal
+from api.events.journal import Busy, Journal, JournalError
 from api.events.recent import RecentEvents
 from api.events.store import JournalState
 from api.events.tombstones import Tombstones
 from api.events.user_filter import UserFilter
+from jobs.contract.journal import Id
+from jobs.contract.text_ids import Kinds
 
 UPKEEP_SECONDS = 1.0  # between two rounds of upkeep
 START_SECONDS = 0.5  # how long the start waits for the first round before requests are answered
@@ -30,7 +30,7 @@ USERS_AT_A_TIME = 20_000  # added to the filter before requests have their turn
 class Group:
     """Puts that share a commit: their events, and for each a future that its caller awaits."""
 
-    events: list[tuple[int, int]] = field(default_factory=list)
+    events: list[tuple[Id, Id]] = field(default_factory=list)
     stored: list["asyncio.Future[None]"] = field(default_factory=list)
 
 
@@ -56,9 +56,9 @@ class JournaledStore(RecentEvents):
         self._stored_users = UserFilter()  # who has events in the journal
         self._filter_is_full = False  # until then anyone may have events in the journal
         self._group = Group()  # the next commit
-        self._to_forget: list[tuple[int, asyncio.Future[int]]] = []  # before the next commit
+        self._to_forget: list[tuple[Id, asyncio.Future[int]]] = []  # before the next commit
         self._thread: asyncio.Task[None] | None = None  # the commit or removal that runs in one
-        self._read_meanwhile: set[int] = set()  # users who were recalled while the thread ran
+        self._read_meanwhile: set[Id] = set()  # users who were recalled while the thread ran
         self._commit_started = 0.0
         self._upkeep: asyncio.Task[None] | None = None
         self._first_round_done = asyncio.Event()
@@ -81,9 +81,26 @@ class JournaledStore(RecentEvents):
         With a large journal that goes on while requests are already answered.
         """
         self._go_on_after_tombstones()
+        try:
+            await asyncio.to_thread(self._journal.read_kinds)
+        except JournalError as error:
+            self._health.note_failure("upkeep", error)
         self._upkeep = asyncio.create_task(self._keep_up())
         with suppress(TimeoutError):
             await asyncio.wait_for(self._first_round_done.wait(), START_SECONDS)
+
+    @property
+    def kinds(self) -> Kinds | None:
+        """Of which kinds the ids of the journal are; None while it may have any."""
+        return self._journal.kinds
+
+    async def adopt(self, kinds: Kinds) -> None:
+        """Take events with ids of these kinds from now on; OtherKind if the journal has others."""
+        if kinds == self.kinds:
+            return
+        while self._thread or self._group.events or self._to_forget:
+            await asyncio.sleep(0.001)
+        self._journal.adopt(kinds)
 
     async def stop(self) -> None:
         """Commit what is waiting, and close the journal."""
@@ -95,7 +112,7 @@ class JournaledStore(RecentEvents):
             await asyncio.sleep(0.01)
         self._journal.close()
 
-    def put(self, user_id: int, item_id: int) -> "asyncio.Future[None]":
+    def put(self, user_id: Id, item_id: Id) -> "asyncio.Future[None]":
         """Store an event: done once it is committed and reads return it, else JournalError."""
         loop = asyncio.get_running_loop()
         group = self._group
@@ -106,7 +123,7 @@ class JournaledStore(RecentEvents):
         group.stored.append(stored)
         return stored
 
-    def forget(self, user_id: int) -> "asyncio.Future[int]":
+    def forget(self, user_id: Id) -> "asyncio.Future[int]":
         """Store a tombstone and remove the user's events: done with their number."""
         loop = asyncio.get_running_loop()
         if not self._group.events and not self._thread and not self._to_forget:
@@ -115,7 +132,7 @@ class JournaledStore(RecentEvents):
         self._to_forget.append((user_id, forgotten))
         return forgotten
 
-    def drop(self, user_ids: Iterable[int]) -> None:
+    def drop(self, user_ids: Iterable[Id]) -> None:
         """Remove users from memory whom another process was told to forget."""
         self._go_on_after_tombstones()
         super().drop(user_ids)
@@ -153,7 +170,7 @@ class JournaledStore(RecentEvents):
             self._acknowledge(group)
         self._end_thread()
 
-    async def _forget_in_thread(self, to_forget: list[tuple[int, "asyncio.Future[int]"]]) -> None:
+    async def _forget_in_thread(self, to_forget: list[tuple[Id, "asyncio.Future[int]"]]) -> None:
         for user_id, forgotten in to_forget:
             tombstone = partial(self._tombstones.add, user_id)
             try:
@@ -198,11 +215,11 @@ class JournaledStore(RecentEvents):
             if not future.done():
                 future.set_exception(error)
 
-    def _may_be_stored(self, user_id: int) -> bool:
+    def _may_be_stored(self, user_id: Id) -> bool:
         """Return whether the user may have events in the journal."""
         return not self._filter_is_full or user_id in self._stored_users
 
-    def _recall(self, user_id: int) -> Sequence[int]:
+    def _recall(self, user_id: Id) -> Sequence[Id]:
         """Return the last events of a user who is not in memory, oldest first."""
         if not self._may_be_stored(user_id):
             return ()
@@ -239,9 +256,12 @@ class JournaledStore(RecentEvents):
 
     async def _fill_filter(self) -> None:
         """Add all users of the journal to the filter, after what a crash left of forgotten ones."""
-        await asyncio.to_thread(self._journal.finish_forgetting, self._tombstones.until)
+        tombstones = self._tombstones
+        await asyncio.to_thread(
+            self._journal.finish_forgetting, tombstones.until, tombstones.name_of
+        )
         users = await asyncio.to_thread(self._journal.users)
-        for block in np.array_split(users, len(users) // USERS_AT_A_TIME + 1):
-            self._stored_users.add_all(block)
+        for first in range(0, len(users), USERS_AT_A_TIME):
+            self._stored_users.add_all(users[first : first + USERS_AT_A_TIME])
             await asyncio.sleep(0)
         self._filter_is_full = True

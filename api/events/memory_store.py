@@ -6,6 +6,8 @@ from contextlib import suppress
 from api.events.journal import Journal, JournalError
 from api.events.recent import RecentEvents
 from api.events.tombstones import Tombstones
+from jobs.contract.journal import Id, OtherKind, named_kinds
+from jobs.contract.text_ids import Kinds
 
 
 class MemoryStore(RecentEvents):
@@ -16,6 +18,7 @@ class MemoryStore(RecentEvents):
 
     status = "off"
     journal = None
+    kinds: Kinds | None = None
 
     def __init__(
         self, former: Journal, tombstones: Tombstones, per_user: int, max_users: int
@@ -31,11 +34,18 @@ class MemoryStore(RecentEvents):
     async def stop(self) -> None:
         """Do nothing: there is nothing to close."""
 
-    async def put(self, user_id: int, item_id: int) -> None:
+    async def adopt(self, kinds: Kinds) -> None:
+        """Take events with ids of these kinds from now on; OtherKind if there are others."""
+        if self.users and kinds != (self.kinds or Kinds()):
+            found = named_kinds(self.kinds or Kinds())
+            raise OtherKind(f"those of the events in memory are {found}")
+        self.kinds = kinds
+
+    async def put(self, user_id: Id, item_id: Id) -> None:
         """Keep an event."""
         self.add(user_id, item_id)
 
-    async def forget(self, user_id: int) -> int:
+    async def forget(self, user_id: Id) -> int:
         """Store a tombstone and remove the user's events; return their number.
 
         Events that a journal holds from an earlier start are removed once it is used again.

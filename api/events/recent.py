@@ -1,8 +1,11 @@
 """The events of recently active users in memory, bounded both in users and in events of each."""
 
+import sys
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+
+from jobs.contract.journal import Id
 
 
 class RecentEvents:
@@ -20,22 +23,25 @@ class RecentEvents:
     def __init__(self, per_user: int, max_users: int) -> None:
         self._per_user = per_user
         self._max_users = max_users
-        # 8 bytes an event; a list of Python numbers would take 40
-        self._events: OrderedDict[int, array[int]] = OrderedDict()  # least recently active first
+        # 8 bytes an event; a list of Python numbers would take 40. Text ids are in lists, of
+        # references to texts that are in memory once (see sys.intern).
+        self._events: OrderedDict[Id, array[int] | list[str]] = OrderedDict()  # least recent first
         self.evictions = 0  # users whose events were removed to make room for others
 
-    def add(self, user_id: int, item_id: int) -> None:
+    def add(self, user_id: Id, item_id: Id) -> None:
         """Append an event; beyond the bound, the least recently active user is removed."""
         events = self._events.get(user_id)
         if events is None:
             self._insert(user_id, [item_id])
             return
         self._events.move_to_end(user_id)
-        events.append(item_id)
+        if isinstance(item_id, str):
+            item_id = sys.intern(item_id)
+        events.append(item_id)  # type: ignore[arg-type]
         if len(events) > self._per_user:
             del events[0]
 
-    def last(self, user_id: int, k: int) -> list[int]:
+    def last(self, user_id: Id, k: int) -> list[Id]:
         """Return the user's last k item ids, newest first, repeats kept; [] without events."""
         events = self._events.get(user_id)
         if events is None:
@@ -43,22 +49,27 @@ class RecentEvents:
             if not recalled:
                 return []
             events = self._insert(user_id, recalled)
-        return events[: -k - 1 : -1].tolist()
+        return list(events[: -k - 1 : -1])
 
-    def of(self, user_id: int) -> list[int]:
+    def of(self, user_id: Id) -> list[Id]:
         """Return all item ids that are kept of the user, newest first."""
         return self.last(user_id, self._per_user)
 
-    def remove(self, user_id: int) -> None:
+    def remove(self, user_id: Id) -> None:
         """Remove the user's events from memory, if they are there."""
         self._events.pop(user_id, None)
 
-    def drop(self, user_ids: Iterable[int]) -> None:
+    def drop(self, user_ids: Iterable[Id]) -> None:
         """Remove several users' events from memory."""
         for user_id in user_ids:
             self.remove(user_id)
 
-    def __contains__(self, user_id: int) -> bool:
+    @property
+    def users_in_memory(self) -> Collection[Id]:
+        """The users who have events in memory."""
+        return self._events.keys()
+
+    def __contains__(self, user_id: Id) -> bool:
         """Return whether the user's events are in memory."""
         return user_id in self._events
 
@@ -67,12 +78,13 @@ class RecentEvents:
         """How many users have events in memory."""
         return len(self._events)
 
-    def _recall(self, user_id: int) -> Sequence[int]:
+    def _recall(self, user_id: Id) -> Sequence[Id]:
         """Return the events, oldest first, of a user who is not in memory: here there are none."""
         return ()
 
-    def _insert(self, user_id: int, items: Sequence[int]) -> "array[int]":
-        events = self._events[user_id] = array("q", items)
+    def _insert(self, user_id: Id, items: Sequence[Id]) -> "array[int] | list[str]":
+        texts = [sys.intern(item) for item in items if isinstance(item, str)]
+        events = self._events[user_id] = texts or array("q", items)  # type: ignore[arg-type]
         if len(self._events) > self._max_users:
             self._events.popitem(last=False)
             self.evictions += 1

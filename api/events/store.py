@@ -49,9 +49,12 @@ A background task, the upkeep, makes a round each second:
 A round that fails is shown in `status`, and the next one does what is left.
 """
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
+
+from jobs.contract.journal import Id
+from jobs.contract.text_ids import Kinds
 
 
 @dataclass(frozen=True)
@@ -81,29 +84,40 @@ class EventStore(Protocol):
     def journal(self) -> JournalState | None:
         """The journal's state, for metrics; None without a journal."""
 
+    @property
+    def kinds(self) -> Kinds | None:
+        """Of which kinds the ids of its events are; None while it may have any."""
+
+    @property
+    def users_in_memory(self) -> Collection[Id]:
+        """The users who have events in memory."""
+
+    async def adopt(self, kinds: Kinds) -> None:
+        """Take events with ids of these kinds from now on; OtherKind if it has others."""
+
     async def start(self) -> None:
         """Open the store. One that cannot be opened is logged and tried again; see `status`."""
 
     async def stop(self) -> None:
         """Store what is waiting, and close."""
 
-    def put(self, user_id: int, item_id: int) -> Awaitable[None]:
+    def put(self, user_id: Id, item_id: Id) -> Awaitable[None]:
         """Store an event: done once it is stored and reads return it; else JournalError."""
 
-    def forget(self, user_id: int) -> Awaitable[int]:
+    def forget(self, user_id: Id) -> Awaitable[int]:
         """Store a tombstone and remove the user's events: done with their number, or JournalError.
 
         Events that are put after this call count as a new user's.
         """
 
-    def drop(self, user_ids: Iterable[int]) -> None:
+    def drop(self, user_ids: Iterable[Id]) -> None:
         """Remove users from memory whom another process was told to forget."""
 
-    def last(self, user_id: int, k: int) -> list[int]:
+    def last(self, user_id: Id, k: int) -> list[Id]:
         """Return the user's last k item ids, newest first, repeats kept; [] without events.
 
         JournalError where they would have to be read from a journal that cannot be read.
         """
 
-    def of(self, user_id: int) -> list[int]:
+    def of(self, user_id: Id) -> list[Id]:
         """Return all item ids that the store keeps of the user, newest first; errors as `last`."""

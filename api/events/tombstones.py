@@ -31,7 +31,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from threading import Lock
@@ -39,7 +39,8 @@ from threading import Lock
 from api.events.connections import LOCK_SECONDS
 from api.events.journal import JournalError
 from jobs.contract import journal, storage
-from jobs.contract.journal import Tombstone
+from jobs.contract.ids import INTEGER, TEXT
+from jobs.contract.journal import Id, Tombstone
 
 logger = logging.getLogger("api")
 
@@ -52,28 +53,41 @@ class Tombstones:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # by user; replaced, never changed: other threads iterate it
-        self._stored: dict[int, Tombstone] = {}
+        # by what `name_of` returns of a user; replaced, never changed: other threads iterate it
+        self._stored: Mapping[int | bytes, Tombstone] = {}
+        self._key = b""  # of the hashes of text ids
         self.problem: str | None = None  # why the file could not be read
         self.was_read = False  # once at least, if there is a file
         self._lock = Lock()  # for replacing `_stored` from several threads
         self._version: tuple[int, int] | None = None  # size and time of change of what was read
 
     @property
-    def until(self) -> dict[int, int]:
-        """Up to which seq each user is forgotten."""
+    def until(self) -> dict[int | bytes, int]:
+        """Up to which seq each user is forgotten, by what `name_of` returns of them."""
         return {user: tombstone.seq for user, tombstone in self._stored.items()}
 
-    def seq_of(self, user_id: int) -> int:
+    @property
+    def kind(self) -> str | None:
+        """Of which kind the ids of the forgotten users are; None if there are none."""
+        first = next(iter(self._stored), None)
+        return None if first is None else INTEGER if isinstance(first, int) else TEXT
+
+    def name_of(self, user_id: Id) -> int | bytes:
+        """Return what a user's tombstone is stored under: the id, or the keyed hash of a text."""
+        if isinstance(user_id, int):
+            return user_id
+        return journal.hashed(self._key, user_id.encode())
+
+    def seq_of(self, user_id: Id) -> int:
         """Return up to which seq a user is forgotten; 0 without a tombstone."""
-        tombstone = self._stored.get(user_id)
+        tombstone = self._stored.get(self.name_of(user_id)) if self._stored else None
         return tombstone.seq if tombstone else 0
 
-    def asked_at(self, user_id: int) -> int:
+    def asked_at(self, user_id: Id) -> int:
         """Return when a user with a tombstone asked, in microseconds since 1970."""
-        return self._stored[user_id].asked_at
+        return self._stored[self.name_of(user_id)].asked_at
 
-    def add(self, user_id: int, newest: int = 0, last_at: int = 0) -> int:
+    def add(self, user_id: Id, newest: int = 0, last_at: int = 0) -> int:
         """Store on the disk that a user is to be forgotten; return up to which seq.
 
         It is not before `newest`, the last seq of the journal, and after any other tombstone. The
@@ -83,22 +97,25 @@ class Tombstones:
         now = time.time_ns() // 1000
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(user_id, str) and not self._key:
+                self._key = journal.make_key(self.path)
+            name, kind = self.name_of(user_id), TEXT if isinstance(user_id, str) else INTEGER
             with closing(sqlite3.connect(self.path, LOCK_SECONDS, isolation_level=None)) as db:
                 db.execute("PRAGMA synchronous = FULL")
                 db.execute("BEGIN IMMEDIATE")
-                journal.upgrade_forgotten(db)
+                journal.upgrade_forgotten(db, kind)
                 (before,) = db.execute("SELECT max(seq) FROM forgotten").fetchone()
                 added = Tombstone(max(now, newest, (before or 0) + 1), max(now, last_at))
-                db.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?, ?)", (user_id, *added))
+                db.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?, ?)", (name, *added))
                 db.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, storage.JobError) as error:
             raise JournalError(f"{self.path} can't be written: {error}") from error
         with self._lock:
-            self._stored = self._stored | {user_id: added}
+            self._stored = {**self._stored, name: added}
         return added.seq
 
-    def read_new(self) -> list[int]:
-        """Read the file if it has changed; return the users whose tombstones are new.
+    def read_new(self) -> list[int | bytes]:
+        """Read the file if it has changed; return the names of users whose tombstones are new.
 
         JournalError where it cannot be read; `problem` then says why, until it can.
         """
@@ -110,7 +127,7 @@ class Tombstones:
         self.problem, self.was_read = None, True
         return new
 
-    def _read_if_changed(self) -> list[int]:
+    def _read_if_changed(self) -> list[int | bytes]:
         try:
             status = self.path.stat()
         except FileNotFoundError:
@@ -122,11 +139,13 @@ class Tombstones:
             return []
         try:
             stored = journal.read_forgotten(self.path)
+            if any(isinstance(user, bytes) for user in stored) and not self._key:
+                self._key = journal.read_key(self.path)
         except storage.JobError as error:
             raise JournalError(str(error)) from error
         with self._lock:
             new = [user for user, found in stored.items() if self._stored.get(user) != found]
-            self._stored = self._stored | stored
+            self._stored = {**self._stored, **stored}
         self._version = version
         return new
 
@@ -134,14 +153,14 @@ class Tombstones:
 class TombstoneWatcher:
     """Polls the tombstones that other processes store, and has them obeyed.
 
-    `obey(users)` is awaited with the users of new tombstones; `recover()` when the file can be read
-    again after it could not.
+    `obey(names)` is awaited with the names of users with new tombstones; `recover()` when the file
+    can be read again after it could not.
     """
 
     def __init__(
         self,
         tombstones: Tombstones,
-        obey: Callable[[list[int]], None],
+        obey: Callable[[list[int | bytes]], Awaitable[None]],
         recover: Callable[[], Awaitable[None]],
     ) -> None:
         self._tombstones = tombstones
@@ -173,6 +192,6 @@ class TombstoneWatcher:
                 logger.error("Requests to be forgotten may not be obeyed: %s", error)
             return
         if new:
-            self._obey(new)
+            await self._obey(new)
         if before:
             await self._recover()

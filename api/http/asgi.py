@@ -6,13 +6,17 @@ from typing import Any
 from litestar import Litestar
 from litestar.types import Message
 
-from api.http.guard import TOO_LARGE, Guard, refuse
+from api.http.guard import TOO_LARGE, Guard, Refusal, refuse
+from api.http.ids import undecodable
 from api.http.whole_numbers import refuse_other_spellings
 from api.prometheus import Metrics
 from api.schemas import MAX_BODY
 from api.service import Service
 from api.settings import Settings, SettingsError, usable_settings
+from jobs.contract.ids import INTEGER
+from jobs.contract.text_ids import Kinds
 
+INTEGERS = Kinds()
 RELEASE_HEADER = b"x-release"
 # the key, in a request's state, of the recommender that made its answer
 RECOMMENDER_KEY = "recommender"
@@ -53,7 +57,11 @@ class Application(Litestar):
                     self.metrics.count_error(scope["path"], message["status"])
             return send(message)
 
-        refusal = self.guard.refusal(scope)
+        refusal = self.guard.refusal(scope, service.kinds.users != INTEGER)
+        if refusal is None and service.kinds != INTEGERS:
+            wrong = undecodable(scope["query_string"])
+            if wrong is not None:
+                refusal = Refusal(400, f"{wrong}: expected UTF-8 in percent-encoding")
         if refusal is None and scope["method"] == "POST" and _may_have_events(scope):
             state[BODY_KEY] = body = await _body(receive)
             refusal = TOO_LARGE if len(body) > MAX_BODY else None

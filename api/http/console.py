@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from litestar import Controller, HttpMethod, MediaType, Response, get, route
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.params import FromPath, PathParameter, QueryParameter
+from msgspec import UNSET
 
 from api.http.asgi import RECOMMENDER_KEY, Application
 from api.http.described import (
@@ -19,7 +20,8 @@ from api.http.described import (
 from api.http.description import Call
 from api.http.files import answer_file
 from api.http.guard import Guard
-from api.http.problems import AnyRequest, check_ids
+from api.http.ids import id_of, ids_of
+from api.http.problems import AnyRequest
 from api.insight import Insight
 from api.release.catalog import Catalog
 from api.schemas import (
@@ -32,6 +34,7 @@ from api.schemas import (
 )
 from jobs.contract.names import MAX_ID
 from jobs.contract.search import MAX_QUERY
+from jobs.contract.text_ids import Kinds
 
 ASSETS = Path(__file__).parents[1] / "console"
 HEADERS = {
@@ -110,14 +113,15 @@ class ConsoleCalls(Controller):
         self,
         request: AnyRequest,
         ids: Annotated[
-            list[Annotated[int, QueryParameter(ge=0, le=MAX_ID)]],
+            list[str],
             QueryParameter(description=f"track ids, repeatable; at most {MAX_EVENTS}"),
         ],
         near: Near = 0,
     ) -> Tracks:
         """Return names, artists, genres and counts of tracks, and what is near them."""
-        check_ids("ids", ids, MAX_EVENTS)
-        return await self.insight.tracks(self._catalog(request), ids, near)
+        catalog = self._catalog(request)
+        wanted = ids_of("ids", ids, catalog.kinds.tracks, MAX_EVENTS)
+        return await self.insight.tracks(catalog, wanted, near)
 
     @read("/user", responses=BAD_PARAMETER | NO_RELEASE | GUARD_REFUSALS)
     async def user(
@@ -139,7 +143,8 @@ class ConsoleCalls(Controller):
         Needs the admin key or the key of the console, if any key is set.
         """
         catalog = self._catalog(request)
-        return await self.insight.user(catalog, user_id, offset, limit, lists)
+        user = id_of("user_id", user_id, catalog.kinds.users)
+        return await self.insight.user(catalog, user, offset, limit, lists)
 
     @read("/releases", responses=GUARD_REFUSALS)
     async def releases(self, request: AnyRequest) -> Releases:
@@ -167,7 +172,9 @@ class ConsoleCalls(Controller):
     @read("/access", responses=GUARD_REFUSALS, sync_to_thread=False)
     def access(self, request: AnyRequest) -> Access:
         """Say what the given key opens."""
-        return _guard(request).access(request.scope)
+        found, kinds = _guard(request).access(request.scope), request.app.state.service.kinds
+        found.ids = UNSET if kinds == Kinds() else kinds._asdict()
+        return found
 
 
 def _guard(request: AnyRequest) -> Guard:

@@ -7,9 +7,8 @@ from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
 from api.schemas import Problem
-from jobs.contract.names import MAX_ID
 
-UserId = Annotated[int, QueryParameter(ge=0, le=MAX_ID, description="the user")]
+UserId = Annotated[str, QueryParameter(description="the user")]
 
 
 def problem(status: int, description: str, detail: str) -> dict[int, ResponseSpec]:

@@ -15,6 +15,7 @@ from litestar.openapi.spec import (
 )
 
 from api.http.guard import Guard
+from api.http.ids import described
 from api.schemas import MAX_EVENTS
 from jobs.contract.names import MAX_ID
 
@@ -87,6 +88,7 @@ def under_prefix(request: Request[Any, Any, Any], schema: dict[str, Any]) -> dic
     Calls that the settings leave out are not in it.
     """
     guard: Guard = cast(Any, request.app).guard
+    schema = described(schema, *request.app.state.service.kinds)
     prefix = request.scope.get("root_path", "").rstrip("/")
     paths = {path: item for path, item in schema["paths"].items() if guard.has_call(path)}
     return schema | {"servers": [{"url": prefix or "/"}], "paths": paths}

@@ -29,7 +29,7 @@ from litestar.types import Receive, Scope, Send
 from litestar.utils import normalize_path
 
 from api.http.rate_limit import RateLimiter
-from api.schemas import MAX_BODY, Access, Problem
+from api.schemas import MAX_BODY, MAX_TEXT_BATCH, Access, Problem
 from api.settings import Settings, SettingsError
 
 # The key that a call needs, if that key is set. All other calls need the key for reading.
@@ -87,7 +87,9 @@ OTHER_SITE = Refusal(403, "a page of another site may not call what changes some
 NO_CONSOLE = Refusal(404, "Not Found")
 NO_KEY = Refusal(401, "expected a valid key in X-API-Key", ((b"www-authenticate", b"Bearer"),))
 WRONG_KEY = Refusal(403, "the key is valid for other calls, but not for this one")
-TOO_LARGE = Refusal(413, f"body: expected at most {MAX_BODY} bytes", ((b"connection", b"close"),))
+CLOSE = ((b"connection", b"close"),)
+TOO_LARGE = Refusal(413, f"body: expected at most {MAX_BODY} bytes", CLOSE)
+TOO_LARGE_BATCH = Refusal(413, f"body: expected at most {MAX_TEXT_BATCH} bytes", CLOSE)
 
 
 class Guard:
@@ -128,8 +130,11 @@ class Guard:
         for level in ("console", "report"):
             self._keys_of_level[level] = self._keys_of_level["read"]
 
-    def refusal(self, scope: Scope) -> Refusal | None:
-        """Return the refusal of a request; None if it is let through."""
+    def refusal(self, scope: Scope, text_users: bool = False) -> Refusal | None:
+        """Return the refusal of a request; None if it is let through.
+
+        Where user ids are text, the body of a batch may be larger.
+        """
         server = scope.get("server")
         local = server is None or is_local(server[0])
         client = scope.get("client")
@@ -161,7 +166,9 @@ class Guard:
             return self._of_key(key)
         length = headers.get(b"content-length")
         if length and length.isdigit() and (len(length) > 9 or int(length) > MAX_BODY):
-            return TOO_LARGE
+            if not text_users or not scope["path"].rstrip("/").endswith("/batch"):
+                return TOO_LARGE
+            return TOO_LARGE_BATCH if len(length) > 9 or int(length) > MAX_TEXT_BATCH else None
         return None
 
     def _is_known(self, host: bytes, server: tuple[str, int | None] | None) -> bool:
@@ -201,7 +208,10 @@ class Guard:
         return Access(
             bool(self._keys),
             names[0] if names else "unknown" if key else "none",
-            *(opens[level] for level in ("read", "write", "people", "admin")),
+            opens["read"],
+            opens["write"],
+            opens["people"],
+            opens["admin"],
         )
 
     def report_path(self, release: str, report: str) -> str:
@@ -305,7 +315,7 @@ async def refuse(refusal: Refusal, receive: Receive, send: Send) -> None:
     most. If the server closed the connection while the client still sends, the connection would be
     reset, and the client would never see the answer.
     """
-    if refusal is TOO_LARGE:
+    if refusal.status == TOO_LARGE.status:
         with suppress(TimeoutError):
             await asyncio.wait_for(_discard_body(receive), DISCARD_SECONDS)
     body = msgspec.json.encode(Problem(refusal.status, refusal.detail))

@@ -1,5 +1,6 @@
 """Turns exceptions into error answers, which say what was expected and what was found."""
 
+import json
 import logging
 from typing import Any, cast
 
@@ -12,53 +13,67 @@ from litestar.types import ExceptionHandlersMap
 from msgspec import UNSET
 
 from api.events.journal import JournalError
+from api.http.ids import (
+    EXPECTED,
+    EXPECTED_LIST,
+    ID_PARAMETERS,
+    LIST_PARAMETERS,
+    MANY,
+    TYPES,
+    BadBody,
+    BadParameter,
+    ids_of_body,
+    parsed,
+)
 from api.http.whole_numbers import AS_SENT
 from api.insight import NotFound
 from api.release.loader import ReleaseError
 from api.release.manager import UnknownRelease
 from api.release.search_index import SearchError
-from api.schemas import MAX_BODY, MAX_EVENTS, MAX_K, MAX_LISTS, EventsGiven, Problem
-from jobs.contract.names import MAX_ID
+from api.schemas import (
+    MAX_BODY,
+    MAX_EVENTS,
+    MAX_K,
+    MAX_LISTS,
+    MAX_TEXT_BATCH,
+    EventsGiven,
+    IntegerId,
+    Problem,
+)
+from jobs.contract.ids import INTEGER, TEXT
+from jobs.contract.journal import Id
 
 logger = logging.getLogger("api")
 
 
-LISTED = ("events", "ids")  # parameters that may be repeated and are lists of track ids
+EITHER = "`int | str`"  # how msgspec names ids of either kind
+GIVEN: dict[str, Any] = {INTEGER: EventsGiven[IntegerId], TEXT: EventsGiven[str]}
 
 
 AnyRequest = Request[Any, Any, Any]
 
 
-class BadParameter(Exception):
-    """A parameter that can't be used; the text says which, what was expected, what was found."""
-
-
-def check_ids(name: str, ids: list[int], most: int) -> None:
-    """Raise BadParameter if a list of ids is too long, or an id is out of range."""
-    if len(ids) > most:
-        raise BadParameter(f"{name}: expected at most {most}, found {len(ids)}")
-    for found in ids:
-        if not 0 <= found <= MAX_ID:
-            expected = f"track ids, whole numbers from 0 to {MAX_ID}"
-            raise BadParameter(f"{name}: expected {expected}, found '{str(found)[:40]}'")
-
-
-def events_of_body(body: bytes) -> list[int] | None:
-    """Return the events in a JSON body; None if it does not name any.
+def events_of_body(body: bytes, kind: str) -> list[Id] | None:
+    """Return the events in a JSON body, of tracks with ids of a kind; None if it names none.
 
     Such a body is ignored, whatever it is, as it always was. Raises BadParameter if the events are
     not what is expected.
     """
     if b'"events"' not in body:
         return None
+    example = json.dumps({"events": [5, 7] if kind == INTEGER else ["5", "7"]})
+    expected = f"{example} with at most {MAX_EVENTS} {MANY[kind]}"
     try:
-        given = msgspec.json.decode(body, type=EventsGiven)
+        given = msgspec.json.decode(body, type=GIVEN[kind])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        expected = (
-            f'{{"events": [5, 7]}} with at most {MAX_EVENTS} whole numbers from 0 to {MAX_ID}'
-        )
         raise BadParameter(f"body: {error}; expected {expected}") from None
-    return None if given.events is UNSET else given.events
+    if given.events is UNSET:
+        return None
+    try:
+        return ids_of_body("events", given.events, kind)
+    except BadBody as error:
+        place, _, reason = str(error).partition(": ")
+        raise BadParameter(f"body: {reason} - at `$.{place}`; expected {expected}") from None
 
 
 def unusable_parameter(request: AnyRequest, error: BadParameter) -> Response[Problem]:
@@ -80,16 +95,22 @@ def bad_parameter(request: AnyRequest, error: ValidationException) -> Response[P
         if not isinstance(parameter, QueryParameter):
             continue
         alias = parameter.name or name
+        kinds = request.app.state.service.kinds
+        kind = kinds.users if alias == "user_id" else kinds.tracks
         # of a repeated parameter the last value counts
         value = (request.query_params.getall(alias, None) or [None])[-1]
         value = as_sent.get(alias, value) if name in refused else value
+        if alias in ID_PARAMETERS and value is not None and parsed(value, kind) is None:
+            refused.add(name)
         if name in refused or (value is None and not field.has_default):
             found = "missing" if value is None else f"found {value[:40]!r}"
             expected = f"a whole number from {parameter.ge} to {parameter.le}"
             if field.annotation is bool:
                 expected = "true or false"
-            elif alias in LISTED:
-                expected = f"track ids, whole numbers from 0 to {MAX_ID}"
+            elif alias in ID_PARAMETERS:
+                expected = EXPECTED[kind]
+            elif alias in LIST_PARAMETERS:
+                expected = EXPECTED_LIST[kind]
             elif alias == "kind":
                 expected = "any, track, artist or user"
             elif alias == "q":
@@ -105,16 +126,24 @@ def bad_body(request: AnyRequest, error: Exception) -> Response[Problem]:
         problem = cast(list[dict[str, str]], error.extra)[0]
         empty = problem["message"] == "'data'"  # Litestar's message for an empty body
         reason = "found nothing" if empty else f"{problem['key']}: {problem['message']}"
+    elif isinstance(error, BadBody):
+        reason = str(error)
+    kinds = request.app.state.service.kinds
+    kind = kinds.tracks if reason.startswith("events") else kinds.users
+    reason = reason.removeprefix("data: ").replace(EITHER, f"`{TYPES[kind]}`")
+    users = [47, 16] if kinds.users == INTEGER else ["47", "16"]
     expected = (
-        f'{{"user_ids": [47, 16], "k": 100}} with 1 to {MAX_LISTS} whole numbers '
-        f"from 0 to {MAX_ID} in user_ids, and k from 1 to {MAX_K} or left out"
+        f"{json.dumps({'user_ids': users, 'k': 100})} with 1 to {MAX_LISTS} {MANY[kinds.users]} "
+        f"in user_ids, and k from 1 to {MAX_K} or left out"
     )
-    return _problem(400, f"body: {reason.removeprefix('data: ')}; expected {expected}")
+    return _problem(400, f"body: {reason}; expected {expected}")
 
 
 def too_large(request: AnyRequest, error: RequestEntityTooLarge) -> Response[Problem]:
     """Return a 413 that says how many bytes a body may have."""
-    return _problem(413, f"body: expected at most {MAX_BODY} bytes")
+    users = request.app.state.service.kinds.users
+    most = MAX_BODY if users == INTEGER else MAX_TEXT_BATCH
+    return _problem(413, f"body: expected at most {most} bytes")
 
 
 def refused_release(request: AnyRequest, error: ReleaseError) -> Response[Problem]:
@@ -153,6 +182,7 @@ BODY_ERROR_HANDLERS: ExceptionHandlersMap = {
     ClientException: bad_body,
     UnicodeDecodeError: bad_body,
     RecursionError: bad_body,
+    BadBody: bad_body,
     RequestEntityTooLarge: too_large,
 }
 

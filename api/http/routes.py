@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
 from litestar import Controller, HttpMethod, MediaType, get, post, route
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody, QueryParameter
 from litestar.types import Scope
@@ -22,12 +23,14 @@ from api.http.described import (
     UserId,
 )
 from api.http.description import Call, CallWithEvents
-from api.http.problems import AnyRequest, BadParameter, check_ids, events_of_body
+from api.http.ids import EXPECTED, BadParameter, event_of, id_of, ids_of, ids_of_body
+from api.http.problems import AnyRequest, events_of_body
 from api.prometheus import CONTENT_TYPE, Metrics
 from api.schemas import (
     MAX_BODY,
     MAX_EVENTS,
     MAX_K,
+    MAX_TEXT_BATCH,
     Explained,
     Freshness,
     ListsWanted,
@@ -42,17 +45,16 @@ from api.schemas import (
     UserEvents,
 )
 from api.service import Service
-from jobs.contract.names import MAX_ID
+from jobs.contract.ids import INTEGER
 
 UserOrNobody = Annotated[
-    int | None,
-    QueryParameter(ge=0, le=MAX_ID, description="the user; may be left out where events are given"),
+    str | None,
+    QueryParameter(description="the user; may be left out where events are given"),
 ]
 K = Annotated[int, QueryParameter(ge=1, le=MAX_K, description="how many tracks")]
 Explain = Annotated[bool, QueryParameter(description="add a reason for each track")]
-TrackId = Annotated[int, QueryParameter(ge=0, le=MAX_ID)]
 Events = Annotated[
-    list[TrackId] | None,
+    list[str] | None,
     QueryParameter(
         description="track ids, newest first, repeatable: answer as if the user had just played "
         f"them; at most {MAX_EVENTS}"
@@ -79,11 +81,6 @@ def read(path: str, responses: dict[int, ResponseSpec] | None = None) -> Callabl
         media_type=MediaType.JSON,
         responses=GUARD_REFUSALS | (responses or {}),
     )
-
-
-MISSING_USER = (
-    f"user_id: expected a whole number from 0 to {MAX_ID}, or events without a user, missing"
-)
 
 
 class Calls(Controller):
@@ -120,28 +117,32 @@ class Calls(Controller):
         without user_id, someone new. Nothing of that is stored or counted. In a POST the events may
         also be in a JSON body, as in {"events": [5, 7]}.
         """
+        kinds = self.service.kinds
+        user = None if user_id is None else id_of("user_id", user_id, kinds.users)
+        played = None if events is None else ids_of("events", events, kinds.tracks, MAX_EVENTS)
         body = scope["state"].get(BODY_KEY)
         if body:
-            given = events_of_body(body)
-            if given is not None and events is not None:
+            given = events_of_body(body, kinds.tracks)
+            if given is not None and played is not None:
                 raise BadParameter("events: expected in the query string or in the body, not both")
-            events = events if given is None else given
-        if events is None:
-            if user_id is None:
-                raise BadParameter(MISSING_USER)
+            played = played if given is None else given
+        if played is None:
+            if user is None:
+                expected = EXPECTED[kinds.users]
+                raise BadParameter(
+                    f"user_id: expected {expected}, or events without a user, missing"
+                )
             if not explain:
-                return b'{"recs":%b}' % self.service.recommend(user_id, k)
-        else:
-            check_ids("events", events, MAX_EVENTS)
+                return b'{"recs":%b}' % self.service.recommend(user, k)
         if explain:
-            return b'{"recs":%b,"reasons":%b}' % self.service.explain(user_id, k, events)
-        return b'{"recs":%b}' % self.service.try_events(user_id, k, events or [])
+            return b'{"recs":%b,"reasons":%b}' % self.service.explain(user, k, played)
+        return b'{"recs":%b}' % self.service.try_events(user, k, played or [])
 
     @post(
         "/recommendations/batch",
         status_code=200,
         media_type=MediaType.JSON,
-        request_max_body_size=MAX_BODY,
+        request_max_body_size=MAX_TEXT_BATCH,
         exception_handlers=problems.BODY_ERROR_HANDLERS,
         responses=LISTS | BAD_BODY | NO_RELEASE | GUARD_REFUSALS,
     )
@@ -150,8 +151,14 @@ class Calls(Controller):
     ) -> bytes:
         """Recommend k tracks to each of up to 1,000 users, as each would get them alone."""
         recommender = request.state[RECOMMENDER_KEY] = self.service.releases.current()
-        events = None if data.events is UNSET else data.events
-        lists = await self.service.recommend_many(data.user_ids, data.k, recommender, events)
+        users, tracks = recommender.catalog.kinds
+        if users == INTEGER and len(await request.body()) > MAX_BODY:
+            raise RequestEntityTooLarge
+        user_ids = ids_of_body("user_ids", data.user_ids, users, lax=True)
+        events = None
+        if data.events is not UNSET:
+            events = ids_of_body("events", data.events, tracks, lax=True)
+        lists = await self.service.recommend_many(user_ids, data.k, recommender, events)
         return b'{"recs":%b}' % lists
 
     @read("/get_online_u2i", TRACKS | BAD_PARAMETER | NO_RELEASE)
@@ -169,20 +176,21 @@ class Calls(Controller):
         The answer has at most k * N tracks, and none that the user has heard. It is empty for a
         user without events.
         """
-        return b'{"recs":%b}' % self.service.online(user_id, k, n)
+        user = id_of("user_id", user_id, self.service.kinds.users)
+        return b'{"recs":%b}' % self.service.online(user, k, n)
 
     @post("/put_user_event", status_code=200, responses=BAD_PARAMETER | NOT_STORED | GUARD_REFUSALS)
     async def put_user_event(
         self,
         user_id: UserId,
-        item_id: Annotated[int, QueryParameter(ge=0, le=MAX_ID, description="the track")],
+        item_id: Annotated[str, QueryParameter(description="the track")],
     ) -> Stored:
         """Store that the user listens to a track now. No release has to know the track.
 
         Once this is answered, the event is in the journal, and every later answer takes it into
         account.
         """
-        await self.service.put(user_id, item_id)
+        await self.service.put(*event_of(user_id, item_id, self.service.kinds))
         return Stored()
 
     @post("/forget_user", status_code=200, responses=BAD_PARAMETER | NOT_STORED | GUARD_REFUSALS)
@@ -192,7 +200,7 @@ class Calls(Controller):
         Once this is answered, their events are gone from memory and journal. The next run of the
         jobs leaves out what they did before. What they do from now on counts.
         """
-        return await self.service.forget(user_id)
+        return await self.service.forget(id_of("user_id", user_id, self.service.kinds.users))
 
     @read("/get_user_events", BAD_PARAMETER | NOT_STORED)
     def get_user_events(
@@ -201,7 +209,8 @@ class Calls(Controller):
         k: Annotated[int, QueryParameter(ge=1, le=100, description="how many events")] = 10,
     ) -> UserEvents:
         """Return the user's last k events, newest first."""
-        return UserEvents(self.service.store.last(user_id, k))
+        user = id_of("user_id", user_id, self.service.kinds.users)
+        return UserEvents(self.service.store.last(user, k))
 
     @route(
         "/load_recommendations",

@@ -3,7 +3,7 @@
 Litestar would also convert "1e3" and "5.0" to whole numbers. Such a value is replaced by one that
 Litestar refuses. The answer is then the usual 400, which shows the value that the client sent.
 
-For example, user_id=1e3&k=5 becomes user_id=x&k=5, and the 400 says "found '1e3'". For a request
+For example, user_id=7&k=1e3 becomes user_id=7&k=x, and the 400 says "found '1e3'". For a request
 with plain digits, as nearly all are, this takes one search by a regular expression.
 """
 
@@ -11,13 +11,7 @@ import re
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-NAMES = (
-    "user_id",
-    "item_id",
-    "k",
-    "N",
-    "events",
-)  # all parameters of all calls that are whole numbers
+NAMES = ("k", "N")  # the parameters that are whole numbers; for ids see api.http.ids
 # the key, in a request's state, of the replaced values by parameter, as the client sent them
 AS_SENT = "whole_numbers_as_sent"
 _UNUSUAL = re.compile(rb"(?:^|&)(?:%b)=(?!-?[0-9]+(?:&|$))" % "|".join(NAMES).encode())

@@ -1,10 +1,12 @@
 """The data of one release, read-only: histories, final lists, neighbours, names.
 
-Tracks are handled as positions in the sorted track ids. Only `ids` and `text` return track ids.
+Tracks are handled as positions in the sorted track ids. Only `ids` and `text` return track ids. An
+id is a whole number or a text, by the kinds that the release states.
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import chain, islice
@@ -17,12 +19,22 @@ from numpy.typing import NDArray
 
 from api.release import loader
 from api.release.details import Details
+from api.release.keys import Keys
 from api.release.search_index import open_index
 from api.schemas import NamedTrack
 from jobs.contract.blending import LISTED, NO_TRACKS, Neighbours, Tracks, in_growing_blocks
 from jobs.contract.ids import find, ties_of
+from jobs.contract.journal import Id
 
 ROWS_REMEMBERED = 1 << 16  # users whose row is cached
+PLACES_REMEMBERED = 1 << 16  # tracks with text ids whose position is cached
+KEY_PARTS = ("offsets", "items")
+
+Name = Callable[[Any], int | bytes]  # from a user id to what a tombstone is stored under
+
+
+def _same(user_id: int) -> int:
+    return user_id
 
 
 class Catalog:
@@ -38,11 +50,26 @@ class Catalog:
         self.data_until = manifest.data.last if manifest.data else None
         self.blending = msgspec.structs.replace(manifest.settings.blending, **overrides)
         self._forgotten_until = manifest.forgotten_until
-        self._forgotten: set[int] = set()
+        self._forgotten: set[int | bytes] = set()
         self.excludes_heard = manifest.settings.heard == "exclude"
         self._user_ids, self._track_ids = arrays["user_ids"], arrays["track_ids"]
+        self.kinds = manifest.kinds
+        self._user_keys, self._track_keys = (
+            Keys(arrays[f"{kind}_ids"], *(arrays[f"{kind}_keys_{part}"] for part in KEY_PARTS))
+            if f"{kind}_keys_items" in arrays
+            else None
+            for kind in ("user", "track")
+        )
+        self._name: Name = _same
         # row(user_id): the user's position; -1 if the release doesn't know them or must forget them
-        self.row = lru_cache(ROWS_REMEMBERED)(partial(_row, self._user_ids, self._forgotten))
+        if self._user_keys is None:
+            self.row = lru_cache(ROWS_REMEMBERED)(partial(_row, self._user_ids, self._forgotten))
+        else:
+            own = weakref.proxy(self)
+            self.row = lru_cache(ROWS_REMEMBERED)(partial(Catalog._row_of_text, own))
+        if self._track_keys is not None:
+            self._place = lru_cache(PLACES_REMEMBERED)(self._track_keys.place)
+        self._filling = b" " if self._track_keys is None else b"\0"
         self._ties = ties_of(self._track_ids)
         self._track_texts = loader.texts(arrays)
         # (tracks + 1,): the track under which each track's song is shown; the last is for -1. None
@@ -90,13 +117,21 @@ class Catalog:
         """Length of the top list: the number of tracks with a listen."""
         return len(self._top)
 
-    def forget(self, until: Mapping[int, int]) -> None:
+    def forget(self, until: Mapping[int | bytes, int], name: Name = _same) -> None:
         """Treat users as unknown whose tombstone is newer than those that the release obeys.
 
-        `until` has the seq of each user's tombstone.
+        `until` has the seq of each user's tombstone, by what `name` returns of a user id.
         """
         self._forgotten |= {user for user, seq in until.items() if seq > self._forgotten_until}
+        self._name = name
         self.row.cache_clear()
+
+    def _row_of_text(self, user_id: str) -> int:
+        """Return the position of a user whose id is text, as `row` does."""
+        assert self._user_keys is not None
+        if self._forgotten and self._name(user_id) in self._forgotten:
+            return -1
+        return self._user_keys.place(user_id)
 
     def final(self, row: int) -> Tracks:
         """Return the final list of the user in a row, best first; empty if there is none."""
@@ -106,18 +141,20 @@ class Catalog:
         """Return the listens of the user in a row, oldest first."""
         return self._list("history", row)
 
-    def knows(self, item_id: int) -> bool:
+    def knows(self, item_id: Id) -> bool:
         """Return whether the release knows a track."""
-        return _find(self._track_ids, item_id) >= 0
+        if self._track_keys is not None:
+            return self._place(item_id) >= 0
+        return isinstance(item_id, int) and _find(self._track_ids, item_id) >= 0
 
-    def positions(self, item_ids: Sequence[int]) -> Tracks:
+    def positions(self, item_ids: Sequence[Id]) -> Tracks:
         """Return the positions of track ids; -1 for one that the release doesn't know.
 
         If a song has several ids, each of them has the position of the one that is shown.
         """
         if not item_ids or not self.n_tracks:
             return NO_TRACKS
-        found = find(self._track_ids, np.array(item_ids, np.int64))
+        found = self._found(item_ids)
         return found.astype(np.int32) if self._shown is None else self._shown.take(found)
 
     def hidden(self) -> Tracks:
@@ -135,12 +172,18 @@ class Catalog:
         """Return the top list, then all tracks without a listen that may be shown."""
         return self._top
 
-    def exact(self, item_ids: Sequence[int], unknown: bool = False) -> list[int]:
+    def _found(self, item_ids: Sequence[Id]) -> NDArray[np.int64]:
+        """Return the positions of the very ids, -1 for unknown ones."""
+        if self._track_keys is None:
+            return find(self._track_ids, np.array(item_ids, np.int64))
+        return np.fromiter(map(self._place, item_ids), np.int64, len(item_ids))
+
+    def exact(self, item_ids: Sequence[Id], unknown: bool = False) -> list[int]:
         """Return the positions of the very ids, also of those under which no song is shown.
 
         Those that the release doesn't know are left out, or -1 where `unknown` is true.
         """
-        places: list[int] = find(self._track_ids, np.array(item_ids, np.int64)).tolist()
+        places: list[int] = self._found(item_ids).tolist() if item_ids else []
         return places if unknown else [place for place in places if place >= 0]
 
     def top_rank(self, track: int) -> int | None:
@@ -158,8 +201,24 @@ class Catalog:
 
     def named(self, track: int) -> NamedTrack:
         """Return a track with the names of what it is and of whose."""
-        track_id = int(self._track_ids[track])
-        return NamedTrack(track_id, self.name(track), self.details.artists(track))
+        return NamedTrack(self.track_id(track), self.name(track), self.details.artists(track))
+
+    def places_of_numbers(self, numbers: Sequence[int]) -> list[int]:
+        """Return the positions of tracks by the numbers that files inside the release have."""
+        places: list[int] = find(self._track_ids, np.array(numbers, np.int64)).tolist()
+        return [place for place in places if place >= 0]
+
+    def user_number(self, row: int) -> int:
+        """Return the number that the user in a row has inside the release."""
+        return int(self._user_ids[row])
+
+    def users_beginning_with(self, text: str, limit: int) -> list[str]:
+        """Return known users whose ids are text and begin with a text; the very id first."""
+        assert self._user_keys is not None
+        exact = [text] if self.row(text) >= 0 else []
+        found = map(self._user_keys.text, self._user_keys.beginning_with(text, 2 * limit))
+        others = [user for user in found if user != text and self.row(user) >= 0]
+        return (exact + sorted(others))[:limit]
 
     def users_between(self, low: int, high: int, limit: int) -> list[int]:
         """Return the first known users with ids from low to high - 1, as ids."""
@@ -167,10 +226,11 @@ class Catalog:
         found = (int(user) for user in self._user_ids[start:end] if self.row(int(user)) >= 0)
         return list(islice(found, limit))
 
-    def random_users(self, n: int) -> list[int]:
+    def random_users(self, n: int) -> list[Id]:
         """Return the ids of some known users, drawn at random."""
         places = random.sample(range(self.n_users), min(2 * n, self.n_users))
-        drawn = (int(self._user_ids[place]) for place in places)
+        keys = self._user_keys
+        drawn = [int(self._user_ids[at]) if keys is None else keys.text(at) for at in places]
         return [user for user in drawn if self.row(user) >= 0][:n]
 
     def history_rows(self, row: int) -> tuple[int, int]:
@@ -186,15 +246,23 @@ class Catalog:
         """Yield a user's final list, then the top list in growing blocks."""
         return chain([final], in_growing_blocks(self._top))
 
-    def ids(self, tracks: Tracks) -> list[int]:
+    def track_id(self, track: int) -> Id:
+        """Return the id of a track."""
+        keys = self._track_keys
+        return int(self._track_ids[track]) if keys is None else keys.text(track)
+
+    def ids(self, tracks: Tracks) -> list[Id]:
         """Return the ids of tracks."""
-        ids: list[int] = self._track_ids[tracks].tolist()
+        if self._track_keys is not None:
+            return [*self._track_keys.texts(tracks)]
+        ids: list[Id] = self._track_ids[tracks].tolist()
         return ids
 
     def text(self, tracks: Tracks) -> bytes:
         """Return the ids of tracks as a JSON list without blanks."""
-        # each text has blanks before its id, up to the common size; see loader.texts
-        return b"[%b]" % self._track_texts.take(tracks).tobytes()[:-1].translate(None, b" ")
+        # each text is filled up to the common size, and ends with a comma; see loader.texts
+        texts = self._track_texts.take(tracks).tobytes().translate(None, self._filling)
+        return b"[%b]" % texts[:-1]
 
     def _list(self, name: str, row: int) -> Tracks:
         if row < 0:
@@ -207,7 +275,7 @@ def _utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _row(ids: NDArray[np.int64], forgotten: set[int], user_id: int) -> int:
+def _row(ids: NDArray[np.int64], forgotten: set[int | bytes], user_id: int) -> int:
     return -1 if user_id in forgotten else _find(ids, user_id)
 
 

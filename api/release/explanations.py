@@ -13,8 +13,9 @@ import numpy as np
 from api.release.catalog import Catalog
 from api.schemas import Reason
 from jobs.contract.blending import WEIGHED, Near, Tracks
+from jobs.contract.journal import Id
 
-Events = tuple[int, ...]  # item ids, newest first
+Events = tuple[Id, ...]  # track ids, newest first
 
 
 # bring(events, source): the tracks that one source, or ALL of them, brings for some events
@@ -64,7 +65,7 @@ def reasons(
     ]
 
 
-def losses(events: Events, counted: Events, bring: Bring) -> dict[int, list[tuple[float, int]]]:
+def losses(events: Events, counted: Events, bring: Bring) -> dict[int, list[tuple[float, Id]]]:
     """Return for each track the counted events without which its score is lower, and by how much.
 
     Without an event, an older one may start to count, or count more; if the track's score is then
@@ -86,7 +87,7 @@ def losses(events: Events, counted: Events, bring: Bring) -> dict[int, list[tupl
     return result
 
 
-def named(lost: list[tuple[float, int]], offline: float) -> list[int]:
+def named(lost: list[tuple[float, Id]], offline: float) -> list[Id]:
     """Return the events to name: at most MOST_NAMED, first the one whose absence costs most.
 
     An event is left out if it costs less than LEAST_SHARE of what brings most to the track: one of

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import UNSET
 
@@ -17,6 +18,7 @@ from api.release.catalog import Catalog
 from api.release.details import MADE_BEFORE
 from jobs.contract import tables
 from jobs.contract.blending import Tracks, in_growing_blocks, without
+from jobs.contract.journal import Id
 from jobs.contract.names import LIST_LENGTH
 from jobs.contract.plays import (
     LAST_HALF_LIFE,
@@ -27,6 +29,8 @@ from jobs.contract.plays import (
     best_neighbours,
     profile,
 )
+
+Generator = Callable[[Catalog, Id, int], Tracks]  # of a user, who is in a row or -1
 
 
 class Lacking(Exception):
@@ -65,11 +69,20 @@ def _rows(path: Path, columns: list[str], first: int, end: int) -> Iterator[pa.T
             start = stop
 
 
-def _of_user(path: Path, user_id: int) -> list[int]:
-    """Return the track ids of a user's rows in a parquet file that is sorted by user, then rank."""
-    found: list[int] = []
+def _of_user(path: Path, user_id: Id, number: int) -> list[Id]:
+    """Return the track ids of a user's rows in a parquet file that is sorted by user, then rank.
+
+    `number` is the user's inside the release, by which the rows are sorted.
+    """
+    found: list[Id] = []
     with pq.ParquetFile(path, memory_map=True) as file:
+        numbers = tables.bounds_of_groups(file.metadata)
         for group in range(file.num_row_groups):
+            if isinstance(user_id, str):
+                if numbers is None or numbers[group][0] <= number <= numbers[group][1]:
+                    rows = file.read_row_group(group, ["user_id", "track_id"], use_threads=False)
+                    found += rows.filter(pc.equal(rows["user_id"], user_id))["track_id"].to_pylist()
+                continue
             bounds = file.metadata.row_group(group).column(0).statistics
             if bounds is None or not bounds.min <= user_id <= bounds.max:
                 continue
@@ -79,7 +92,7 @@ def _of_user(path: Path, user_id: int) -> list[int]:
     return found
 
 
-def listings(catalog: Catalog, user_id: int, row: int) -> Listings:
+def listings(catalog: Catalog, user_id: Id, row: int) -> Listings:
     """Return what each generator proposes to a user, who is in a row of the catalog, or -1."""
     lists, lacks = {}, {}
     for name, make in GENERATORS.items():
@@ -90,7 +103,7 @@ def listings(catalog: Catalog, user_id: int, row: int) -> Listings:
     return Listings(lists, lacks)
 
 
-def _popular(catalog: Catalog, user_id: int, row: int) -> Tracks:
+def _popular(catalog: Catalog, user_id: Id, row: int) -> Tracks:
     """The first tracks of the top list."""
     found, heard = [], _heard(catalog, row)
     for block in in_growing_blocks(catalog.top(LIST_LENGTH + len(heard))):
@@ -98,14 +111,15 @@ def _popular(catalog: Catalog, user_id: int, row: int) -> Tracks:
     return np.concatenate(found)[:LIST_LENGTH] if found else catalog.top(0)
 
 
-def _from(table: tables.Table, most: int) -> Callable[[Catalog, int, int], Tracks]:
+def _from(table: tables.Table, most: int) -> Generator:
     """Return a generator whose lists are in a parquet file of the release."""
 
-    def read(catalog: Catalog, user_id: int, row: int) -> Tracks:
+    def read(catalog: Catalog, user_id: Id, row: int) -> Tracks:
         if row < 0:
             return catalog.top(0)
         try:
-            ids = _of_user(catalog.folder / table.file, user_id)
+            path = catalog.folder / table.file
+            ids = _of_user(path, user_id, catalog.user_number(row))
         except FileNotFoundError:
             raise Lacking(f"{table.file} is not in the release: {MADE_BEFORE}") from None
         except (OSError, pa.ArrowException) as error:
@@ -116,10 +130,10 @@ def _from(table: tables.Table, most: int) -> Callable[[Catalog, int, int], Track
     return read
 
 
-def _after(last: int, half_life: float | None, name: str) -> Callable[[Catalog, int, int], Tracks]:
+def _after(last: int, half_life: float | None, name: str) -> Generator:
     """Return a generator of the neighbours of a user's last plays."""
 
-    def compute(catalog: Catalog, user_id: int, row: int) -> Tracks:
+    def compute(catalog: Catalog, user_id: Id, row: int) -> Tracks:
         lists = catalog.neighbours["similar"] if name == "similar" else catalog.details.followers
         if lists is None:
             raise Lacking(MADE_BEFORE)
@@ -140,13 +154,13 @@ def _setting(catalog: Catalog, half_life: float | None, name: str) -> float | No
     return found
 
 
-def _replayed(catalog: Catalog, user_id: int, row: int) -> Tracks:
+def _replayed(catalog: Catalog, user_id: Id, row: int) -> Tracks:
     """The tracks that the user has played, the latest plays counting most."""
     tracks, weights = profile(catalog.history(row), _setting(catalog, None, "replayed"))
     return best(tracks, weights, _heard(catalog, row), LISTED, catalog.ties)
 
 
-def _not_released(catalog: Catalog, user_id: int, row: int) -> Tracks:
+def _not_released(catalog: Catalog, user_id: Id, row: int) -> Tracks:
     raise Lacking("a release does not have what this list is computed from")
 
 
@@ -155,7 +169,7 @@ def _heard(catalog: Catalog, row: int) -> Tracks:
     return np.unique(catalog.history(row) if catalog.excludes_heard else catalog.top(0))
 
 
-GENERATORS: dict[str, Callable[[Catalog, int, int], Tracks]] = {
+GENERATORS: dict[str, Generator] = {
     "popular": _popular,
     "forecast": _not_released,
     "als": _from(tables.PERSONAL_ALS, LISTED),

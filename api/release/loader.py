@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from jobs.contract import storage, tables
-from jobs.contract.ids import Ties
+from jobs.contract.ids import INTEGER, TEXT, Ties
 from jobs.contract.names import CONTRACT_VERSION, CURRENT, MANIFEST, RELEASES, SERVING
 from jobs.contract.results import Manifest, ServedSettings, upgrade_manifest
 from jobs.contract.serving import OPTIONAL_ARRAYS, SERVING_ARRAYS, TREND_PERIODS
@@ -71,8 +71,11 @@ def check(folder: Path, hashes: bool = True) -> Manifest[ServedSettings]:
         raise ReleaseError(f"{folder.name}: {MANIFEST} can't be used ({reason})") from None
     _expect(folder, "id", folder.name, manifest.id)
     _require(folder, "an id of letters, digits and . _ -", bool(NAME.fullmatch(manifest.id)))
+    known = set(manifest.kinds) <= {INTEGER, TEXT}
+    _require(folder, f"ids of the kinds {INTEGER} or {TEXT}", known)
     for table in tables.RELEASED:
-        schema = {field.name: str(field.type) for field in table.schema}
+        stored = tables.stored(table, manifest.kinds)
+        schema = {field.name: str(field.type) for field in stored}
         _expect(folder, f"schema of {table.file}", schema, manifest.schemas.get(table.file))
     for name, dtype in _dtypes(manifest).items():
         _expect(folder, f"dtype of {name}", str(dtype), manifest.serving.get(name))
@@ -81,7 +84,8 @@ def check(folder: Path, hashes: bool = True) -> Manifest[ServedSettings]:
         entry = manifest.files.get(file)
         _expect(folder, f"bytes of {file}", entry and entry.bytes, _size(folder / file))
     for table in tables.RELEASED:
-        _check_table(folder, table, manifest.files[table.file].rows)
+        stored = tables.stored(table, manifest.kinds)
+        _check_table(folder, table, stored, manifest.files[table.file].rows)
     for file, entry in manifest.files.items() if hashes else ():
         with (folder / file).open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
@@ -96,13 +100,13 @@ def _dtypes(manifest: Manifest[ServedSettings]) -> dict[str, np.dtype[Any]]:
     }
 
 
-def _check_table(folder: Path, table: tables.Table, rows: int | None) -> None:
+def _check_table(folder: Path, table: tables.Table, stored: pa.Schema, rows: int | None) -> None:
     """Compare a table's columns with the contract, and its number of rows with the manifest."""
     try:
         found = pq.read_metadata(folder / table.file)
     except (pa.ArrowException, OSError) as error:
         raise ReleaseError(f"{folder.name}: {table.file} can't be read: {error}") from None
-    same = found.schema.to_arrow_schema().equals(table.schema)
+    same = found.schema.to_arrow_schema().equals(stored)
     _require(folder, f"{table.file} with the columns of the contract", same)
     _expect(folder, f"rows of {table.file}", rows, found.num_rows)
 
@@ -153,6 +157,11 @@ def arrays(folder: Path, manifest: Manifest[ServedSettings]) -> Arrays:
             folder, "tracks in shown_items that are shown", bool((shown[shown] == shown).all())
         )
     _check_details(folder, mapped, tracks)
+    for name, kind, rows in zip(("user", "track"), manifest.kinds, (users, tracks), strict=True):
+        there = _has(folder, mapped, f"{name}_keys_offsets", f"{name}_keys_items")
+        _require(folder, f"{name}_keys where ids of {name}s are text", there == (kind == TEXT))
+        if there:
+            _check_lists(folder, f"{name}_keys", mapped, rows)
     for array in mapped.values():
         _free_pages(array)
     return mapped
@@ -237,7 +246,8 @@ def model(arrays: Arrays, settings: ServedSettings, ties: Ties) -> "FoldInModel"
 def texts(arrays: Arrays) -> Array:
     """Return the texts of all track ids, (tracks,), as items of one size in bytes.
 
-    A text is the id and a comma after it, with blanks before it up to the common size.
+    A text is the id as JSON has it and a comma after it. It is filled up to the common size: a
+    whole number by blanks before it, and a text by bytes 0 after it.
     """
     flat = arrays["track_texts"]
     return flat.view(f"V{max(len(flat) // max(len(arrays['track_ids']), 1), 1)}")

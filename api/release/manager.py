@@ -7,6 +7,7 @@ that are running finish with the old release, which is freed when the last of th
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from api.events.tombstones import Tombstones
@@ -17,7 +18,9 @@ from api.release.recommender import Recommender
 from api.schemas import Loaded
 from api.settings import Settings
 from jobs.contract import storage
+from jobs.contract.journal import OtherKind, named_kinds
 from jobs.contract.names import RELEASES
+from jobs.contract.text_ids import Kinds
 
 logger = logging.getLogger("api")
 
@@ -27,15 +30,25 @@ class UnknownRelease(Exception):
 
 
 class ReleaseManager:
-    """Serves one release of WORK at a time."""
+    """Serves one release of WORK at a time.
 
-    def __init__(self, settings: Settings, tombstones: Tombstones) -> None:
+    `adopt(kinds)` is awaited before a release is served, with the kinds of its ids; it raises
+    OtherKind if the state has ids of other kinds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tombstones: Tombstones,
+        adopt: Callable[[Kinds], Awaitable[None]],
+    ) -> None:
         # of the served release; None while none is served
         self.recommender: Recommender | None = None
         self.swaps = 0  # releases that were loaded
         self.refusals = 0  # releases that were refused
         self._settings = settings
         self._tombstones = tombstones
+        self._adopt = adopt
         self._reason = "no release has been loaded yet"  # why none is served
         self._loading = asyncio.Lock()
         self._followed: str | None = None  # what `current` pointed to when it was last loaded
@@ -72,13 +85,14 @@ class ReleaseManager:
             start = time.monotonic()
             try:
                 recommender = await asyncio.to_thread(self._open, release_id)
+                await self._take_ids(recommender.catalog)
             except (ReleaseError, OSError) as error:
                 self._reason = str(error)
                 self.refusals += 1
                 logger.error("Refused a release: %s", error)
                 raise ReleaseError(self._reason) from error
             # both lines run on the event loop, so no user can be forgotten between them
-            recommender.forget(self._tombstones.until)
+            recommender.forget(self._tombstones.until, self._tombstones.name_of)
             previous, self.recommender = self.recommender, recommender
         self.swaps += 1
         catalog = recommender.catalog
@@ -91,6 +105,17 @@ class ReleaseManager:
             seconds=round(time.monotonic() - start, 3),
         )
 
+    async def _take_ids(self, catalog: Catalog) -> None:
+        """Raise ReleaseError if the state has ids of other kinds than a release."""
+        try:
+            await self._adopt(catalog.kinds)
+        except OtherKind as error:
+            raise ReleaseError(
+                f"{catalog.id}: its ids are {named_kinds(catalog.kinds)}, but {error}: make a "
+                "release with the same kinds by the options --user-ids and --track-ids of "
+                "jobs.prepare, or name another folder in RECO_STATE"
+            ) from None
+
     async def load_if_none(self) -> None:
         """Load the release of `current` if none is served; a refusal is logged, not raised."""
         if self.recommender is None:
@@ -100,7 +125,7 @@ class ReleaseManager:
     def obey_tombstones(self) -> None:
         """Make the served release treat forgotten users as unknown."""
         if self.recommender:
-            self.recommender.forget(self._tombstones.until)
+            self.recommender.forget(self._tombstones.until, self._tombstones.name_of)
 
     async def _follow(self, seconds: int) -> None:
         """Load the release of `current` whenever the link changes; a refused one is tried once."""

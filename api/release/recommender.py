@@ -13,7 +13,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from api.release import kernels
-from api.release.catalog import Catalog
+from api.release.catalog import Catalog, Name
 from api.release.explanations import reasons
 from api.schemas import Reason
 from jobs.contract.blending import (
@@ -39,12 +39,13 @@ from jobs.contract.blending import (
     together,
     without,
 )
+from jobs.contract.journal import Id
 
 REMEMBERED = 10_000  # answers of each call
 NO_WORTH: Scores = np.empty(0, np.float64)
 
 
-Events = tuple[int, ...]  # item ids, newest first
+Events = tuple[Id, ...]  # track ids, newest first
 
 
 weights_of = lru_cache(Blending.weights)  # of a rule: to make the dictionary takes 10 µs
@@ -71,9 +72,9 @@ class Recommender:
         self.answer = lru_cache(REMEMBERED)(partial(Recommender._answer, own))
         self.online_text = lru_cache(REMEMBERED)(partial(Recommender._online_text, own))
 
-    def forget(self, until: Mapping[int, int]) -> None:
+    def forget(self, until: Mapping[int | bytes, int], name: Name) -> None:
         """Answer as for new users to those forgotten, up to their seq; keep no old answer."""
-        self.catalog.forget(until)
+        self.catalog.forget(until, name)
         self.answer.cache_clear()
         self.online_text.cache_clear()
 

@@ -11,16 +11,29 @@ events) can be compared with a seq without a rule of its own:
     100  7     10        100  7     10     NULL   (the time is 100 as well)
     101  8     11        101  8     11     NULL
                          102  7     12     95     (the clock was put back)
+
+Where ids are text, both files have version 12. The journal has the texts: they mean the same in
+every release. The tombstones have a keyed hash of each text, since an id may be an e-mail address,
+and whoever was forgotten must not be found in the file. The key is in a file of its own beside it.
+The types of the journal's columns say of which kind its ids are; without events they may change.
 """
 
+import os
+import secrets
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
+from jobs.contract import storage
+from jobs.contract.ids import INTEGER, TEXT
 from jobs.contract.storage import JobError
+from jobs.contract.text_ids import Kinds
 
 JOURNAL_VERSION = 2  # its user_version
+TEXT_VERSION = 12  # that of a journal and of tombstones with text ids: 10 more than the others'
 JOURNAL_SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY, user_id INTEGER NOT NULL, track_id INTEGER NOT NULL, at INTEGER
@@ -38,6 +51,19 @@ CREATE TABLE IF NOT EXISTS forgotten (
     user_id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, asked_at INTEGER NOT NULL
 );
 """
+HASHED_SCHEMA = """
+CREATE TABLE forgotten (
+    user_hash BLOB PRIMARY KEY, seq INTEGER NOT NULL, asked_at INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+KEY_BYTES, HASH_BYTES = 32, 16
+SQL_TYPES = {INTEGER: "INTEGER", TEXT: "TEXT"}
+
+Id = int | str  # of a user or a track, by its kind
+
+
+class OtherKind(Exception):
+    """A file of the state has ids of another kind; the text says which."""
 
 
 class Tombstone(NamedTuple):
@@ -50,7 +76,7 @@ class Tombstone(NamedTuple):
 def version_of_journal(db: sqlite3.Connection) -> int:
     """Return a journal's version, 0 for a new file; DatabaseError if this code does not know it."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if not 0 <= version <= JOURNAL_VERSION:
+    if version not in (0, 1, JOURNAL_VERSION, TEXT_VERSION):
         raise sqlite3.DatabaseError(f"it has version {version}, expected {JOURNAL_VERSION}")
     return int(version)
 
@@ -61,7 +87,7 @@ def upgrade_journal(db: sqlite3.Connection) -> None:
     One transaction does it, so that a crash leaves the one or the other, and several processes may
     try at once. No row is rewritten: it takes as long for a million events as for one.
     """
-    if version_of_journal(db) == JOURNAL_VERSION:
+    if version_of_journal(db) in (JOURNAL_VERSION, TEXT_VERSION):
         return
     db.execute("BEGIN IMMEDIATE")
     with db:  # commits, or rolls back after an error
@@ -70,25 +96,135 @@ def upgrade_journal(db: sqlite3.Connection) -> None:
                 db.execute(f"ALTER TABLE {table} RENAME COLUMN at TO seq")
         if _columns(db, "events") == ["seq", "user_id", "track_id"]:
             db.execute("ALTER TABLE events ADD COLUMN at INTEGER")
-        for statement in JOURNAL_SCHEMA.split(";"):  # executescript would commit
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version = {JOURNAL_VERSION}")
+        _make_journal(db, Kinds())
 
 
-def upgrade_forgotten(db: sqlite3.Connection) -> None:
-    """The same for a file of tombstones. It runs in the caller's transaction."""
-    if _version_of_forgotten(db) == FORGOTTEN_VERSION:
+def _make_journal(db: sqlite3.Connection, kinds: Kinds) -> None:
+    schema = JOURNAL_SCHEMA
+    for column, kind in zip(("user_id", "track_id"), kinds, strict=True):
+        schema = schema.replace(f"{column} INTEGER", f"{column} {SQL_TYPES[kind]}")
+    for statement in schema.split(";"):  # executescript would commit
+        db.execute(statement)
+    version = JOURNAL_VERSION if kinds == Kinds() else TEXT_VERSION
+    db.execute(f"PRAGMA user_version = {version}")
+
+
+def kinds_of_journal(db: sqlite3.Connection) -> Kinds:
+    """Return of which kinds the ids of a journal are."""
+    types = {name: kind for _, name, kind, *_ in db.execute("PRAGMA table_info(events)")}
+    names = {"TEXT": TEXT}
+    return Kinds(*(names.get(types.get(name, ""), INTEGER) for name in ("user_id", "track_id")))
+
+
+def kinds_of_events(path: Path) -> Kinds | None:
+    """Return the kinds of the ids in a journal's file; None if it has no events, or is not there.
+
+    A file that can't be read tells nothing: those who need it report that.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            some = db.execute("SELECT 1 FROM events LIMIT 1").fetchone()
+            return kinds_of_journal(db) if some else None
+    except sqlite3.Error:
+        return None
+
+
+def change_kinds(db: sqlite3.Connection, kinds: Kinds) -> None:
+    """Make a journal one for ids of these kinds; OtherKind if it has events with others."""
+    if kinds_of_journal(db) == kinds:
         return
+    db.execute("BEGIN IMMEDIATE")
+    with db:
+        found = kinds_of_journal(db)
+        if found == kinds:
+            return
+        if db.execute("SELECT 1 FROM events LIMIT 1").fetchone():
+            raise OtherKind(f"those of the journal are {named_kinds(found)}")
+        db.execute("DROP TABLE events")
+        _make_journal(db, kinds)
+
+
+def named_kinds(kinds: Kinds) -> str:
+    """Return the kinds of ids in words."""
+    return f"{kinds.users} for users and {kinds.tracks} for tracks"
+
+
+def hashed(key: bytes, text: bytes) -> bytes:
+    """Return the keyed hash under which a tombstone of a text id is stored."""
+    return blake2b(text, key=key, digest_size=HASH_BYTES).digest()
+
+
+def _key_file(path: Path) -> Path:
+    return path.with_suffix(".key")
+
+
+def read_key(path: Path) -> bytes:
+    """Return the key of the tombstones in a file. JobError if it is missing or is no key."""
+    file = _key_file(path)
+    try:
+        key = file.read_bytes()
+    except OSError as error:
+        raise JobError(
+            f"{file} can't be read ({error}): it is the key of {path.name}, without which nobody "
+            "knows whom to forget; restore it"
+        ) from None
+    if len(key) != KEY_BYTES:
+        raise JobError(f"{file} has {len(key)} bytes, expected {KEY_BYTES}: restore it")
+    return key
+
+
+def make_key(path: Path) -> bytes:
+    """Return the key of the tombstones in a file; make it if there are none yet."""
+    file = _key_file(path)
+    if not file.exists():
+        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        temporary.unlink(missing_ok=True)
+        temporary.touch(0o600)
+        with temporary.open("wb") as opened:
+            opened.write(secrets.token_bytes(KEY_BYTES))
+            opened.flush()
+            os.fsync(opened.fileno())
+        try:
+            os.link(temporary, file)  # fails if another process was first, whose key counts then
+        except OSError:
+            if not file.exists():  # the file system has no hard links
+                temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+        storage.fsync_folder(file.parent)
+    return read_key(path)
+
+
+def upgrade_forgotten(db: sqlite3.Connection, kind: str = INTEGER) -> None:
+    """The same for a file of tombstones, whose users' ids are of a kind.
+
+    It runs in the caller's transaction. DatabaseError if it has tombstones of the other kind.
+    """
+    version, expected = (
+        _version_of_forgotten(db),
+        FORGOTTEN_VERSION if kind == INTEGER else TEXT_VERSION,
+    )
+    if version == expected:
+        return
+    if version == TEXT_VERSION or kind == TEXT:
+        if _columns(db, "forgotten") and db.execute("SELECT 1 FROM forgotten").fetchone():
+            raise sqlite3.DatabaseError(f"it has tombstones of users whose ids are not {kind}")
+        db.execute("DROP TABLE IF EXISTS forgotten")
     if "at" in _columns(db, "forgotten"):
         db.execute("ALTER TABLE forgotten RENAME COLUMN at TO seq")
         db.execute("ALTER TABLE forgotten ADD COLUMN asked_at INTEGER NOT NULL DEFAULT 0")
         db.execute("UPDATE forgotten SET asked_at = seq")
-    db.execute(FORGOTTEN_SCHEMA)
-    db.execute(f"PRAGMA user_version = {FORGOTTEN_VERSION}")
+    db.execute(FORGOTTEN_SCHEMA if kind == INTEGER else HASHED_SCHEMA)
+    db.execute(f"PRAGMA user_version = {expected}")
 
 
-def read_forgotten(path: Path) -> dict[int, Tombstone]:
-    """Return the tombstones by user_id, of either version; empty where there is no file."""
+def read_forgotten(path: Path) -> Mapping[int | bytes, Tombstone]:
+    """Return the tombstones by user_id, or by the hash of a text id; empty where there is no file.
+
+    The file may be of any version.
+    """
     if not path.is_file():
         return {}
     for mode in ("ro", "rw"):  # undoing what a crash left half written needs write access
@@ -100,18 +236,20 @@ def read_forgotten(path: Path) -> dict[int, Tombstone]:
     raise JobError(f"{path} can't be read ({reason}): check its permissions or restore it")
 
 
-def _stored(db: sqlite3.Connection) -> dict[int, Tombstone]:
+def _stored(db: sqlite3.Connection) -> dict[int | bytes, Tombstone]:
     db.execute("BEGIN")  # another process may upgrade the file meanwhile
-    columns = "seq, asked_at" if _version_of_forgotten(db) == FORGOTTEN_VERSION else "at, at"
+    version = _version_of_forgotten(db)
+    columns = "at, at" if version == 0 else "seq, asked_at"
     if not _columns(db, "forgotten"):  # a crash came before the first tombstone
         return {}
-    rows = db.execute(f"SELECT user_id, {columns} FROM forgotten")
+    user = "user_hash" if version == TEXT_VERSION else "user_id"
+    rows = db.execute(f"SELECT {user}, {columns} FROM forgotten")
     return {user: Tombstone(seq, asked_at) for user, seq, asked_at in rows}
 
 
 def _version_of_forgotten(db: sqlite3.Connection) -> int:
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version not in (0, FORGOTTEN_VERSION):
+    if version not in (0, FORGOTTEN_VERSION, TEXT_VERSION):
         raise sqlite3.DatabaseError(f"it has version {version}, expected {FORGOTTEN_VERSION}")
     return int(version)
 

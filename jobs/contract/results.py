@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 from jobs.contract.blending import Blending, Rule, Source, upgraded
 from jobs.contract.names import MANIFEST
 from jobs.contract.storage import read_json
+from jobs.contract.text_ids import Kinds
 
 
 class Split(Struct):
@@ -374,6 +375,13 @@ class Manifest(Struct, Generic[Settings], kw_only=True):
     settings: Settings
     data: DataRange | None = None
     forgotten_until: int = 0  # see ForgottenUntil
+    # the kinds of ids, of "users" and of "tracks"; UNSET: all are whole numbers
+    ids: dict[str, str] | UnsetType = UNSET
+
+    @property
+    def kinds(self) -> Kinds:
+        """Return of which kinds the ids are."""
+        return Kinds() if self.ids is UNSET else Kinds(**self.ids)
 
 
 def read_manifest(folder: Path) -> Manifest[ServedSettings]:

@@ -50,6 +50,12 @@ OPTIONAL_ARRAYS: dict[str, np.dtype[Any]] = {
     "followers_offsets": np.dtype(np.int64),
     "followers_items": np.dtype(np.int32),
     "followers_scores": np.dtype(np.float32),
+    # where ids are text: the text that each number of user_ids or track_ids stands for, in UTF-8
+    **{
+        f"{kind}_keys_{part}": np.dtype(dtype)
+        for kind in ("user", "track")
+        for part, dtype in (("offsets", np.int64), ("items", np.uint8))
+    },
 }
 
 

@@ -3,21 +3,33 @@
 Reading checks the schema and names the job that makes a missing or wrong file; writing is atomic
 (temporary file, fsync, rename), so a file that exists is whole. Encoded ids (`*_enc`) are positions
 in the sorted ids: dense int32, the jobs' own.
+
+In a folder whose ids are text (see contract.text_ids) the columns of ids have texts in the files,
+and numbers in what is read and written here. Rows are in the order of the numbers.
 """
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jobs.contract import text_ids
+from jobs.contract.ids import MISSING
+from jobs.contract.ids import TEXT as TEXT_KIND
 from jobs.contract.storage import JobError, atomic
+from jobs.contract.text_ids import TRACK_COLUMNS, USER_COLUMNS, FolderIds, Kinds
 
 ID, TEXT, TIME = pa.int64(), pa.string(), pa.timestamp("us")
 INT, SCORE = pa.int32(), pa.float32()
+ENCODED = pa.dictionary(INT, TEXT)
+ROWS_A_GROUP = 1 << 20  # of a file with text ids
+DICTIONARY_BYTES = 1 << 28  # of the different texts of a row group's column
+BOUNDS = b"numbers"  # the key, in a file's footer, of the numbers in its row groups
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,7 @@ class Table:
     row: str
     schema: pa.Schema
     order: tuple[str, ...]
+    of_journal: bool = False  # whether ids are as in the journal, also in a folder with text ids
 
 
 def _ranked(file: str, made_by: str, row: str, key: str, item: str) -> Table:
@@ -107,6 +120,7 @@ EVENTS = Table(
     "one listen that the service saw, with its seq in the journal; track_seq is not known",
     LISTENS.schema.append(pa.field("journal_seq", ID)),
     ("journal_seq",),
+    of_journal=True,
 )
 # as it was when a time was also the place in the journal
 EVENTS_OF_VERSION_1 = replace(EVENTS, schema=LISTENS.schema, order=("started_at",))
@@ -208,8 +222,20 @@ RELEASED = (
 def read(table: Table, folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a file of the contract, or the named columns of it, after checking its schema."""
     _check(table, folder)
-    names = None if columns is None else list(columns)
-    return pq.read_table(folder / table.file, columns=names, memory_map=True)
+    names = table.schema.names if columns is None else list(columns)
+    ids = text_ids.of(folder)
+    data = pq.read_table(
+        folder / table.file,
+        columns=names,
+        memory_map=True,
+        read_dictionary=_text_columns(table, ids) or None,
+    )
+    for name in (name for name in _text_columns(table, ids) if name in names):
+        found = data[name]
+        numbers = [_numbers(ids, name, part, table, folder) for part in found.chunks]
+        column = pa.chunked_array(numbers, ID)
+        data = data.set_column(data.schema.get_field_index(name), name, column)
+    return data
 
 
 def batches(
@@ -217,13 +243,67 @@ def batches(
 ) -> Iterator[pa.RecordBatch]:
     """Read the named columns in file order, at most `rows` rows at a time."""
     _check(table, folder)
-    with pq.ParquetFile(folder / table.file, memory_map=True) as file:
-        yield from file.iter_batches(rows, columns=columns)
+    ids = text_ids.of(folder)
+    texts = _text_columns(table, ids)
+    with pq.ParquetFile(
+        folder / table.file, memory_map=True, read_dictionary=texts or None
+    ) as file:
+        for batch in file.iter_batches(rows, columns=columns):
+            for name in (name for name in texts if name in batch.schema.names):
+                numbers = _numbers(ids, name, batch[name], table, folder)
+                batch = batch.set_column(batch.schema.get_field_index(name), name, numbers)
+            yield batch
+
+
+def _text_columns(table: Table, ids: FolderIds) -> list[str]:
+    """Return the columns of a table in a folder that are declared as ids and have texts."""
+    if table.of_journal:
+        return []
+    return [name for name in ids.text_columns(table.schema.names) if _declared_id(table, name)]
+
+
+def _declared_id(table: Table, name: str) -> bool:
+    return bool(table.schema.field(name).type == ID)
+
+
+def _numbers(ids: FolderIds, name: str, texts: pa.Array, table: Table, folder: Path) -> pa.Array:
+    known = ids.of_column(name)
+    assert known is not None
+    numbers = known.read(texts)
+    if len(numbers) and pc.min(numbers).as_py() == MISSING:
+        raise JobError(
+            f"{folder / table.file} has a {name} that the other files in the folder do not have, "
+            f"so they come from different runs: run python -m jobs.prepare and all later jobs again"
+        )
+    return numbers
+
+
+def stored(table: Table, kinds: Kinds) -> pa.Schema:
+    """Return the schema of a table's file in a folder with ids of these kinds."""
+    if table.of_journal:
+        return table.schema
+    return with_text(table.schema, kinds)
+
+
+def with_text(schema: pa.Schema, kinds: Kinds) -> pa.Schema:
+    """Return a schema in which ids of these kinds have the types that they have in files."""
+    texts = set[str]()
+    for columns, kind in zip((USER_COLUMNS, TRACK_COLUMNS), kinds, strict=True):
+        texts |= {name for name in columns if kind == TEXT_KIND}
+    return pa.schema(
+        pa.field(field.name, TEXT) if field.name in texts and field.type == ID else field
+        for field in schema
+    )
 
 
 def n_rows(table: Table, folder: Path) -> int:
     """Return the number of rows of a file, from its footer."""
     return int(_check(table, folder).num_rows)
+
+
+def types(table: Table, folder: Path) -> dict[str, str]:
+    """Return the types of a file's columns, from its footer; they may differ from the declared."""
+    return {f.name: str(f.type) for f in _metadata(table, folder).schema.to_arrow_schema()}
 
 
 def columns(table: Table, folder: Path) -> list[str]:
@@ -246,9 +326,10 @@ def _metadata(table: Table, folder: Path) -> pq.FileMetaData:
 def _check(table: Table, folder: Path) -> pq.FileMetaData:
     path, metadata = folder / table.file, _metadata(table, folder)
     found = metadata.schema.to_arrow_schema()
-    if not found.equals(table.schema):
+    expected = stored(table, text_ids.kinds_of(folder))
+    if not found.equals(expected):
         raise JobError(
-            f"{path} has the columns {_columns(found)}, expected {_columns(table.schema)}: "
+            f"{path} has the columns {_columns(found)}, expected {_columns(expected)}: "
             f"run {_command(table, folder)} again"
         )
     return metadata
@@ -276,10 +357,63 @@ def write(table: Table, folder: Path, data: pa.Table) -> None:
 
 
 @contextmanager
-def writer(table: Table, folder: Path) -> Iterator[Any]:
-    """Yield append(pa.Table), which writes a file piece by piece; the file appears at the end."""
+def writer(
+    table: Table, folder: Path, ids: FolderIds | None = None
+) -> Iterator[Callable[[pa.Table], None]]:
+    """Yield append(pa.Table), which writes a file piece by piece; the file appears at the end.
+
+    The text ids are those of the folder, unless others are given.
+    """
+    ids = text_ids.of(folder) if ids is None else ids
+    texts = _text_columns(table, ids)
+    if not texts:
+        with (
+            atomic(folder / table.file) as path,
+            pq.ParquetWriter(path, table.schema, compression="zstd") as out,
+        ):
+            yield lambda data: out.write_table(data.select(table.schema.names).cast(table.schema))
+        return
+    # Encoded by Arrow, texts are written without looking at each of them; a file's reader sees
+    # plain text, since the schema of Arrow is not stored.
+    encoded = pa.schema(
+        pa.field(field.name, ENCODED) if field.name in texts else field for field in table.schema
+    )
     with (
         atomic(folder / table.file) as path,
-        pq.ParquetWriter(path, table.schema, compression="zstd") as out,
+        pq.ParquetWriter(
+            path,
+            encoded,
+            compression="zstd",
+            store_schema=False,
+            dictionary_pagesize_limit=DICTIONARY_BYTES,
+        ) as out,
     ):
-        yield lambda data: out.write_table(data.select(table.schema.names).cast(table.schema))
+        bounds: list[list[int]] = []
+
+        def append(data: pa.Table) -> None:
+            data = data.select(table.schema.names).cast(table.schema)
+            for start in range(0, len(data), ROWS_A_GROUP):
+                rows = data.slice(start, ROWS_A_GROUP).combine_chunks()
+                first = rows[0]
+                bounds.append([first[0].as_py(), first[-1].as_py()])
+                for name in texts:
+                    known = ids.of_column(name)
+                    assert known is not None
+                    column = known.written(rows[name].combine_chunks())
+                    place = rows.schema.get_field_index(name)
+                    rows = rows.set_column(place, encoded.field(name), column)
+                out.write_table(rows)
+
+        yield append
+        if table.order[0] == table.schema.names[0]:  # see bounds_of_groups
+            out.add_key_value_metadata({BOUNDS: json.dumps(bounds)})
+
+
+def bounds_of_groups(metadata: pq.FileMetaData) -> list[list[int]] | None:
+    """Return the first and last number of each row group of a file with text ids, by its footer.
+
+    The texts themselves are in the order of their numbers, so their own bounds tell nothing. None
+    if the file has no text ids.
+    """
+    found = (metadata.metadata or {}).get(BOUNDS)
+    return None if found is None else json.loads(found)

@@ -1,16 +1,19 @@
 """Read the rows of the user's three files, and find the bad ones with the reason for each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.contract.ids import find
+from jobs.contract.ids import INTEGER, MISSING, TEXT, find
 from jobs.contract.ragged import offsets_of_sorted
 from jobs.contract.storage import JobError
-from jobs.data import raw_files
-from jobs.data.histories import NO_SEQ, Listens
+from jobs.contract.text_ids import TextIds
+from jobs.data import id_columns, raw_files
+from jobs.data.histories import NO_SEQ, Listens, blocks
+from jobs.data.id_columns import Texts
 from jobs.data.ids import Encoder
 from jobs.data.tombstones import NOT_OF_JOURNAL, Tombstones
 from jobs.inputs import sizes
@@ -37,19 +40,27 @@ REASONS = (  # why a row is bad, by its code; 0 means that it is good
 )  # fmt: skip
 
 
-Names = dict[str, tuple[np.ndarray, pa.Array]]  # by type the ids, ascending, and their names
+class Names(NamedTuple):
+    """The names of the catalogue."""
+
+    of: dict[str, tuple[np.ndarray, pa.Array]]  # by type the ids, ascending, and their names
+    tracks: pa.Array | None  # where track ids are text: the texts that the ids of tracks are
+    # places of
 
 
-def read_names(source: Input) -> tuple[Names, np.ndarray]:
+def read_names(source: Input, track_kind: str = INTEGER) -> tuple[Names, np.ndarray]:
     """Return the first name of each type and id, and the codes (n,) of the catalogue's rows."""
     columns = raw_files.table(source)
-    ids, flaws = raw_files.ids(columns["id"])
-    bad = coded("id", flaws)
-    mark_unreadable(bad, columns[BAD_LINE])
     types = pc.index_in(
         pc.utf8_lower(raw_files.text(columns["type"])), pa.array(raw_files.NAME_TYPES)
     )
     type_code = types.fill_null(-1).to_numpy(zero_copy_only=False)
+    if track_kind == TEXT:
+        ids, flaws, tracks = _ids_of_text_tracks(columns["id"], type_code)
+    else:
+        (ids, flaws), tracks = raw_files.ids(columns["id"]), None
+    bad = coded("id", flaws)
+    mark_unreadable(bad, columns[BAD_LINE])
     bad[(bad == 0) & (type_code < 0)] = REASONS.index(UNKNOWN_TYPE)
     names = raw_files.text(columns["name"])
     has_name = names.is_valid().to_numpy(zero_copy_only=False)
@@ -60,16 +71,50 @@ def read_names(source: Input) -> tuple[Names, np.ndarray]:
         result[name] = unique, names.take(pa.array(rows[first]))
         differs = pc.not_equal(names.take(pa.array(rows)), result[name][1].take(pa.array(place)))
         bad[rows[differs.to_numpy(zero_copy_only=False)]] = REASONS.index(OTHER_NAME)
-    return result, bad
+    return Names(result, tracks), bad
 
 
-def read_tracks(source: Input, names: Names) -> tuple[pa.Table, np.ndarray]:
+def _ids_of_text_tracks(
+    column: pa.Array, type_code: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, pa.Array]:
+    """Return the ids of the catalogue and their flaws, both (n,), where those of tracks are text.
+
+    The ids of tracks are places in the texts that come third.
+    """
+    ids, flaws = np.zeros(len(column), np.int64), np.zeros(len(column), np.uint8)
+    of_track = type_code == raw_files.NAME_TYPES.index("track")
+    others, rows = np.flatnonzero(~of_track), np.flatnonzero(of_track)
+    ids[others], flaws[others] = id_columns.link_numbers(column.take(pa.array(others)))
+    encoded, flaws[rows] = id_columns.texts(column.take(pa.array(rows)))
+    ids[rows] = encoded.indices.fill_null(0).to_numpy()
+    return ids, flaws, encoded.dictionary
+
+
+def _reader_of_links(track_kind: str) -> Callable[[pa.Array], tuple[np.ndarray, np.ndarray]]:
+    """Return how ids of artists and genres are read: they may be text where those of tracks are."""
+    return id_columns.link_numbers if track_kind == TEXT else raw_files.ids
+
+
+def share_not_integer(codes: np.ndarray) -> float:
+    """Return the share of rows whose user_id is text rather than a whole number, by their codes."""
+    texts = [REASONS.index(f"user_id {raw_files.ID_FLAWS[f - 1]}") for f in id_columns.NOT_INTEGER]
+    return float(np.isin(codes, texts).mean()) if len(codes) else 0.0
+
+
+def read_tracks(
+    source: Input, names: Names, track_kind: str = INTEGER
+) -> tuple[pa.Table, TextIds | None, np.ndarray]:
     """Return the items, by track_id, and the codes (n,) of the rows of tracks.parquet.
 
-    A row whose artists or genres have values that are no ids has a code too, but is kept.
+    Between them is what the numbers of tracks stand for, where track ids are text. A row whose
+    artists or genres have values that are no ids has a code too, but is kept.
     """
     columns = raw_files.table(source)
-    ids, flaws = raw_files.ids(columns["track_id"])
+    if track_kind == TEXT:
+        encoded, flaws = id_columns.texts(columns["track_id"])
+        ids = encoded.indices.fill_null(0).to_numpy().astype(np.int64)
+    else:
+        ids, flaws = raw_files.ids(columns["track_id"])
     bad = coded("track_id", flaws)
     mark_unreadable(bad, columns[BAD_LINE])
     rows = np.flatnonzero(bad == 0)
@@ -80,20 +125,29 @@ def read_tracks(source: Input, names: Names) -> tuple[pa.Table, np.ndarray]:
         if len(bad):
             reason = f", {REASONS[bad[0]]} (first in {raw_files.row_name(source, 0)})"
         raise JobError(f"{source.path} holds no usable track in {len(ids):,} rows{reason}")
+    texts, named_ids = None, track_ids
+    if track_kind == TEXT:
+        texts = TextIds.of(encoded.dictionary.take(pa.array(track_ids)))
+        of_text = pc.index_in(texts.texts, encoded.dictionary.take(pa.array(track_ids)))
+        first, track_ids = first[of_text.to_numpy()], texts.numbers
+        named_ids = pc.index_in(texts.texts, names.tracks).fill_null(MISSING).to_numpy()
     kept = pa.array(rows[first])
-    artists, artist_names, lost_artists = named(columns["artists"].take(kept), names["artist"])
-    genres, genre_names, lost_genres = named(columns["genres"].take(kept), names["genre"])
+    read = _reader_of_links(track_kind)
+    artists, artist_names, lost_artists = named(
+        columns["artists"].take(kept), names.of["artist"], read
+    )
+    genres, genre_names, lost_genres = named(columns["genres"].take(kept), names.of["genre"], read)
     bad[rows[first[np.union1d(lost_artists, lost_genres)]]] = REASONS.index(LOST_LINK)
     items = {
         "track_id": track_ids,
         "track_id_enc": np.arange(len(track_ids), dtype=np.int32),
-        "track_name": name_of(track_ids, names["track"]),
+        "track_name": name_of(named_ids, names.of["track"]),
         "artist_ids": artists,
         "artist_names": artist_names,
         "genre_ids": genres,
         "genre_names": genre_names,
     }
-    return pa.table(items), bad
+    return pa.table(items), texts, bad
 
 
 def coded(column: str, flaws: np.ndarray) -> np.ndarray:
@@ -103,13 +157,15 @@ def coded(column: str, flaws: np.ndarray) -> np.ndarray:
 
 
 def named(
-    column: pa.Array, names: tuple[np.ndarray, pa.Array]
+    column: pa.Array,
+    names: tuple[np.ndarray, pa.Array],
+    read: Callable[[pa.Array], tuple[np.ndarray, np.ndarray]],
 ) -> tuple[pa.Array, pa.Array, np.ndarray]:
     """Return a column's lists of ids (n,), and the lists of the names that exist for them.
 
     The third result is the rows in which values were left out because they are no ids.
     """
-    ids, rows, lost = raw_files.id_lists(column)
+    ids, rows, lost = raw_files.id_lists(column, read)
     found = name_of(ids, names)
     exists = found.is_valid().to_numpy(zero_copy_only=False)
     return (
@@ -135,51 +191,83 @@ def mark_unreadable(bad: np.ndarray, lines: pa.Array) -> None:
     bad[lines.is_valid().to_numpy(zero_copy_only=False)] = REASONS.index(NO_ROW)
 
 
+class Ids(NamedTuple):
+    """What ids of users and tracks in the listens are read by."""
+
+    tracks: Encoder | Texts  # of whole numbers, or of text
+    users: Texts | None  # None where they are whole numbers
+
+    def text_columns(self) -> list[str]:
+        """Return the columns that have text ids."""
+        texts = {"user_id": self.users, "track_id": self.tracks}
+        return [name for name, found in texts.items() if isinstance(found, Texts)]
+
+
 def read_listens(
-    sources: Sequence[Input], items: pa.Table, tombstones: Tombstones
-) -> tuple[Listens, np.ndarray, list[int]]:
+    sources: Sequence[Input],
+    items: pa.Table,
+    tombstones: Tombstones,
+    track_texts: TextIds | None = None,
+    user_kind: str = INTEGER,
+) -> tuple[Listens, pa.Array | None, np.ndarray, list[int]]:
     """Return the listens of all inputs, one after the other in their order, and their codes (n,).
 
-    Bad rows have the user -1, and so have listens that are to be forgotten, whose code is 0. The
-    last result is where each input ends.
+    Bad rows have the user -1, and so have listens that are to be forgotten, whose code is 0. Where
+    user ids are text, the second result has the texts, and users are places there. The last result
+    is where each input ends.
     """
-    n, tracks = sum(map(sizes.rows, sources)), Encoder.of(items["track_id"].to_numpy())
+    n = sum(map(sizes.rows, sources))
+    ids = Ids(
+        Encoder.of(items["track_id"].to_numpy()) if track_texts is None else Texts(),
+        Texts() if user_kind == TEXT else None,
+    )
     listens = Listens(*(np.empty(n, dtype) for dtype in ("int32", "int32", "int64", "int32")))
     bad = np.empty(n, np.uint8)
+    # text ids are compared with those of the forgotten once all are known
+    places = np.empty(n if ids.users and len(tombstones.user) else 0, np.int64)
     end, ends = 0, []
     with progress_bar(total=n, desc="check", unit=" rows", unit_scale=True) as bar:
         for source in sources:
-            for batch in raw_files.batches(source):
+            for batch in raw_files.batches(source, encoded=ids.text_columns()):
                 start, end = end, end + len(batch)
                 if end > len(bad):  # the number of rows of a text file was an estimate
-                    resize(listens, bad, end + end // 8)
-                part, bad[start:end] = check(batch, tracks, tombstones, source.reading)
+                    resize(listens, bad, places, end + end // 8)
+                part, bad[start:end], place = check(batch, ids, tombstones, source.reading)
                 if part.user.max(initial=0) > np.iinfo(listens.user.dtype).max:
                     listens = listens._replace(user=listens.user.astype(np.int64))
                 for column, values in zip(listens, part, strict=True):
                     column[start:end] = values
+                if len(places):
+                    places[start:end] = place
                 bar.update(len(batch))
             ends.append(end)
     if end < len(bad):
-        resize(listens, bad, end)
-    return listens, bad, ends
+        resize(listens, bad, places, end)
+    if isinstance(ids.tracks, Texts):
+        assert track_texts is not None
+        settle_tracks(listens, bad, ids.tracks, track_texts)
+    users = None
+    if ids.users is not None:
+        users = _settle_users(listens, bad, ids.users, tombstones, places)
+    return listens, users, bad, ends
 
 
-def resize(listens: Listens, bad: np.ndarray, n: int) -> None:
+def resize(listens: Listens, bad: np.ndarray, places: np.ndarray, n: int) -> None:
     """Change the number of rows in place, which keeps no second copy of large arrays."""
-    for column in (*listens, bad):
+    for column in (*listens, bad, *([places] if len(places) else [])):
         column.resize(n, refcheck=False)
 
 
 def check(
-    batch: pa.RecordBatch, tracks: Encoder, tombstones: Tombstones, reading: Reading
-) -> tuple[Listens, np.ndarray]:
-    """Return the listens of a batch of interactions, bad ones too, and the rows' codes (n,)."""
-    user, user_flaws = raw_files.ids(batch["user_id"])
-    track, track_flaws = raw_files.ids(batch["track_id"])
+    batch: pa.RecordBatch, ids: Ids, tombstones: Tombstones, reading: Reading
+) -> tuple[Listens, np.ndarray, np.ndarray]:
+    """Return the listens of a batch of interactions, bad ones too, and the rows' codes (n,).
+
+    The third result are their places in the journal's sequence. Text ids are slots of `Texts`.
+    """
     time, time_flaws = raw_files.times(batch["started_at"], reading.unit, reading.origin)
-    position = tracks.positions(track)
-    unknown = np.where(position < 0, REASONS.index(UNKNOWN_TRACK), 0).astype(np.uint8)
+    position, track_flaws, unknown = _tracks(batch["track_id"], ids)
+    user, user_flaws = _users(batch["user_id"], ids)
     bad = coded("user_id", user_flaws)
     for codes in (coded("track_id", track_flaws), unknown, coded("started_at", time_flaws)):
         bad = np.where(bad == 0, codes, bad)
@@ -194,6 +282,75 @@ def check(
         numbers, flaws = raw_files.ids(batch[raw_files.JOURNAL_SEQ])
         place = np.where(flaws == 0, numbers, NOT_OF_JOURNAL)
     readable = np.where(time_flaws == 0, time, 0)
+    if ids.users is not None:  # the others are left out once all texts are known
+        return Listens(np.where(user_flaws == 0, user, -1), position, time, seq), bad, place
     forgotten = (user_flaws == 0) & tombstones.covers(user, readable, place)
     bad[forgotten] = 0
-    return Listens(np.where((bad == 0) & ~forgotten, user, -1), position, time, seq), bad
+    kept = np.where((bad == 0) & ~forgotten, user, -1)
+    return Listens(kept, position, time, seq), bad, place
+
+
+def _users(column: pa.Array, ids: Ids) -> tuple[np.ndarray, np.ndarray]:
+    """Return the users of some rows (n,), and the flaws of their ids."""
+    if ids.users is not None:
+        encoded, flaws = id_columns.texts(column)
+        return ids.users.slots(encoded), flaws
+    return raw_files.ids(column)
+
+
+def _tracks(column: pa.Array, ids: Ids) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the tracks of some rows (n,), their ids' flaws, and the codes of unknown ones."""
+    if isinstance(ids.tracks, Texts):
+        encoded, flaws = id_columns.texts(column)
+        return ids.tracks.slots(encoded), flaws, np.zeros(len(column), np.uint8)
+    track, flaws = raw_files.ids(column)
+    position = ids.tracks.positions(track)
+    return position, flaws, unknown_codes(position)
+
+
+def unknown_codes(position: np.ndarray) -> np.ndarray:
+    """Return the codes (n,) of tracks that are not among the known ones, by their positions."""
+    return np.where(position < 0, REASONS.index(UNKNOWN_TRACK), 0).astype(np.uint8)
+
+
+def settle_tracks(listens: Listens, bad: np.ndarray, slots: Texts, known: TextIds) -> None:
+    """Replace slots of track ids by the places of tracks; give unknown ones their code.
+
+    As for whole numbers, an unknown track goes before a bad time, but after a bad id.
+    """
+    texts, of_slot = slots.finished()
+    found = pc.index_in(texts, known.texts).fill_null(MISSING).to_numpy().astype(np.int32)
+    of_time = np.array([reason.startswith("started_at") for reason in REASONS])
+    for rows in blocks(len(bad)):
+        slot = listens.track[rows]
+        if not len(of_slot):
+            listens.track[rows] = MISSING
+            continue
+        position = np.where(slot >= 0, found[of_slot[slot]], MISSING)
+        unknown = (slot >= 0) & (position < 0) & ((bad[rows] == 0) | of_time[bad[rows]])
+        listens.track[rows] = position
+        bad[rows][unknown] = REASONS.index(UNKNOWN_TRACK)
+
+
+def _settle_users(
+    listens: Listens,
+    bad: np.ndarray,
+    slots: Texts,
+    tombstones: Tombstones,
+    places: np.ndarray,
+) -> pa.Array:
+    """Replace slots of user ids by places among the texts, which are returned.
+
+    Bad rows get the user -1, and what users did before they asked to be forgotten is left out.
+    """
+    texts, of_slot = slots.finished()
+    covered = tombstones.of_texts(texts)
+    for rows in blocks(len(bad)):
+        slot = listens.user[rows]
+        user = np.where(slot >= 0, of_slot[slot] if len(of_slot) else MISSING, MISSING)
+        if len(places):
+            forgotten = (user >= 0) & covered.covers(user, listens.time[rows], places[rows])
+            bad[rows][forgotten] = 0
+            user[forgotten] = MISSING
+        listens.user[rows] = np.where(bad[rows] == 0, user, MISSING)
+    return texts

@@ -4,7 +4,7 @@ A device with a wrong clock reports a listen of 1970 or of 2098. One such listen
 others a century old, so these rows go to the quarantine before anything is computed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,7 +13,7 @@ import numpy as np
 from jobs.contract.names import CLOCK_TOLERANCE
 from jobs.data.bounds import user_weights
 from jobs.data.cleaning import FAR_TIME, LATER_THAN_NOW, REASONS
-from jobs.data.histories import Listens
+from jobs.data.histories import Listens, blocks
 from jobs.data.raw_files import LAST_SECOND
 
 DAY = 86_400_000_000  # microseconds
@@ -21,7 +21,6 @@ ALL_DAYS = LAST_SECOND // 86_400  # from 1970 to 2099, the days that prepare tak
 TAIL = 0.02  # share of the listens before the first quantile, and after the second one
 FEWEST_DAYS = 30  # the least distance of the two quantiles that is counted with
 FAR = 5.0  # distances of the quantiles beyond them, from which on a time is far from the others
-BLOCK = 1 << 24  # listens
 
 
 @dataclass(frozen=True)
@@ -162,9 +161,3 @@ def weights_of_heavy_users(listens: Listens, n: int) -> dict[int, float]:
     weights = user_weights(counts)
     heavy = weights < 1
     return dict(zip(users[heavy].tolist(), weights[heavy].tolist(), strict=True))
-
-
-def blocks(n: int) -> Iterator[slice]:
-    """Yield n rows in blocks."""
-    for start in range(0, n, BLOCK):
-        yield slice(start, min(start + BLOCK, n))

@@ -8,8 +8,7 @@ import numpy as np
 
 from jobs.contract.ids import hashes
 from jobs.contract.storage import JobError
-from jobs.data.clock import blocks
-from jobs.data.histories import NO_SEQ, Listens
+from jobs.data.histories import NO_SEQ, Listens, blocks
 from jobs.data.raw_files import row_name
 from jobs.inputs.files import Input
 

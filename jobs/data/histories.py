@@ -10,13 +10,14 @@ from jobs.contract.names import MAX_ID
 from jobs.runtime.progress import progress_bar
 
 PART = 1 << 22  # listens sorted at a time
+BLOCK = 1 << 24  # listens looked at at a time
 NO_SEQ = np.iinfo(np.int32).max  # for no track_seq: sorts after the others of the same time
 
 
 class Listens(NamedTuple):
     """Listens, column by column, each (n,)."""
 
-    user: np.ndarray  # user_id, -1 where the row is bad
+    user: np.ndarray  # user_id, or a place among text ids; -1 where the row is bad
     track: np.ndarray  # position among the sorted track_ids
     time: np.ndarray  # microseconds
     seq: np.ndarray  # track_seq or NO_SEQ
@@ -80,3 +81,9 @@ def numbered(listens: Listens) -> Listens:
     last = np.maximum.accumulate(np.where(first | ~unknown, place, 0))
     seq = np.where(unknown[last], 1, listens.seq[last]) + place - last
     return listens._replace(seq=np.minimum(seq, NO_SEQ))
+
+
+def blocks(n: int) -> Iterator[slice]:
+    """Yield n rows in blocks."""
+    for start in range(0, n, BLOCK):
+        yield slice(start, min(start + BLOCK, n))

@@ -1,17 +1,30 @@
 """Say how the user's files are understood, and what of a sample would go to the quarantine."""
 
+import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from jobs.data import clock, raw_files
+from jobs.contract.ids import TEXT
+from jobs.contract.text_ids import Kinds, TextIds
+from jobs.data import clock, id_columns, raw_files
 from jobs.data.catalogue import Inputs
-from jobs.data.cleaning import LATER_THAN_NOW, REASONS, check, read_names, read_tracks
+from jobs.data.cleaning import (
+    LATER_THAN_NOW,
+    REASONS,
+    Ids,
+    check,
+    read_names,
+    read_tracks,
+    settle_tracks,
+)
+from jobs.data.id_columns import AUTO, Texts
 from jobs.data.ids import Encoder
 from jobs.data.quarantine import bad_rows, json_lines
 from jobs.data.raw_files import Sample
@@ -21,7 +34,8 @@ from jobs.inputs.files import CSV, PARQUET, Input
 
 SAMPLE = 200_000  # rows of listens that are looked at, from all parts together
 SHOWN_ROWS, SHOWN_PARTS, SHOWN_REASONS, SHOWN_CHARACTERS = 3, 3, 10, 150
-NO_ONE = Tombstones(*(np.zeros(0, np.int64) for _ in range(3)))
+NOTHING = np.zeros(0, np.int64)
+NO_ONE = Tombstones(NOTHING, NOTHING, NOTHING)
 
 
 class BadRow(NamedTuple):
@@ -32,16 +46,26 @@ class BadRow(NamedTuple):
     content: str
 
 
-def check_inputs(inputs: Inputs, events: Input | None, now: datetime) -> Iterator[str]:
+class Known(NamedTuple):
+    """The tracks that are known, by their numbers or texts; neither if any may be."""
+
+    numbers: Encoder | None = None
+    texts: TextIds | None = None
+
+
+def check_inputs(
+    inputs: Inputs, events: Input | None, options: argparse.Namespace
+) -> Iterator[str]:
     """Yield lines about the inputs, which catalogue.find has found.
 
     Raises JobError if one of them can't be used at all.
     """
-    names, bad_names = read_names(inputs.names)
-    known = None
+    kinds = _kinds(inputs, options)
+    names, bad_names = read_names(inputs.names, kinds.tracks)
+    known = Known()
     if inputs.tracks.parts:
-        items, bad_tracks = read_tracks(inputs.tracks, names)
-        known = Encoder.of(items["track_id"].to_numpy())
+        items, texts, bad_tracks = read_tracks(inputs.tracks, names, kinds.tracks)
+        known = Known(texts=texts) if texts else Known(Encoder.of(items["track_id"].to_numpy()))
         yield from _about(inputs.tracks)
         yield from _about_bad(_whole(inputs.tracks, bad_tracks), "all rows")
     if inputs.names.parts:
@@ -53,10 +77,27 @@ def check_inputs(inputs: Inputs, events: Input | None, now: datetime) -> Iterato
         n = sum(len(each.batch) for each in sample)
         each_part = "the file" if len(source.parts) == 1 else "each part"
         what = f"a sample of {n:,} rows from {each_part}"
-        yield from _about_bad([*_sampled(source, sample, known, now)], what)
+        yield from _about_bad([*_sampled(source, sample, known, kinds, options.now)], what)
     if inputs.note:
         yield f"There is {inputs.note}."
+    if kinds != Kinds():
+        yield f"Ids of users are {kinds.users}, and those of tracks {kinds.tracks}."
     yield "Equal rows, and times that are far from all others, are only found among all rows."
+
+
+def _kinds(inputs: Inputs, options: argparse.Namespace) -> Kinds:
+    """Return of which kinds ids are, those of users by the first rows."""
+    kept = id_columns.kept_kinds(options.work)
+    tracks = inputs.tracks if inputs.tracks.parts else inputs.played
+    track_kind = id_columns.asked_kind(options.track_ids, kept and kept.tracks)
+    if track_kind == AUTO and inputs.tracks.parts:
+        track_kind = id_columns.kind_of_tracks(tracks, kept, options)
+    guess = partial(id_columns.likely_kind, inputs.played, options.max_bad_share)
+    user_kind = id_columns.asked_kind(options.user_ids, kept and kept.users)
+    return Kinds(
+        guess("user_id") if user_kind == AUTO else user_kind,
+        guess("track_id") if track_kind == AUTO else track_kind,
+    )
 
 
 def _about(source: Input) -> Iterator[str]:
@@ -102,7 +143,7 @@ def _whole(source: Input, codes: np.ndarray) -> list[BadRow]:
 
 
 def _sampled(
-    source: Input, sample: Sequence[Sample], known: Encoder | None, now: datetime
+    source: Input, sample: Sequence[Sample], known: Known, kinds: Kinds, now: datetime
 ) -> Iterator[BadRow]:
     """Yield the bad rows of a sample of listens, as far as each can be judged alone.
 
@@ -110,8 +151,14 @@ def _sampled(
     """
     latest = clock.latest_right(now)
     for part, first, batch in sample:
-        tracks = known or Encoder.of(np.unique(raw_files.ids(batch["track_id"])[0]))
-        listens, codes = check(batch, tracks, NO_ONE, source.reading)
+        users = Texts() if kinds.users == TEXT else None
+        tracks: Encoder | Texts = Texts()
+        if kinds.tracks != TEXT:
+            any_track = np.unique(raw_files.ids(batch["track_id"])[0])
+            tracks = known.numbers or Encoder.of(any_track)
+        listens, codes, _ = check(batch, Ids(tracks, users), NO_ONE, source.reading)
+        if known.texts and isinstance(tracks, Texts):
+            settle_tracks(listens, codes, tracks, known.texts)
         codes[(codes == 0) & (listens.time > latest)] = REASONS.index(LATER_THAN_NOW)
         rows = np.flatnonzero(codes)
         content = json_lines(batch.take(pa.array(rows))) if len(rows) else []

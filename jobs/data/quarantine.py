@@ -1,19 +1,25 @@
 """Keep the bad rows with the reason for each, and stop the job if there are too many."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
+from jobs.contract.ids import TEXT
 from jobs.contract.storage import JobError
-from jobs.data import raw_files
+from jobs.data import id_columns, raw_files
 from jobs.data.cleaning import REASONS
 from jobs.inputs.files import Input
 from jobs.inputs.text import BAD_LINE
 
 
-def stop_if_bad(source: Input, bad: np.ndarray, max_bad_share: float) -> None:
-    """Raise JobError if no row (n,) is usable or more rows are bad than --max-bad-share allows."""
+def stop_if_bad(
+    source: Input, bad: np.ndarray, max_bad_share: float, asked: Sequence[str] = ()
+) -> None:
+    """Raise JobError if no row (n,) is usable or more rows are bad than --max-bad-share allows.
+
+    `asked` are the values of --user-ids and --track-ids.
+    """
     path, n, n_bad = source.path, len(bad), np.count_nonzero(bad)
     if n_bad <= max_bad_share * n and n_bad < n:
         return
@@ -26,12 +32,28 @@ def stop_if_bad(source: Input, bad: np.ndarray, max_bad_share: float) -> None:
         for code, count in enumerate(counts)
         if code and count
     )
+    hint = _hint_at_text(bad, asked)
     if n_bad == n:
-        raise JobError(f"{path} holds no usable listen in {n:,} rows: {found}")
+        raise JobError(f"{path} holds no usable listen in {n:,} rows: {found}{hint}")
     raise JobError(
         f"{path}: {n_bad:,} of {n:,} rows ({n_bad / n:.1%}) are bad, {found}. "
-        f"Correct them, or allow more than {max_bad_share:g} with --max-bad-share"
+        f"Correct them, or allow more than {max_bad_share:g} with --max-bad-share{hint}"
     )
+
+
+def _hint_at_text(bad: np.ndarray, asked: Sequence[str]) -> str:
+    """Return how to have text ids, if there are bad rows for want of that."""
+    hints = [
+        f"{option} text"
+        for (column, option), kind in zip(id_columns.OPTIONS.items(), asked, strict=False)
+        if kind != TEXT and np.isin(bad, _codes_of_text(column)).any()
+    ]
+    return f"; if these ids are text, pass {' '.join(hints)}" if hints else ""
+
+
+def _codes_of_text(column: str) -> list[int]:
+    flaws = [raw_files.ID_FLAWS[flaw - 1] for flaw in id_columns.NOT_INTEGER]
+    return [REASONS.index(f"{column} {flaw}") for flaw in flaws]
 
 
 def bad_rows(source: Input, codes: np.ndarray) -> Iterator[pa.Table]:

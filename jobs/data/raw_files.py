@@ -8,7 +8,7 @@ position of its flaw in ID_FLAWS or TIME_FLAWS.
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -51,18 +51,20 @@ NAME_TYPES = ("track", "album", "artist", "genre")
 ID_FLAWS = (
     "is missing", "is not a whole number", "is negative", "is over 2^53 - 1",
     "is a text other than the plain digits of a whole number, as 7",
+    "is empty", "is longer than 256 bytes", "has a control character",
 )  # fmt: skip
 TIME_FLAWS = (
     "is missing", "is not a date", "is not between 1970 and 2099",
     "is a number as text: pass --time-unit s, ms or us",
 )  # fmt: skip
 MISSING, UNREADABLE, NEGATIVE, TOO_LARGE, OTHER_TEXT = 1, 2, 3, 4, 5
+EMPTY, TOO_LONG, CONTROL = 6, 7, 8  # of an id where ids are text
 OUT_OF_RANGE, NUMBER_TEXT = 3, 4  # of a time; MISSING and UNREADABLE are the same for times
 BETWEEN_IDS = r"\s*[|;,]\s*"  # in a text that stands for a list
 BETWEEN_NAMES = r"\s*[|;]\s*"  # names have commas in them
 PLAIN_NUMBER = r"^-?(0|[1-9]\d{0,39})$"  # so that 7, 007 and 7.0 can't be one id and three
 EXPECTED = {
-    "id": "whole numbers",
+    "id": "whole numbers or text",
     "ids": "lists of whole numbers",
     "texts": "text, or lists of text",
     "text": "text",
@@ -173,17 +175,20 @@ def _called(source: Input) -> dict[str, str]:
     return {name: source.reading.columns.get(name, name) for name in columns_of(source.kind)}
 
 
-def batches(source: Input, only: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+def batches(
+    source: Input, only: list[str] | None = None, encoded: Sequence[str] = ()
+) -> Iterator[pa.RecordBatch]:
     """Read the wanted columns of an input, at most BATCH rows at a time, in the order of rows.
 
-    Reads only some of them if `only` names these. A batch with lines that are no rows has the
-    column BAD_LINE too.
+    Reads only some of them if `only` names these. Text of the `encoded` columns comes with each
+    different text once, which is faster. A batch with lines that are no rows has the column
+    BAD_LINE too.
     """
-    return (batch for _, batch in batches_of_parts(source, only))
+    return (batch for _, batch in batches_of_parts(source, only, encoded))
 
 
 def batches_of_parts(
-    source: Input, only: list[str] | None = None
+    source: Input, only: list[str] | None = None, encoded: Sequence[str] = ()
 ) -> Iterator[tuple[Part, pa.RecordBatch]]:
     """Yield what `batches` reads, with the part that each batch is of."""
     columns = [name for name in check(source) if only is None or name in only]
@@ -192,7 +197,9 @@ def batches_of_parts(
         if schema is None:
             continue
         try:
-            for batch in _batches_of_file(source, part, _in_file(source, columns, schema)):
+            names = _in_file(source, columns, schema)
+            texts = [called for called in map(_called(source).get, encoded) if called in names]
+            for batch in _batches_of_file(source, part, names, texts):
                 whole = _wanted(source, part, batch, columns)
                 for start in range(0, len(whole), BATCH):
                     yield part, whole.slice(start, BATCH)
@@ -263,15 +270,22 @@ def _in_file(source: Input, columns: list[str], schema: pa.Schema) -> list[str]:
     return list(dict.fromkeys(called[name] for name in columns if called[name] in schema.names))
 
 
-def _parquet(part: Part) -> pq.ParquetFile:
+def _parquet(part: Part, encoded: Sequence[str | None] = ()) -> pq.ParquetFile:
     # as nanoseconds, times of the type INT96 after 2262 would wrap around to other dates
-    return pq.ParquetFile(part.path, memory_map=True, coerce_int96_timestamp_unit="us")
+    return pq.ParquetFile(
+        part.path,
+        memory_map=True,
+        coerce_int96_timestamp_unit="us",
+        read_dictionary=[*encoded] or None,
+    )
 
 
-def _batches_of_file(source: Input, part: Part, names: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches_of_file(
+    source: Input, part: Part, names: list[str], encoded: Sequence[str | None] = ()
+) -> Iterator[pa.RecordBatch]:
     """Yield these columns of a file, by the names that they have there."""
     if part.form == PARQUET:
-        with _parquet(part) as file:
+        with _parquet(part, encoded) as file:
             yield from file.iter_batches(BATCH, columns=names)
     elif part.form == CSV:
         layout = _layout(source, part)
@@ -294,6 +308,7 @@ def _wanted(source: Input, part: Part, batch: pa.RecordBatch, columns: list[str]
         else pa.repeat(pa.scalar(keys[called[name]]), len(batch))
         for name in columns
     }
+    arrays = {n: uuid_texts(a) if is_uuid(a.type) else a for n, a in arrays.items()}
     if BAD_LINE in batch.schema.names:
         arrays[BAD_LINE] = batch[BAD_LINE]
     batch = pa.RecordBatch.from_arrays([*arrays.values()], names=[*arrays])
@@ -412,10 +427,15 @@ def _readable(dtype: pa.DataType, kind: str) -> bool:
     if pa.types.is_null(dtype):
         return True
     if kind in ("ids", "texts") and not is_text(dtype):
-        return _is_list(dtype) and _readable(dtype.value_type, "id")
+        return _is_list(dtype) and _readable(dtype.value_type, "link")
     if kind == "time":
         return is_text(dtype) or pa.types.is_date(dtype) or pa.types.is_timestamp(dtype)
-    return is_text(dtype) or _is_number(dtype)
+    return is_text(dtype) or _is_number(dtype) or (kind == "id" and is_uuid(dtype))
+
+
+def is_uuid(dtype: pa.DataType) -> bool:
+    """Return whether a type is that of UUIDs, or of 16 bytes, which readers make of it."""
+    return bool(dtype in (pa.uuid(), pa.binary(16)))
 
 
 def _is_number(dtype: pa.DataType) -> bool:
@@ -423,6 +443,22 @@ def _is_number(dtype: pa.DataType) -> bool:
         dtype = dtype.value_type
     number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype)
     return bool(number or pa.types.is_decimal(dtype))
+
+
+def uuid_texts(values: pa.Array) -> pa.Array:
+    """Return UUIDs as text, as in 123e4567-e89b-12d3-a456-426614174000."""
+    values = values.storage if isinstance(values, pa.ExtensionArray) else values
+    present = values.is_valid().to_numpy(zero_copy_only=False)
+    digits = b"".join(values.drop_null().to_pylist()).hex().encode()
+    rows = np.frombuffer(digits, np.uint8).reshape(-1, 32)
+    dash = np.full((len(rows), 1), ord("-"), np.uint8)
+    parts = np.split(rows, [8, 12, 16, 20], axis=1)
+    joined = [part for each in parts[:-1] for part in (each, dash)] + [parts[-1]]
+    offsets = np.append(0, np.cumsum(np.where(present, 36, 0))).astype(np.int64)
+    result = pa.LargeStringArray.from_buffers(
+        len(values), pa.py_buffer(offsets), pa.py_buffer(np.hstack(joined).tobytes())
+    )
+    return pc.if_else(pa.array(present), result, None)
 
 
 def is_text(dtype: pa.DataType) -> bool:
@@ -531,15 +567,18 @@ def _counted(column: pa.Array, unit: str, origin: int) -> tuple[np.ndarray, np.n
     return np.where(flaws == 0, whole + origin, 0), flaws
 
 
-def id_lists(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def id_lists(
+    column: pa.Array, read: Callable[[pa.Array], tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return lists of ids, flat, and the row of each: two int64 (m,). Bad ids are left out.
 
-    The third array has the rows of those that were left out, but for missing values.
+    `read` returns the numbers and flaws of ids, as `ids` does. The third array has the rows of
+    those that were left out, but for missing values.
     """
     if pa.types.is_null(column.type):
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64)
     lengths = pc.list_value_length(column).fill_null(0).to_numpy()
-    values, flaws = ids(pc.list_flatten(column))
+    values, flaws = read(pc.list_flatten(column))
     row = row_of_each(lengths)
     return values[flaws == 0], row[flaws == 0], row[flaws > MISSING]
 

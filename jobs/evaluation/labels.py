@@ -9,29 +9,39 @@ from scipy.sparse import csr_matrix
 
 from jobs.contract.ids import MISSING, find
 from jobs.contract.storage import JobError
-from jobs.data import holdout
+from jobs.contract.text_ids import FolderIds, TextIds
+from jobs.data import holdout, id_columns
 from jobs.data.holdout import Holdout
 from jobs.data.listens import Listens
 
 
-def read_labels(path: Path, past: Listens, heard: str, shown: np.ndarray | None = None) -> Holdout:
+def read_labels(
+    path: Path,
+    past: Listens,
+    heard: str,
+    shown: np.ndarray | None = None,
+    ids_of_past: FolderIds | None = None,
+) -> Holdout:
     """Return the users of a file of labels who have one, with their rows in the past, and labels.
 
     The labels are (users, items + n), where the last n columns are those of the tracks that are not
     in the catalogue: no list can contain them, but each counts as a label that was missed. With
     `shown` (see songs.shown) a label is of the track under which its song is shown. If heard is
-    "exclude", tracks that the user has played in the past are no labels. Raises JobError if the
-    file can't be read or is empty.
+    "exclude", tracks that the user has played in the past are no labels. `ids_of_past` has the text
+    ids of the past. Raises JobError if the file can't be read or is empty.
     """
     try:
         table = pq.read_table(path, columns=["user_id", "track_id"])
         if any(column.null_count for column in table.columns):
             raise pa.ArrowInvalid("a user_id or a track_id is missing")
-        user, track = (table[name].cast(pa.int64()).to_numpy() for name in table.column_names)
+        user, track = (
+            numbers(table[name].combine_chunks(), ids_of_past and ids_of_past.of_column(name), name)
+            for name in table.column_names
+        )
     except (OSError, KeyError, pa.ArrowException) as error:
         raise JobError(
             f"{path} can't be read as labels ({error}): pass a parquet file whose "
-            "columns user_id and track_id have whole numbers"
+            "columns user_id and track_id have ids of the same kinds as the run's data"
         ) from None
     if not len(user):
         raise JobError(f"{path} has no rows: there is nothing to score")
@@ -48,3 +58,16 @@ def read_labels(path: Path, past: Listens, heard: str, shown: np.ndarray | None 
     if heard == "exclude":
         labels = holdout.unheard(labels, past, known)
     return Holdout(ids, known, labels).take(labels.getnnz(axis=1) > 0)
+
+
+def numbers(column: pa.Array, known: TextIds | None, name: str) -> np.ndarray:
+    """Return the numbers (n,) of a column of ids; those of unknown text ids are negative."""
+    if known is None:
+        found: np.ndarray = column.cast(pa.int64()).to_numpy(zero_copy_only=False)
+        return found
+    encoded, flaws = id_columns.texts(column)
+    if flaws.any():
+        raise pa.ArrowInvalid(f"a {name} can't be a text id")
+    unknown = -2 - encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    read: np.ndarray = known.read(encoded).to_numpy(zero_copy_only=False)
+    return np.where(read == MISSING, unknown, read)

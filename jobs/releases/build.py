@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from msgspec import UNSET
 
-from jobs.contract import serving, storage, tables
+from jobs.contract import serving, storage, tables, text_ids
 from jobs.contract.blending import Blending
 from jobs.contract.names import (
     ALS_MODEL,
@@ -37,6 +38,7 @@ from jobs.contract.results import (
     upgrade_blending,
 )
 from jobs.contract.storage import JobError
+from jobs.contract.text_ids import Kinds
 from jobs.data import tombstones
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
@@ -53,7 +55,7 @@ REQUIRED_FILES = {
 # Files that a release has if they exist. Without songs.parquet no song has several ids; without the
 # others the service uses the defaults.
 OPTIONAL_FILES = (
-    *(tables.SONGS.file, tables.NEW_TRACKS.file),
+    *(tables.SONGS.file, tables.NEW_TRACKS.file, text_ids.USER_IDS, text_ids.TRACK_IDS),
     *(SETTINGS, REPLAY, FORGOTTEN_UNTIL),
     *(f"{REPORTS}/{name}.html" for name in ("data", "evaluation", "replay")),
 )
@@ -96,13 +98,14 @@ def manifest(
 ) -> Manifest[ReleaseSettings]:
     """Describe the files of a release, for the service and for the next release."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
+    kinds = text_ids.kinds_of(folder)
     return Manifest(
         id=release,
         contract=CONTRACT_VERSION,
         created_at=datetime.now(UTC).replace(microsecond=0),
         files={str(path.relative_to(folder)): describe(path) for path in files},
         schemas={
-            table.file: {column.name: str(column.type) for column in table.schema}
+            table.file: {column.name: str(column.type) for column in tables.stored(table, kinds)}
             for table in tables.RELEASED
         },
         serving={
@@ -111,6 +114,7 @@ def manifest(
             if (folder / SERVING / f"{name}.npy").exists()
         },
         settings=ReleaseSettings(**vars(hyperparameters), blending=blending),
+        ids=UNSET if kinds == Kinds() else kinds._asdict(),
     )
 
 

@@ -12,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.contract import serving, storage, tables
+from jobs.contract import serving, storage, tables, text_ids
 from jobs.contract.fold_in import FoldInModel
 from jobs.contract.ids import MISSING, Ties, find, ties_of
 from jobs.contract.names import ALS_MODEL, SERVING
 from jobs.contract.ragged import offsets_of
 from jobs.contract.storage import JobError
 from jobs.contract.tables import Table
+from jobs.contract.text_ids import FolderIds, TextIds
 from jobs.data import songs
 from jobs.models import als_model
 from jobs.models.hyperparameters import Hyperparameters
@@ -35,10 +36,8 @@ def pack(folder: Path, settings: Hyperparameters) -> None:
     listeners = _distinct(tables.LISTENS, folder, "user_id")
     users = np.union1d(listeners, _distinct(tables.RECOMMENDATIONS, folder, "user_id"))
     top = tables.read(tables.TOP_POPULAR, folder, ["track_id", "rank"]).sort_by("rank")
-    write(folder, "track_ids", tracks)
-    write(folder, "track_texts", texts(tracks))
+    write_ids(folder, users, tracks, text_ids.of(folder))
     write_names(folder)
-    write(folder, "user_ids", users)
     top_items = _positions(tracks, top["track_id"].to_numpy(), tables.TOP_POPULAR)
     shown = songs.shown(folder, tracks)
     if shown is not None:
@@ -110,6 +109,41 @@ def texts(ids: np.ndarray) -> np.ndarray:
         result[:, place] = np.where(blank, ord(" "), ord("0") + rest % 10)
         rest //= 10
     return result.ravel()
+
+
+def json_texts(ids: TextIds) -> np.ndarray:
+    r"""The same of text ids, padded on the right by bytes 0, which no id has: (n * width,) uint8.
+
+    An id is as JSON has it, so with quotes and with a backslash before a quote or a backslash.
+
+    >>> json_texts(TextIds(np.arange(2), pa.array(["u7", 'a"']))).tobytes()
+    b'"u7",\x00"a\\"",'
+    """
+    escaped = ids.texts
+    for mark in ("\\", '"'):
+        escaped = pc.replace_substring(escaped, mark, f"\\{mark}")
+    before, after, between = (pa.scalar(mark, pa.large_string()) for mark in ('"', '",', ""))
+    quoted = pc.binary_join_element_wise(before, escaped.cast(pa.large_string()), after, between)
+    width = pc.max(pc.binary_length(quoted)).as_py() or 1
+    return np.array(quoted.cast(pa.large_binary()).to_pylist(), f"S{width}").view(np.uint8)
+
+
+def write_ids(folder: Path, users: np.ndarray, tracks: np.ndarray, ids: FolderIds) -> None:
+    """Write the ids of users and tracks, ascending, and the texts that they stand for, if any."""
+    write(folder, "track_ids", tracks)
+    write(folder, "track_texts", texts(tracks) if ids.tracks is None else json_texts(ids.tracks))
+    write(folder, "user_ids", users)
+    write_keys(folder, "user", users, ids.users)
+    write_keys(folder, "track", tracks, ids.tracks)
+
+
+def write_keys(folder: Path, kind: str, numbers: np.ndarray, ids: TextIds | None) -> None:
+    """Write the texts that numbers stand for, if ids are text."""
+    if ids is None:
+        return
+    texts = ids.texts.take(pa.array(find(ids.numbers, numbers))).cast(pa.large_binary())
+    write(folder, f"{kind}_keys_offsets", offsets_of(pc.binary_length(texts).to_numpy()))
+    write(folder, f"{kind}_keys_items", np.frombuffer(b"".join(texts.to_pylist()), np.uint8))
 
 
 def _column(table: Table, folder: Path, name: str) -> np.ndarray:

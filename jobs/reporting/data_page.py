@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.dates import ConciseDateFormatter
 
-from jobs.contract import tables
+from jobs.contract import tables, text_ids
 from jobs.contract.tables import QUARANTINE, SUSPICIOUS
 from jobs.data import listens
 from jobs.data.statistics import DAY, GAPS, PLAYS, Statistics
@@ -266,7 +266,7 @@ def suspicious(page: Page, work: Path) -> None:
     page.table(
         pd.DataFrame(
             {
-                "user_id": [str(user) for user in rows["user_id"].to_pylist()],
+                "user_id": [str(user) for user in ids_of(rows["user_id"], work)],
                 "plays": rows["value"].to_numpy(),
                 "reason": rows["reason"].to_pylist(),
             }
@@ -274,6 +274,15 @@ def suspicious(page: Page, work: Path) -> None:
         f"The {len(rows)} accounts with most such plays, of {len(found):,} in {SUSPICIOUS.file}",
         page="with users",
     )
+
+
+def ids_of(users: pa.ChunkedArray, work: Path) -> list[int | str]:
+    """Return the ids of users as they are in files, by the numbers that they have in jobs."""
+    known = text_ids.of(work).users
+    found: list[int | str] = (
+        users if known is None else known.written(users.combine_chunks())
+    ).to_pylist()
+    return found
 
 
 def quarantine(page: Page, work: Path) -> None:

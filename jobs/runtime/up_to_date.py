@@ -45,8 +45,10 @@ def _in(windows: tuple[str, ...], *files: str) -> tuple[str, ...]:
 ALL_WINDOWS = (*EARLIER, *WINDOWS)
 DATA = "{data}/"  # start of the patterns of files below --data
 INPUTS = ("tracks", "catalog_names", "interactions")  # files of any form, or folders of parts
+TEXT_IDS = ("user_ids.parquet", "track_ids.parquet")  # where ids are text
 LISTENS = (
     "listens.parquet", "users.parquet", "items.parquet", "songs.parquet", "suspicious.parquet",
+    *TEXT_IDS,
 )  # fmt: skip
 CHOSEN = (*LISTENS, "settings.json")
 PAST = (
@@ -61,7 +63,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "prepare": (
         (
             *(DATA + name + end for name in INPUTS for end in ("", ".*", "/**/*", ".*/**/*")),
-            "state/forgotten.db",
+            *("state/forgotten.db", "state/forgotten.key"),
         ),
         (*LISTENS, "quarantine.parquet", "forgotten.json", "clock.json"),
     ),
@@ -72,7 +74,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "windows": (LISTENS, _in(ALL_WINDOWS, *LISTENS, "holdout.parquet", "split.json")),
     "tune": (
         (
-            *("listens.parquet", "items.parquet"),
+            *("listens.parquet", "items.parquet", *TEXT_IDS),
             *_in(("train", "validation"), *LISTENS, "holdout.parquet"),
         ),
         ("settings.json", *_in(ALL_WINDOWS, "settings.json")),
@@ -81,7 +83,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "train_als": ((*CHOSEN, *_in(("test",), "als_model.npz")), ("als_model.npz",)),
     "personal_als": ((*CHOSEN, "als_model.npz"), ("personal_als.parquet", "new_tracks.parquet")),
     "similar": (
-        ("users.parquet", "items.parquet", "als_model.npz", "split.json"),
+        ("users.parquet", "items.parquet", *TEXT_IDS, "als_model.npz", "split.json"),
         ("similar.parquet",),
     ),
     "next_played": (CHOSEN, ("next_played.parquet", "followers.parquet")),

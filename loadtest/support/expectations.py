@@ -12,12 +12,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 
 MAX_ID = 2**53 - 1
 LONGEST_LIST = 1000  # the largest k of /recommendations
+Id = int | str  # of a user or a track: a whole number or text, as the release has it
 EVENTS_KEPT = 100  # events of a user that the service keeps by default
+ID_TYPES: tuple[set[type], ...] = (set(), {int}, {str})  # of the ids in one list
 KINDS = ("personal", "default")  # of answers of /recommendations, as /get_statistics counts them
 
 
@@ -29,10 +30,10 @@ class Violation(Exception):
 class Visitor:
     """A user as the test knows them; final is None if list and history are unknown."""
 
-    user_id: int
-    final: list[int] | None = field(default_factory=list)
-    heard: frozenset[int] = frozenset()
-    events: deque[int] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))  # newest first
+    user_id: Id
+    final: list[Id] | None = field(default_factory=list)
+    heard: frozenset[Id] = frozenset()
+    events: deque[Id] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))  # newest first
 
     @property
     def kind(self) -> str:
@@ -44,25 +45,27 @@ class Visitor:
 class World:
     """What the service should know: the top list, tracks to play, users with a list."""
 
-    top: list[int]
-    tracks: list[int]
+    top: list[Id]
+    tracks: list[Id]
     known: list[Visitor]
     excludes_heard: bool = True
     release: str | None = None
+    text_users: bool = False  # whether ids of users are text
+    text_tracks: bool = False
 
     @property
     def is_large(self) -> bool:
         """Return whether there are enough tracks for the longest list."""
         return len(self.top) >= LONGEST_LIST
 
-    def kept_out(self, who: Visitor) -> set[int]:
+    def kept_out(self, who: Visitor) -> set[Id]:
         """Return the tracks that must not be recommended.
 
         These are all heard ones, or only the last event in a release that includes heard tracks.
         """
         return {*who.heard, *who.events} if self.excludes_heard else {*islice(who.events, 1)}
 
-    def offline(self, who: Visitor, k: int) -> list[int]:
+    def offline(self, who: Visitor, k: int) -> list[Id]:
         """Return the first k tracks of the user's list and then the top list, no track twice."""
         return list(islice(_without(self.kept_out(who), chain(who.final or [], self.top)), k))
 
@@ -76,7 +79,7 @@ class World:
         return len(list(islice(_without(kept_out, chain(who.final or [], self.top)), k)))
 
 
-def _without(kept_out: set[int], tracks: Iterator[int]) -> Iterator[int]:
+def _without(kept_out: set[Id], tracks: Iterator[Id]) -> Iterator[Id]:
     """Yield each track once, unless it is kept out."""
     seen = {*kept_out}
     for track in tracks:
@@ -89,30 +92,37 @@ def from_release(folder: Path, sample: int) -> World:
     """Read a release, and the lists and histories of about `sample` users of it."""
     manifest = json.loads((folder / "manifest.json").read_text())
     top = pq.read_table(folder / "top_popular.parquet", columns=["track_id"])["track_id"]
-    items = pq.read_table(folder / "items.parquet", columns=["track_id"])["track_id"].to_numpy()
-    users = pq.read_table(folder / "users.parquet", columns=["user_id"])["user_id"].to_numpy()
+    items = pq.read_table(folder / "items.parquet", columns=["track_id"])["track_id"].to_pylist()
+    users = pq.read_table(folder / "users.parquet", columns=["user_id"])["user_id"].to_pylist()
+    kinds = manifest.get("ids", {})
     start = max(0, len(users) - sample) // 2
     users = users[start : start + sample]  # neighbours, so that few row groups are read
     final = _of_users(folder / "recommendations.parquet", users)
     heard = _of_users(folder / "listens.parquet", users)
     return World(
         top=top.to_pylist(),
-        tracks=items[:: -(-len(items) // 10_000)].tolist(),
+        tracks=items[:: -(-len(items) // 10_000)],
         known=[Visitor(u, final[u], frozenset(heard.get(u, []))) for u in sorted(final)],
         excludes_heard=manifest["settings"]["heard"] != "include",
         release=manifest["id"],
+        text_users=kinds.get("users") == "text",
+        text_tracks=kinds.get("tracks") == "text",
     )
 
 
-def _of_users(path: Path, users: np.ndarray) -> dict[int, list[int]]:
-    """Return the tracks of each user from users[0] to users[-1], in file order."""
-    if len(users) == 0:
+def _of_users(path: Path, users: list[Id]) -> dict[Id, list[Id]]:
+    """Return the tracks of each of the users, who are neighbours in the file, in file order."""
+    if not users:
         return {}
-    filters = [("user_id", ">=", users[0]), ("user_id", "<=", users[-1])]
+    if isinstance(users[0], str):  # texts are in no order by which row groups could be left out
+        filters: Any = [("user_id", "in", users)]
+    else:
+        filters = [("user_id", ">=", users[0]), ("user_id", "<=", users[-1])]
     table = pq.read_table(path, columns=["user_id", "track_id"], filters=filters)
-    ids, starts = np.unique(table["user_id"].to_numpy(), return_index=True)
-    lists = np.split(table["track_id"].to_numpy(), starts)[1:]  # the first part is empty
-    return {user: tracks.tolist() for user, tracks in zip(ids.tolist(), lists, strict=True)}
+    result: dict[Id, list[Id]] = {}
+    for user, track in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        result.setdefault(user, []).append(track)
+    return result
 
 
 def recommendations(answer: Any, world: World, who: Visitor, k: int) -> None:
@@ -195,19 +205,19 @@ def counts_of(answer: Any) -> dict[str, int]:
     return {kind: answer[name] for kind, name in names.items()}
 
 
-def tracks_of(answer: Any, name: str) -> list[int]:
+def tracks_of(answer: Any, name: str) -> list[Id]:
     """Return the track ids of an answer whose only key is `name`. Raises Violation for others."""
     found = answer.get(name) if isinstance(answer, dict) and len(answer) == 1 else None
-    if not isinstance(found, list) or not all(type(track) is int for track in found):
+    if not isinstance(found, list) or {type(track) for track in found} not in ID_TYPES:
         raise Violation(f'not {{"{name}": [track ids]}}')
     return found
 
 
-def _no_repeats(recs: list[int]) -> None:
+def _no_repeats(recs: list[Id]) -> None:
     if len(set(recs)) < len(recs):
         raise Violation("a track is in the list twice")
 
 
-def _none_of(recs: list[int], kept_out: set[int]) -> None:
+def _none_of(recs: list[Id], kept_out: set[Id]) -> None:
     if kept_out.intersection(recs):
         raise Violation("a track that the user has heard is in the list")

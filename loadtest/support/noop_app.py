@@ -19,7 +19,7 @@ from msgspec import Struct
 MAX_ID = 2**53 - 1
 
 
-Id = Annotated[int, QueryParameter(ge=0, le=MAX_ID)]
+WholeNumber = Annotated[int, QueryParameter(ge=0, le=MAX_ID)]
 UpToHundred = Annotated[int, QueryParameter(ge=1, le=100)]
 
 
@@ -41,14 +41,18 @@ def read(path: str) -> Callable[..., Any]:
     )
 
 
-def create_app(answers: dict[str, str]) -> Litestar:
-    """Return the application; `answers` are the texts of the answers, by path."""
+def create_app(answers: dict[str, str], text: bool = False) -> Litestar:
+    """Return the application; `answers` are the texts of the answers, by path.
+
+    With `text`, ids are taken as text, without a check of their own.
+    """
+    Id: Any = str if text else WholeNumber
     encoded = {path: text.encode() for path, text in answers.items()}
 
     @read("/recommendations")
     def recommendations(
         scope: Scope,
-        user_id: Annotated[int | None, QueryParameter(ge=0, le=MAX_ID)] = None,
+        user_id: Id | None = None,
         k: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
         explain: Annotated[bool, QueryParameter()] = False,
         events: Annotated[list[Id] | None, QueryParameter()] = None,
@@ -84,4 +88,6 @@ def without_access_log() -> None:
 
 def app() -> Litestar:
     """Return the application that `litestar --app loadtest.support.noop_app:app run` serves."""
-    return create_app(json.loads(Path(os.environ["BENCH_ANSWERS"]).read_text()))
+    answers = json.loads(Path(os.environ["BENCH_ANSWERS"]).read_text())
+    recs = json.loads(answers["/recommendations"])["recs"]
+    return create_app(answers, text=bool(recs) and isinstance(recs[0], str))

@@ -10,13 +10,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import quote
 from urllib.request import urlopen
 
 from locust.exception import CatchResponseError
 from locust.runners import LocalRunner
 
 from loadtest.support import expectations
-from loadtest.support.expectations import KINDS, Violation, Visitor, World
+from loadtest.support.expectations import KINDS, Id, Violation, Visitor, World
 
 HOST = "http://127.0.0.1:8000"
 SAMPLE = 2000  # users of the release that the test simulates
@@ -41,7 +42,8 @@ class Run:
 
     def newcomer(self) -> Visitor:
         """Return a user whom the service has never seen."""
-        return Visitor(next(self.new_ids))
+        number = next(self.new_ids)
+        return Visitor(f"new listener {number}" if self.world.text_users else number)
 
     def counted(self, since_start: Counter[str]) -> dict[str, int]:
         """Return the counts that the service should have, given those since the start."""
@@ -52,10 +54,12 @@ def world_of(work: str, user_ids: str, track_ids: str) -> World:
     """Return the world of the ids in the options or, without any, of the current release."""
     if user_ids or track_ids:
         try:
-            known = [Visitor(user, None) for user in numbers(user_ids)]
-            return World(top=[], tracks=numbers(track_ids), known=known)
+            users, tracks = ids(user_ids), ids(track_ids)
         except ValueError:
-            sys.exit("--user-ids, --track-ids: expected whole numbers, as in 47,16")
+            sys.exit("--user-ids, --track-ids: expected whole numbers or texts, as in 47,16")
+        texts = [any(isinstance(one, str) for one in found) for found in (users, tracks)]
+        known = [Visitor(user, None) for user in users]
+        return World([], tracks, known, text_users=texts[0], text_tracks=texts[1])
     folder = Path(work) / "current"
     try:
         return expectations.from_release(folder, SAMPLE)
@@ -66,9 +70,12 @@ def world_of(work: str, user_ids: str, track_ids: str) -> World:
         )
 
 
-def numbers(text: str) -> list[int]:
-    """Return the whole numbers between commas."""
-    return [int(number) for number in text.split(",") if number]
+def ids(text: str) -> list[Id]:
+    """Return the ids between commas: whole numbers if all of them are; ValueError if one is bad."""
+    found = [one for one in text.split(",") if one]
+    if any(one.isspace() for one in found):
+        raise ValueError(text)
+    return [int(one) for one in found] if all(map(str.isdecimal, found)) else [*found]
 
 
 def most(environment: Any) -> dict[str, float]:
@@ -94,10 +101,10 @@ def check_release(environment: Any) -> None:
         raise Violation(f"release {served!r} is served, but the ids are from {expected!r}")
 
 
-def top_list(environment: Any) -> list[int]:
+def top_list(environment: Any) -> list[Id]:
     """Ask the service for the top list, as a new user gets it; used if there is no release."""
     who, k = environment.shared.newcomer(), expectations.LONGEST_LIST
-    answer = fetch(environment, f"/recommendations?user_id={who.user_id}&k={k}")
+    answer = fetch(environment, f"/recommendations?user_id={quote(str(who.user_id))}&k={k}")
     return expectations.tracks_of(answer, "recs")
 
 

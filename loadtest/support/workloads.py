@@ -1,7 +1,9 @@
 """The requests of the benchmark, by workload, for the current release of a folder."""
 
 import random
+from itertools import pairwise
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -18,33 +20,41 @@ MIX = "mix"
 SEED = 20
 
 
-def _put(user: int, track: int) -> str:
+def _ids(arrays: Path, name: str) -> list[int | str]:
+    """Return the ids of a release's users or tracks: whole numbers, or texts if it has these."""
+    keys = arrays / f"{name}_keys_items.npy"
+    if not keys.exists():
+        numbers: list[int | str] = np.load(arrays / f"{name}_ids.npy", mmap_mode="r").tolist()
+        return numbers
+    text, ends = np.load(keys).tobytes(), np.load(arrays / f"{name}_keys_offsets.npy").tolist()
+    return [quote(text[a:b]) for a, b in pairwise(ends)]
+
+
+def _put(user: int | str, track: int | str) -> str:
     return f"POST /put_user_event?user_id={user}&item_id={track}"
 
 
-def _read(user: int) -> str:
+def _read(user: int | str) -> str:
     return f"GET /recommendations?user_id={user}"
 
 
-def _online(user: int) -> str:
+def _online(user: int | str) -> str:
     return f"GET /get_online_u2i?user_id={user}"
 
 
 def workloads(work: Path) -> tuple[list[str], dict[str, list[str]]]:
     """Return the requests to send once before the benchmark, and those of each workload by name."""
     arrays = work / "current" / "serving"
-    users, tracks = (
-        np.load(arrays / f"{name}_ids.npy", mmap_mode="r") for name in ("user", "track")
-    )
+    users, tracks = (_ids(arrays, name) for name in ("user", "track"))
     rng = random.Random(SEED)
-    drawn = [int(users[i]) for i in rng.sample(range(len(users)), min(3 * USERS, len(users)))]
+    drawn = [users[i] for i in rng.sample(range(len(users)), min(3 * USERS, len(users)))]
     # Three groups: users without events, with events, and users who put an event before each read.
     without_events, with_events, putting = (drawn[i::3] or drawn for i in range(3))
     with_events = with_events[:USERS_WITH_EVENTS]
-    many = [int(user) for user in users[:: max(1, len(users) // MANY_USERS)]]
+    many = users[:: max(1, len(users) // MANY_USERS)]
 
-    def any_track() -> int:
-        return int(tracks[rng.randrange(len(tracks))])
+    def any_track() -> int | str:
+        return tracks[rng.randrange(len(tracks))]
 
     before = [_put(user, any_track()) for user in (*with_events, *putting) for _ in range(EVENTS)]
     result = {

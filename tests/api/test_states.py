@@ -107,9 +107,10 @@ class ThroughHttp(RuleBasedStateMachine):
         self.default += not personal
 
     def near(self, user, k, n):
-        """The neighbours of the last k events, n of each."""
-        near = {t for e in self.events[user][:KEPT][:k] for t in range(e + 1, e + 1 + n)}
-        return near.intersection(releases.TRACKS) - self.kept_out(user)
+        """The neighbours of the last k events, of each the first n that may be recommended."""
+        out = self.kept_out(user)
+        lists = (releases.SIMILAR.get(event, []) for event in self.events[user][:KEPT][:k])
+        return {t for near in lists for t in [t for t in near if t not in out][:n]}
 
     @rule(user=user, k=st.integers(1, 310), explain=st.booleans())
     def recommend(self, user, k, explain):

@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.contract import serving, storage, tables
+from jobs.contract import serving, storage, tables, text_ids
+from jobs.contract.ids import TEXT
 from jobs.contract.names import ALS_MODEL, CONTRACT_VERSION, CURRENT, MANIFEST, RELEASES
+from jobs.contract.text_ids import FolderIds, Kinds, TextIds
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.releases import serving_arrays
@@ -22,6 +24,8 @@ from jobs.releases import serving_arrays
 Lists = Mapping[int, Sequence[int] | Mapping[int, float]]
 
 
+INTEGERS = Kinds()
+TEXTS = Kinds(TEXT, TEXT)
 # A world whose answers can be seen: tracks 1 ... 300, the top list counts upwards. User 47 has
 # heard 1, 2, 3 and is recommended 200, 199, ..., 101; user 16 has heard nothing and is
 # recommended 101 ... 200; everyone else is cold. The neighbours of track t are t + 1, t + 2, ...
@@ -45,9 +49,12 @@ def make(
     next_played: Lists = NEXT,
     heard_rule: str = "exclude",
     blending: Mapping[str, Any] | None = None,
+    text: Kinds = INTEGERS,
     activate: bool = True,
 ) -> Path:
     """Write WORK/releases/<id> and let `current` point to it; neighbours are of `tracks` only.
+
+    Users or tracks whose kind in `text` is "text" have the ids that `named` gives them.
 
     The files of a release that was made before in this process are copied.
     """
@@ -55,7 +62,7 @@ def make(
     content = {
         "tracks": tracks, "top": top, "final": final, "heard": heard, "similar": similar,
         "next_played": next_played, "heard_rule": heard_rule,
-        "blending": blending or {"rule": "alternate"},
+        "blending": blending or {"rule": "alternate"}, "text": text,
     }  # fmt: skip
     key = repr(content)
     if key not in _MADE:
@@ -91,7 +98,15 @@ def _write_files(
     next_played: Lists,
     heard_rule: str,
     blending: Mapping[str, Any],
+    text: Kinds,
 ) -> None:
+    names = {track: f"track {track}" for track in tracks}
+    if text != INTEGERS:
+        of_user, of_track = _write_ids(folder, {*final, *heard}, tracks, text)
+        names = {of_track[track]: name for track, name in names.items()}
+        tracks, top = [of_track[t] for t in tracks], [of_track[t] for t in top]
+        final, heard = (_renamed(lists, of_user, of_track) for lists in (final, heard))
+        similar, next_played = (_renamed(x, of_track, of_track) for x in (similar, next_played))
     listens = [(user, track) for user in sorted(heard) for track in heard[user]]
     users = sorted(heard)
     empty = [[] for _ in tracks]
@@ -111,7 +126,7 @@ def _write_files(
         tables.ITEMS: {
             "track_id": sorted(tracks),
             "track_id_enc": range(len(tracks)),
-            "track_name": [f"track {track}" for track in sorted(tracks)],
+            "track_name": [names[track] for track in sorted(tracks)],
             **dict.fromkeys(["artist_ids", "artist_names", "genre_ids", "genre_names"], empty),
         },
         tables.TOP_POPULAR: {
@@ -137,6 +152,35 @@ def _write_files(
     write_manifest(folder, chosen, blending)
 
 
+def named(number: int) -> str:
+    """The id of a user or a track of a release with text ids."""
+    return f'№ {number} "é/&?"'
+
+
+def _write_ids(
+    folder: Path, users: set[int], tracks: Sequence[int], text: Kinds
+) -> list[dict[int, int]]:
+    """Write the text ids; return the numbers inside the release, of users and of tracks."""
+    numbers, kept = [], []
+    for ids, kind in zip(([*users], tracks), text, strict=True):
+        known = TextIds.of(pa.array(list(map(named, ids)))) if kind == TEXT else None
+        own = ids if known is None else known.read(pa.array(list(map(named, ids)))).to_pylist()
+        numbers.append(dict(zip(ids, own, strict=True)))
+        kept.append(known)
+    text_ids.write(folder, FolderIds(*kept))
+    return numbers
+
+
+def _renamed(lists: Lists, keys: Mapping[int, int], items: Mapping[int, int]) -> Lists:
+    return {
+        keys[key]: {items[item]: score for item, score in found.items()}
+        if isinstance(found, Mapping)
+        else [items[item] for item in found]
+        for key, found in lists.items()
+        if key in keys and all(item in items for item in found)
+    }
+
+
 def _of(lists: Lists, tracks: Sequence[int]) -> Lists:
     return {t: lists[t] for t in tracks if t in lists and set(tracks).issuperset(lists[t])}
 
@@ -154,6 +198,10 @@ def _ranked(table: tables.Table, lists: Lists) -> dict[str, list[Any]]:
 
 def write_manifest(folder: Path, chosen: Hyperparameters, blending: Mapping[str, Any]) -> None:
     files = [f for f in folder.rglob("*") if f.is_file() and f.name != MANIFEST]
+    kinds = text_ids.kinds_of(folder)
+    arrays = serving.SERVING_ARRAYS | {
+        name: dtype for name, dtype in serving.OPTIONAL_ARRAYS.items() if "_keys_" in name
+    }
     content = {
         "id": folder.name,
         "contract": CONTRACT_VERSION,
@@ -166,12 +214,20 @@ def write_manifest(folder: Path, chosen: Hyperparameters, blending: Mapping[str,
             }
             for file in files
         },
-        "schemas": {t.file: {f.name: str(f.type) for f in t.schema} for t in tables.RELEASED},
-        "serving": {name: str(dtype) for name, dtype in serving.SERVING_ARRAYS.items()},
+        "schemas": {
+            t.file: {f.name: str(f.type) for f in tables.stored(t, kinds)} for t in tables.RELEASED
+        },
+        "serving": {
+            name: str(dtype)
+            for name, dtype in arrays.items()
+            if name in serving.SERVING_ARRAYS or (folder / f"serving/{name}.npy").exists()
+        },
         "metrics": {},
         "settings": vars(chosen) | {"blending": dict(blending)},
         "data": {"first": "2022-01-01", "last": "2022-12-31"},
     }
+    if kinds != INTEGERS:
+        content["ids"] = kinds._asdict()
     storage.write_json(folder / MANIFEST, content)
 
 

@@ -14,7 +14,7 @@ from tests.support.inputs import JAN, OTHER_TEXT, content, interactions, names, 
 def test_tracks_without_a_usable_id_say_why(tmp_path):
     data = save(tmp_path / "in", tracks=tracks(track_id=["USRC17607839", "USRC17607840", "x"]))
     with pytest.raises(JobError, match=f"no usable track in 3 rows, track_id {OTHER_TEXT}"):
-        run(data, tmp_path)
+        run(data, tmp_path, "--track-ids", "integer")
 
 
 @pytest.mark.parametrize("change", [str.upper, str.title, lambda name: name.replace("_", "")])
