@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from jobs.contract import storage
 from jobs.contract.storage import JobError
-from jobs.data import id_columns, raw_files
+from jobs.data import id_columns, raw_columns, raw_files
 from jobs.inputs import files
 from jobs.runtime import cli
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> str:
         raise JobError(f"--out is the folder of --data, {args.data}: pass another folder")
     sources = [files.required(args.data, kind) for kind in files.INPUTS]
     for source in sources:
-        raw_files.check(source)
+        raw_columns.check(source)
         if source.parts[0].form != files.PARQUET or source.path.is_dir():
             raise JobError(f"{source.path} is not one parquet file, and this job takes no other")
     tracks, names, interactions = (source.path for source in sources)

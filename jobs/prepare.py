@@ -61,7 +61,7 @@ from jobs.data import (
     id_columns,
     input_check,
     input_options,
-    raw_files,
+    raw_columns,
     songs,
     tombstones,
 )
@@ -98,7 +98,7 @@ def main(argv: Sequence[str]) -> str:
     played = [interactions]
     if options.events:
         played.append(files.at(options.events, files.INTERACTIONS))
-        raw_files.check(played[-1])
+        raw_columns.check(played[-1])
     kept = id_columns.kept_kinds(options.work)
     track_kind = id_columns.kind_of_tracks(tracks, kept, options)
     names, bad_names = read_names(catalogue, track_kind)

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from jobs.contract.ragged import offsets_of_sorted, row_of_each
 from jobs.contract.storage import JobError
-from jobs.data import raw_files
-from jobs.data.raw_files import NAMED_TRACKS
+from jobs.data import raw_columns, raw_files
+from jobs.data.raw_columns import NAMED_TRACKS
 from jobs.inputs import files
 from jobs.inputs.files import INTERACTIONS, NAMES, TRACKS, Input, Reading
 from jobs.inputs.text import BAD_LINE
@@ -39,7 +39,7 @@ def find(data: Path, readings: dict[str, Reading], read_listens: bool = True) ->
     tracks, names = (files.find(data, kind, readings[kind]) for kind in (TRACKS, NAMES))
     played = files.required(data, INTERACTIONS, readings[INTERACTIONS])
     for source in filter(None, (tracks and _named(tracks, names), names, played)):
-        raw_files.check(source)
+        raw_columns.check(source)
     note = ""
     if tracks is None:
         tracks = _of_listens(played) if read_listens else Input(TRACKS, played.path, ())
@@ -59,7 +59,7 @@ def _named(tracks: Input, names: Input | None) -> Input:
 
 
 def _none_named(data: Path) -> Input:
-    columns = {name: pa.nulls(0) for name in raw_files.COLUMNS[NAMES]}
+    columns = {name: pa.nulls(0) for name in raw_columns.COLUMNS[NAMES]}
     return Input(NAMES, data / NAMES, (), given=columns)
 
 
@@ -119,7 +119,7 @@ def _numbered(column: pa.Array) -> tuple[pa.Array, pa.Array]:
     >>> lists.to_pylist(), texts.to_pylist()
     ([[1, 0], [], [1]], ['pop', 'rock'])
     """
-    if pa.types.is_null(column.type) or not raw_files.is_text(column.type.value_type):
+    if pa.types.is_null(column.type) or not raw_columns.is_text(column.type.value_type):
         return column, pa.array([], pa.large_string())
     rows = row_of_each(pc.list_value_length(column).fill_null(0).to_numpy())
     values = raw_files.text(pc.list_flatten(column))

@@ -11,7 +11,7 @@ from jobs.contract.ids import INTEGER, MISSING, TEXT, find
 from jobs.contract.ragged import offsets_of_sorted
 from jobs.contract.storage import JobError
 from jobs.contract.text_ids import TextIds
-from jobs.data import id_columns, raw_files
+from jobs.data import id_columns, raw_columns, raw_files
 from jobs.data.histories import NO_SEQ, Listens, blocks
 from jobs.data.id_columns import Texts
 from jobs.data.ids import Encoder
@@ -278,8 +278,8 @@ def check(
         numbers, flaws = raw_files.ids(batch["track_seq"])
         seq = np.where((flaws == 0) & (numbers < NO_SEQ), numbers, NO_SEQ)
     place = np.full(len(batch), NOT_OF_JOURNAL)
-    if raw_files.JOURNAL_SEQ in batch.schema.names:
-        numbers, flaws = raw_files.ids(batch[raw_files.JOURNAL_SEQ])
+    if raw_columns.JOURNAL_SEQ in batch.schema.names:
+        numbers, flaws = raw_files.ids(batch[raw_columns.JOURNAL_SEQ])
         place = np.where(flaws == 0, numbers, NOT_OF_JOURNAL)
     readable = np.where(time_flaws == 0, time, 0)
     if ids.users is not None:  # the others are left out once all texts are known

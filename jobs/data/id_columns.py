@@ -16,7 +16,7 @@ from jobs.contract import tables, text_ids
 from jobs.contract.ids import INTEGER, LONGEST, MISSING, TEXT, number_of
 from jobs.contract.storage import JobError
 from jobs.contract.text_ids import FolderIds, Kinds, TextIds
-from jobs.data import raw_files
+from jobs.data import raw_columns, raw_files
 from jobs.data.histories import Listens, blocks
 from jobs.data.raw_files import NEGATIVE, OTHER_TEXT, TOO_LARGE, UNREADABLE
 from jobs.inputs.files import Input
@@ -56,7 +56,7 @@ def texts(column: pa.Array) -> tuple[pa.DictionaryArray, np.ndarray]:
 
 def _texts(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
     """Return different values as large_string, and their flaws."""
-    if raw_files.is_text(values.type) or pa.types.is_integer(values.type):
+    if raw_columns.is_text(values.type) or pa.types.is_integer(values.type):
         found = values.cast(pa.large_string())
     else:
         return _of_floats(values)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from jobs.contract.ids import TEXT
 from jobs.contract.text_ids import Kinds, TextIds
-from jobs.data import clock, id_columns, raw_files
+from jobs.data import clock, id_columns, raw_columns, raw_files
 from jobs.data.catalogue import Inputs
 from jobs.data.cleaning import (
     LATER_THAN_NOW,
@@ -110,7 +110,7 @@ def _about(source: Input) -> Iterator[str]:
     if len(source.parts) > 1:
         shown = ", ".join(each.name for each in source.parts[:SHOWN_PARTS])
         yield f"  parts: {shown}{', ...' if len(source.parts) > SHOWN_PARTS else ''}"
-    columns, others = raw_files.describe(source)
+    columns, others = raw_columns.describe(source)
     called = source.reading.columns
     for name, dtype in columns.items():
         kind = "text" if part.form == CSV else dtype

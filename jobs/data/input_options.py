@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 
 from jobs.data import clock
-from jobs.data.raw_files import COLUMNS, NAMED_COLUMNS
+from jobs.data.raw_columns import COLUMNS, NAMED_COLUMNS
 from jobs.inputs.files import TRACKS, Reading
 
 KNOWN = COLUMNS | {TRACKS: NAMED_COLUMNS}

@@ -1,12 +1,12 @@
-"""Read the user's inputs: their columns, and how each type of values is converted.
+"""Read the user's inputs as batches, and convert each type of values.
 
-jobs.inputs knows which files an input has, and reads CSV and JSON lines.
+raw_columns.py has which columns there are; jobs.inputs knows which files an input has, and reads
+CSV and JSON lines.
 
 Values are numpy arrays, together with flaws (n,) uint8: 0 where a value is good, otherwise 1 + the
 position of its flaw in ID_FLAWS or TIME_FLAWS.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -20,31 +20,23 @@ import pyarrow.parquet as pq
 
 from jobs.contract.names import MAX_ID
 from jobs.contract.ragged import row_of_each
-from jobs.contract.storage import JobError
+from jobs.data.raw_columns import (
+    broken,
+    check,
+    columns_of,
+    is_list,
+    is_number,
+    is_text,
+    is_uuid,
+    layout_of,
+    names_in_files,
+    schema_of_file,
+    stored,
+)
 from jobs.inputs import text as text_files
-from jobs.inputs.files import CSV, INTERACTIONS, NAMES, PARQUET, TRACKS, Input, Part
+from jobs.inputs.files import CSV, PARQUET, Input, Part
 from jobs.inputs.text import BAD_LINE
 
-JOURNAL_SEQ = "journal_seq"  # of events of the service, as in tables.EVENTS
-COLUMNS = {
-    TRACKS: {"track_id": "id", "artists": "ids", "genres": "ids"},
-    NAMES: {"id": "id", "type": "text", "name": "text"},
-    INTERACTIONS: {
-        "user_id": "id", "track_id": "id", "started_at": "time", "track_seq": "id",
-        JOURNAL_SEQ: "id",
-    },
-}  # fmt: skip
-
-
-NAMED_TRACKS = "tracks with names"  # where there is no input of names
-NAMED_COLUMNS = {
-    "track_id": "id", "name": "text", "artist": "texts", "artists": "texts", "genre": "texts",
-    "genres": "texts",
-}  # fmt: skip
-OPTIONAL = {
-    INTERACTIONS: {"track_seq", JOURNAL_SEQ},
-    NAMED_TRACKS: {*NAMED_COLUMNS} - {"track_id"},
-}
 BATCH = 1 << 20  # rows read at a time
 LEAST_SAMPLED, SAMPLED_GROUPS = 100, 8  # rows of a part, and row groups of a part, in a sample
 NAME_TYPES = ("track", "album", "artist", "genre")
@@ -63,116 +55,10 @@ OUT_OF_RANGE, NUMBER_TEXT = 3, 4  # of a time; MISSING and UNREADABLE are the sa
 BETWEEN_IDS = r"\s*[|;,]\s*"  # in a text that stands for a list
 BETWEEN_NAMES = r"\s*[|;]\s*"  # names have commas in them
 PLAIN_NUMBER = r"^-?(0|[1-9]\d{0,39})$"  # so that 7, 007 and 7.0 can't be one id and three
-EXPECTED = {
-    "id": "whole numbers or text",
-    "ids": "lists of whole numbers",
-    "texts": "text, or lists of text",
-    "text": "text",
-    "time": "dates (numbers are ambiguous: pass --time-unit s, ms or us)",
-}
-
-
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a timestamp's unit, in a second
 NUMBER = r"^-?\d+(\.\d+)?$"
 LAST_SECOND = 4_102_444_800  # 2100-01-01
 EXACT = {pa.float16(): 2**11, pa.float32(): 2**24}  # whole numbers of a float are exact up to here
-
-
-def check(source: Input) -> list[str]:
-    """Return the columns of an input to read, those of its first part.
-
-    Raises JobError if they can't be read, or if a part has others of these columns than the first.
-    """
-    first: tuple[Part, list[str]] | None = None
-    for part in source.parts:
-        schema = _schema(source, part)
-        if schema is None:
-            continue
-        columns = _checked_columns(source, part, schema, first)
-        first = first or (part, columns)
-    if first is None:
-        one = len(source.parts) == 1
-        raise JobError(f"{source.path} is empty (0 bytes)" if one else f"{source.path} has no rows")
-    return first[1]
-
-
-def columns_of(kind: str) -> dict[str, str]:
-    """Return the columns that are read of an input, and what each of them has."""
-    return NAMED_COLUMNS if kind == NAMED_TRACKS else COLUMNS[kind]
-
-
-def _checked_columns(
-    source: Input, part: Part, schema: pa.Schema, first: tuple[Part, list[str]] | None
-) -> list[str]:
-    """Return the columns of a part to read, in the order of `schema`, which has its columns.
-
-    `first` is the first part, with its columns.
-    """
-    wanted, names = columns_of(source.kind), schema.names
-    optional = OPTIONAL.get(source.kind, set())
-    called = {name: source.reading.columns.get(name, name) for name in wanted}
-    found = [name for name in wanted if called[name] in names]
-    if first and {*found} != {*first[1]}:
-        name = sorted({*found} ^ {*first[1]})[0]
-        has, lacks = (part, first[0]) if name in found else (first[0], part)
-        raise JobError(
-            f"{source.path}: {has.name} has the column {called[name]}, and {lacks.name} has not: "
-            "write all parts with the same columns"
-        )
-    if missing := [name for name in wanted if name not in found and name not in optional]:
-        raise JobError(
-            f"{part.path} has no column {', '.join(called[name] for name in missing)}: found "
-            f"{', '.join(names) or 'none'}{_likely(source.kind, missing, names)}"
-        )
-    for name in found:
-        if (count := names.count(called[name])) > 1:
-            raise JobError(f"{part.path} has {count} columns {called[name]}: keep one of them")
-        dtype = schema.field(called[name]).type
-        counted = wanted[name] == "time" and source.reading.unit and _is_number(dtype)
-        if not counted and not _readable(dtype, wanted[name]):
-            raise JobError(
-                f"{part.path}: {called[name]} is {dtype}, expected {EXPECTED[wanted[name]]}"
-            )
-    return sorted(found, key=lambda name: names.index(called[name]))
-
-
-def _schema(source: Input, part: Part) -> pa.Schema | None:
-    """Return the names and types of a part's columns; None if it has no rows and no names."""
-    schema = _schema_of_file(source, part)
-    if schema is None:
-        return None
-    for name, value in part.keys:
-        if name not in schema.names:
-            schema = schema.append(pa.field(name, pa.null() if value is None else pa.string()))
-    return schema
-
-
-def _schema_of_file(source: Input, part: Part) -> pa.Schema | None:
-    if not part.path.is_file():
-        raise JobError(f"{part.path} is no file")
-    if part.form == PARQUET:
-        if part.path.stat().st_size == 0:
-            raise JobError(f"{part.path} is empty (0 bytes): write it again as parquet")
-        try:
-            return pq.read_schema(part.path)
-        except (pa.ArrowException, OSError) as error:
-            raise _broken(part, error) from None
-    try:
-        if part.form == CSV:
-            layout = _layout(source, part)
-            return layout and pa.schema([(name, pa.string()) for name in layout.names])
-        return text_files.json_schema(part)
-    except (pa.ArrowException, OSError) as error:
-        raise _broken(part, error) from None
-
-
-def _layout(source: Input, part: Part) -> text_files.Layout | None:
-    return text_files.layout(part, source.reading, [*_called(source).values()])
-
-
-def _called(source: Input) -> dict[str, str]:
-    """Return what each of the wanted columns is called in the files."""
-    return {name: source.reading.columns.get(name, name) for name in columns_of(source.kind)}
 
 
 def batches(
@@ -193,18 +79,20 @@ def batches_of_parts(
     """Yield what `batches` reads, with the part that each batch is of."""
     columns = [name for name in check(source) if only is None or name in only]
     for part in source.parts:
-        schema = _schema_of_file(source, part)
+        schema = schema_of_file(source, part)
         if schema is None:
             continue
         try:
             names = _in_file(source, columns, schema)
-            texts = [called for called in map(_called(source).get, encoded) if called in names]
+            texts = [
+                called for called in map(names_in_files(source).get, encoded) if called in names
+            ]
             for batch in _batches_of_file(source, part, names, texts):
                 whole = _wanted(source, part, batch, columns)
                 for start in range(0, len(whole), BATCH):
                     yield part, whole.slice(start, BATCH)
         except (pa.ArrowException, OSError) as error:
-            raise _broken(part, error) from None
+            raise broken(part, error) from None
 
 
 class Sample(NamedTuple):
@@ -223,14 +111,14 @@ def sample(source: Input, n: int) -> Iterator[Sample]:
     columns = check(source)
     wanted = max(LEAST_SAMPLED, n // len(source.parts))
     for part in source.parts:
-        schema = _schema_of_file(source, part)
+        schema = schema_of_file(source, part)
         if schema is None:
             continue
         try:
             for first, batch in _sampled(source, part, _in_file(source, columns, schema), wanted):
                 yield Sample(part, first, _wanted(source, part, batch, columns))
         except (pa.ArrowException, OSError) as error:
-            raise _broken(part, error) from None
+            raise broken(part, error) from None
 
 
 def _sampled(
@@ -254,19 +142,9 @@ def _sampled(
                 break
 
 
-def describe(source: Input) -> tuple[dict[str, pa.DataType], list[str]]:
-    """Return the types of the columns that are read, and the other columns' names; of one part."""
-    columns = check(source)
-    schema = next(s for part in source.parts if (s := _schema(source, part)) is not None)
-    called = _called(source)
-    used = {called[name] for name in columns}
-    others = [name for name in schema.names if name not in used]
-    return {name: schema.field(called[name]).type for name in columns}, others
-
-
 def _in_file(source: Input, columns: list[str], schema: pa.Schema) -> list[str]:
     """Return the names of the wanted columns that the file itself has."""
-    called = _called(source)
+    called = names_in_files(source)
     return list(dict.fromkeys(called[name] for name in columns if called[name] in schema.names))
 
 
@@ -288,7 +166,7 @@ def _batches_of_file(
         with _parquet(part, encoded) as file:
             yield from file.iter_batches(BATCH, columns=names)
     elif part.form == CSV:
-        layout = _layout(source, part)
+        layout = layout_of(source, part)
         if layout:
             yield from text_files.csv_batches(part, layout, names, source.notes)
     else:
@@ -301,7 +179,7 @@ def _wanted(source: Input, part: Part, batch: pa.RecordBatch, columns: list[str]
     Bytes and views of text become text, and text with several values a list. Raises ArrowInvalid
     if text is not UTF-8.
     """
-    called, keys = _called(source), dict(part.keys)
+    called, keys = names_in_files(source), dict(part.keys)
     arrays = {
         name: batch[called[name]]
         if called[name] in batch.schema.names
@@ -312,7 +190,7 @@ def _wanted(source: Input, part: Part, batch: pa.RecordBatch, columns: list[str]
     if BAD_LINE in batch.schema.names:
         arrays[BAD_LINE] = batch[BAD_LINE]
     batch = pa.RecordBatch.from_arrays([*arrays.values()], names=[*arrays])
-    batch = batch.cast(pa.schema([field.with_type(_stored(field.type)) for field in batch.schema]))
+    batch = batch.cast(pa.schema([field.with_type(stored(field.type)) for field in batch.schema]))
     batch.validate(full=True)
     what = columns_of(source.kind)
     for i, name in enumerate(batch.schema.names):
@@ -347,15 +225,6 @@ def _values(value: str, between: str) -> list[str | None]:
         return ["".join(piece) for piece in pieces]
 
 
-def _stored(dtype: pa.DataType) -> pa.DataType:
-    """Return the type to hold a column in: few functions work on views and bytes of text."""
-    if dtype in (pa.string_view(), pa.binary(), pa.large_binary()):
-        return pa.large_string()
-    if _is_list(dtype) and _stored(dtype.value_type) != dtype.value_type:
-        return pa.large_list(_stored(dtype.value_type))
-    return dtype
-
-
 def table(source: Input) -> dict[str, pa.Array]:
     """Read the wanted columns of an input, each whole, and BAD_LINE, null where a row is one."""
     if source.given is not None:
@@ -386,7 +255,7 @@ def _common(types: set[pa.DataType]) -> pa.DataType:
     types = {t.value_type if pa.types.is_dictionary(t) else t for t in types} - {pa.null()}
     if len(types) == 1:
         return types.pop()
-    if types and all(map(_is_list, types)):
+    if types and all(map(is_list, types)):
         return pa.large_list(_common({t.value_type for t in types}))
     if types and all(pa.types.is_integer(t) or pa.types.is_floating(t) for t in types):
         return pa.int64() if all(map(pa.types.is_signed_integer, types)) else pa.float64()
@@ -407,44 +276,6 @@ def row_name(source: Input, row: int) -> str:
     return f"row {row - first:,} of {current.name}"
 
 
-def _broken(part: Part, error: Exception) -> JobError:
-    reason = str(error).splitlines()[0][:200]
-    return JobError(f"{part.path} can't be read as {part.form} ({reason}): copy or write it again")
-
-
-def _likely(kind: str, missing: list[str], names: list[str]) -> str:
-    """Return a hint at columns whose names look like the missing ones."""
-    lower = {name.lower(): name for name in names}
-    close = {name: difflib.get_close_matches(name, lower, 1, 0.5) for name in missing}
-    hints = [f"{kind}.{name}={lower[match[0]]}" for name, match in close.items() if match]
-    return f"; perhaps pass --columns {','.join(hints)}" if hints else ""
-
-
-def _readable(dtype: pa.DataType, kind: str) -> bool:
-    """Return whether a column of this type can hold what is expected."""
-    if pa.types.is_dictionary(dtype):
-        dtype = dtype.value_type
-    if pa.types.is_null(dtype):
-        return True
-    if kind in ("ids", "texts") and not is_text(dtype):
-        return _is_list(dtype) and _readable(dtype.value_type, "link")
-    if kind == "time":
-        return is_text(dtype) or pa.types.is_date(dtype) or pa.types.is_timestamp(dtype)
-    return is_text(dtype) or _is_number(dtype) or (kind == "id" and is_uuid(dtype))
-
-
-def is_uuid(dtype: pa.DataType) -> bool:
-    """Return whether a type is that of UUIDs, or of 16 bytes, which readers make of it."""
-    return bool(dtype in (pa.uuid(), pa.binary(16)))
-
-
-def _is_number(dtype: pa.DataType) -> bool:
-    if pa.types.is_dictionary(dtype):
-        dtype = dtype.value_type
-    number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype)
-    return bool(number or pa.types.is_decimal(dtype))
-
-
 def uuid_texts(values: pa.Array) -> pa.Array:
     """Return UUIDs as text, as in 123e4567-e89b-12d3-a456-426614174000."""
     values = values.storage if isinstance(values, pa.ExtensionArray) else values
@@ -459,23 +290,6 @@ def uuid_texts(values: pa.Array) -> pa.Array:
         len(values), pa.py_buffer(offsets), pa.py_buffer(np.hstack(joined).tobytes())
     )
     return pc.if_else(pa.array(present), result, None)
-
-
-def is_text(dtype: pa.DataType) -> bool:
-    """Return whether a column of this type has text, or bytes that stand for text."""
-    return _stored(dtype) in (pa.string(), pa.large_string())
-
-
-def _is_list(dtype: pa.DataType) -> bool:
-    return any(
-        test(dtype)
-        for test in (
-            pa.types.is_list,
-            pa.types.is_large_list,
-            pa.types.is_fixed_size_list,
-            pa.types.is_list_view,
-        )
-    )
 
 
 def ids(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -514,17 +328,15 @@ def times(
     number are times too, counted in this unit from `origin`, in microseconds since 1970.
     """
     column = _plain(column)
-    if unit and _is_number(column.type):
+    if unit and is_number(column.type):
         return _counted(column, unit, origin)
     if unit and is_text(column.type):
         numbers = _matching(column, NUMBER)
-        is_number = numbers.is_valid().to_numpy(zero_copy_only=False)
-        if is_number.any():
+        numeric = numbers.is_valid().to_numpy(zero_copy_only=False)
+        if numeric.any():
             counted = _counted(numbers.cast(pa.float64()), unit, origin)
-            others = times(pc.if_else(pa.array(is_number), None, column))
-            values, flaws = (
-                np.where(is_number, *both) for both in zip(counted, others, strict=True)
-            )
+            others = times(pc.if_else(pa.array(numeric), None, column))
+            values, flaws = (np.where(numeric, *both) for both in zip(counted, others, strict=True))
             return values, flaws
     present = column.is_valid().to_numpy(zero_copy_only=False)
     number_text = np.zeros(len(column), bool)

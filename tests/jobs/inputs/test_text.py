@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobs.contract.storage import JobError
-from jobs.data import raw_files
+from jobs.data import raw_columns, raw_files
 from jobs.inputs import files, sizes, text
 from jobs.inputs.files import INTERACTIONS, Reading
 from jobs.inputs.text import BAD_LINE
@@ -31,7 +31,7 @@ def save(folder: Path, content: str | bytes, name: str = "interactions.csv") -> 
 
 def rows(source: files.Input, bad_line: bool = False) -> list[tuple]:
     """The rows of an input, each with its bad line if it is asked for."""
-    columns = [*raw_files.check(source), *([BAD_LINE] if bad_line else [])]
+    columns = [*raw_columns.check(source), *([BAD_LINE] if bad_line else [])]
     found = []
     for batch in raw_files.batches(source):
         values = batch.to_pydict()
@@ -147,7 +147,7 @@ def test_without_a_header_columns_are_named_by_their_places(tmp_path):
     called = {"user_id": "2", "track_id": "3", "started_at": "1"}
     source = save(tmp_path, "when,who,what\n2024-01-01,u,t\n")
     source = files.at(source.path, INTERACTIONS, Reading(called, header=False))
-    assert raw_files.check(source) == ["started_at", "user_id", "track_id"]
+    assert raw_columns.check(source) == ["started_at", "user_id", "track_id"]
     assert rows(source) == [("when", "who", "what"), ("2024-01-01", "u", "t")]
 
 
