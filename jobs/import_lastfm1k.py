@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 from jobs.contract.storage import JobError
 from jobs.data import raw_files
 from jobs.imports.output import TEXT, Output, files, id_of, output, parser
+from jobs.inputs.csv_files import Layout, csv_batches
 from jobs.inputs.files import CSV, PACKED, Part
-from jobs.inputs.text import BAD_LINE, Layout, csv_batches
+from jobs.inputs.lines import BAD_LINE
 from jobs.runtime import cli
 
 NAME = "userid-timestamp-artid-artname-traid-traname.tsv"

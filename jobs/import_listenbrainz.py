@@ -20,7 +20,7 @@ import pyarrow as pa
 from jobs.data.raw_files import LAST_SECOND
 from jobs.imports.output import TEXT, Output, files, id_of, output, parser
 from jobs.inputs.files import JSON, PACKED, Part
-from jobs.inputs.text import lines_of
+from jobs.inputs.lines import lines_of
 from jobs.runtime import cli
 
 PATTERNS = [f"*{form}{end}" for form in (".listens", ".jsonl") for end in ("", *PACKED)]

@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 from jobs.contract.storage import JobError
 from jobs.data import raw_files
 from jobs.imports.output import NUMBER, TEXT, Output, files, output, parser
+from jobs.inputs.csv_files import Layout, csv_batches, layout
 from jobs.inputs.files import CSV, Part, Reading
-from jobs.inputs.text import BAD_LINE, Layout, csv_batches, layout
+from jobs.inputs.lines import BAD_LINE
 from jobs.runtime import cli
 
 RATINGS = ("userId", "movieId", "rating", "timestamp")

@@ -19,7 +19,7 @@ from jobs.data import raw_columns, raw_files
 from jobs.data.raw_columns import NAMED_TRACKS
 from jobs.inputs import files
 from jobs.inputs.files import INTERACTIONS, NAMES, TRACKS, Input, Reading
-from jobs.inputs.text import BAD_LINE
+from jobs.inputs.lines import BAD_LINE
 
 
 class Inputs(NamedTuple):

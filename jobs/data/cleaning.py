@@ -18,7 +18,7 @@ from jobs.data.ids import Encoder
 from jobs.data.tombstones import NOT_OF_JOURNAL, Tombstones
 from jobs.inputs import sizes
 from jobs.inputs.files import Input, Reading
-from jobs.inputs.text import BAD_LINE
+from jobs.inputs.lines import BAD_LINE
 from jobs.runtime.progress import progress_bar
 
 UNKNOWN_TRACK = "track_id is not in tracks.parquet"

@@ -10,7 +10,7 @@ from jobs.contract.storage import JobError
 from jobs.data import id_columns, raw_files
 from jobs.data.cleaning import REASONS
 from jobs.inputs.files import Input
-from jobs.inputs.text import BAD_LINE
+from jobs.inputs.lines import BAD_LINE
 
 
 def stop_if_bad(

@@ -6,8 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.contract.storage import JobError
-from jobs.inputs import text as text_files
+from jobs.inputs.csv_files import Layout, layout
 from jobs.inputs.files import CSV, INTERACTIONS, NAMES, PARQUET, TRACKS, Input, Part
+from jobs.inputs.json_files import json_schema
 
 JOURNAL_SEQ = "journal_seq"  # of events of the service, as in tables.EVENTS
 COLUMNS = {
@@ -118,16 +119,16 @@ def schema_of_file(source: Input, part: Part) -> pa.Schema | None:
             raise broken(part, error) from None
     try:
         if part.form == CSV:
-            layout = layout_of(source, part)
-            return layout and pa.schema([(name, pa.string()) for name in layout.names])
-        return text_files.json_schema(part)
+            found = layout_of(source, part)
+            return found and pa.schema([(name, pa.string()) for name in found.names])
+        return json_schema(part)
     except (pa.ArrowException, OSError) as error:
         raise broken(part, error) from None
 
 
-def layout_of(source: Input, part: Part) -> text_files.Layout | None:
+def layout_of(source: Input, part: Part) -> Layout | None:
     """Return how a CSV part is written; None if it is empty."""
-    return text_files.layout(part, source.reading, [*names_in_files(source).values()])
+    return layout(part, source.reading, [*names_in_files(source).values()])
 
 
 def names_in_files(source: Input) -> dict[str, str]:

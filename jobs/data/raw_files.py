@@ -33,9 +33,10 @@ from jobs.data.raw_columns import (
     schema_of_file,
     stored,
 )
-from jobs.inputs import text as text_files
+from jobs.inputs.csv_files import csv_batches
 from jobs.inputs.files import CSV, PARQUET, Input, Part
-from jobs.inputs.text import BAD_LINE
+from jobs.inputs.json_files import json_batches
+from jobs.inputs.lines import BAD_LINE
 
 BATCH = 1 << 20  # rows read at a time
 LEAST_SAMPLED, SAMPLED_GROUPS = 100, 8  # rows of a part, and row groups of a part, in a sample
@@ -168,9 +169,9 @@ def _batches_of_file(
     elif part.form == CSV:
         layout = layout_of(source, part)
         if layout:
-            yield from text_files.csv_batches(part, layout, names, source.notes)
+            yield from csv_batches(part, layout, names, source.notes)
     else:
-        yield from text_files.json_batches(part, names)
+        yield from json_batches(part, names)
 
 
 def _wanted(source: Input, part: Part, batch: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:

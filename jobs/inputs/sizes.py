@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from jobs.contract.storage import JobError
 from jobs.inputs import files
 from jobs.inputs.files import CSV, PARQUET, Input
-from jobs.inputs.text import number_of_lines
+from jobs.inputs.lines import number_of_lines
 
 
 def rows(source: Input) -> int:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from jobs.contract.storage import JobError
 from jobs.contract.tables import LISTENS, QUARANTINE
-from jobs.inputs import text
+from jobs.inputs import lines
 from tests.support.inputs import JAN, content, interactions, names, reasons, rows, run, save, tracks
 
 
@@ -94,7 +94,7 @@ def test_equal_content_in_other_forms_gives_the_same_bytes(tmp_path_factory, dat
         for i, part in enumerate(parts):  # part-10 comes after part-9
             write(folder / f"in/{name}/part-{i}{ending}", part, delimiter)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "BLOCK", data.draw(st.integers(300, 3000)))
+        patch.setattr(lines, "BLOCK", data.draw(st.integers(300, 3000)))
         run(folder / "in", folder / "work")
     assert made(folder / "work") == made(folder / "expected")
 

@@ -1,4 +1,4 @@
-"""jobs.inputs.text: CSV and JSON lines become batches, and no line is lost."""
+"""jobs.inputs: CSV and JSON lines become batches, and no line is lost."""
 
 import csv
 import gzip
@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from jobs.contract.storage import JobError
 from jobs.data import raw_columns, raw_files
-from jobs.inputs import files, sizes, text
+from jobs.inputs import csv_files, files, lines, sizes
 from jobs.inputs.files import INTERACTIONS, Reading
-from jobs.inputs.text import BAD_LINE
+from jobs.inputs.lines import BAD_LINE
 
 ALL = ["user_id", "track_id", "started_at", "track_seq"]
 ROW = "1,2,2024-01-01\n"
@@ -62,7 +62,7 @@ def test_csv_gives_each_value_as_it_stands_there(
     writer = csv.writer(written, delimiter=delimiter, lineterminator=end, quoting=quoting)
     writer.writerows([("user_id", "track_id", "started_at"), *table])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "BLOCK", max(block, 100 + max(len(str(row)) * 8 for row in table)))
+        patch.setattr(lines, "BLOCK", max(block, 100 + max(len(str(row)) * 8 for row in table)))
         source = save(folder, mark + written.getvalue())
         found = rows(source)
     assert found == table  # a row of nulls only is a line with nothing but delimiters
@@ -81,10 +81,10 @@ json_value = (
 def test_json_lines_keep_text_as_text_and_numbers_as_numbers(tmp_path_factory, table, block):
     folder = tmp_path_factory.mktemp("json")
     usual = json.dumps({"user_id": "u", "track_id": "t", "started_at": "2024-01-01"})
-    lines = [json.dumps(dict(zip(ALL, row, strict=False)) | {"x": {"y": [1]}}) for row in table]
-    source = save(folder, "\n".join([usual, *lines]), "interactions.jsonl")
+    written = [json.dumps(dict(zip(ALL, row, strict=False)) | {"x": {"y": [1]}}) for row in table]
+    source = save(folder, "\n".join([usual, *written]), "interactions.jsonl")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "BLOCK", block)
+        patch.setattr(lines, "BLOCK", block)
         found = rows(source)[1:]
     for (user, track), (found_user, found_track, at) in zip(table, found, strict=True):
         assert at is None
@@ -96,15 +96,15 @@ def test_json_lines_keep_text_as_text_and_numbers_as_numbers(tmp_path_factory, t
 
 
 def test_a_line_that_is_no_row_keeps_its_place_and_is_shown(tmp_path, monkeypatch):
-    lines = [ROW, "3\n", "\n", ROW, '4,"x\ny",5,6\n', "5,6,\xff\n", ROW, "7"]
-    content = (HEADER + "".join(lines)).encode("latin-1")
+    rows_of_file = [ROW, "3\n", "\n", ROW, '4,"x\ny",5,6\n', "5,6,\xff\n", ROW, "7"]
+    content = (HEADER + "".join(rows_of_file)).encode("latin-1")
     good = ("1", "2", "2024-01-01", None)
     expected = [
         good, (None, None, None, "3"), good, (None, None, None, '4,"x\ny",5,6'),
         (None, None, None, "5,6,\\xff"), good, (None, None, None, "7"),
     ]  # fmt: skip
-    for block in (40, text.BLOCK):
-        monkeypatch.setattr(text, "BLOCK", block)
+    for block in (40, lines.BLOCK):
+        monkeypatch.setattr(lines, "BLOCK", block)
         assert rows(save(tmp_path, content), bad_line=True) == expected
     assert rows(save(tmp_path, HEADER + "1\n2\n"), bad_line=True) == [
         (None, None, None, "1"),
@@ -140,7 +140,7 @@ def test_a_line_that_is_no_json_object_of_plain_values_keeps_its_place_and_is_sh
 )
 def test_the_delimiter_and_the_header_are_found_out_from_the_first_rows(tmp_path, first, names):
     part = save(tmp_path, first + "\nx,y;z\n").parts[0]
-    assert list(text.layout(part, Reading(), ALL).names) == names
+    assert list(csv_files.layout(part, Reading(), ALL).names) == names
 
 
 def test_without_a_header_columns_are_named_by_their_places(tmp_path):
@@ -164,14 +164,14 @@ def test_a_packed_file_is_read_whatever_its_number_of_streams(tmp_path, packed):
 
 
 def test_a_file_that_unpacks_to_far_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(text, "FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(lines, "FREE_BYTES", 1 << 20)
     source = save(tmp_path, gzip.compress((HEADER + ROW * 300_000).encode()), "interactions.csv.gz")
     with pytest.raises(JobError, match=r"unpacks to more than .* unpack it yourself"):
         rows(source)
 
 
 def test_a_line_of_any_length_takes_little_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(text, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(lines, "LONGEST_LINE", 1000)
     for name in ("interactions.csv", "interactions.json"):
         start = HEADER if name.endswith("csv") else '{"user_id": 1, "track_id": 2, "started_at":""}'
         source = save(tmp_path, start + "\n" + ROW * 9000 + "x" * 3000 + "\n", name)
