@@ -1,8 +1,10 @@
-"""Check, encode and sort the three input files into listens, users, items, songs and quarantine.
+"""Check, encode and sort the input files into listens, users, items, songs and quarantine.
 
     python -m jobs.prepare --data IN --work WORK [--events FILE] [--forgotten FILE]
 
-IN has tracks.parquet, catalog_names.parquet and interactions.parquet. A row that can't be used
+IN has interactions and, if they are known, tracks and catalog_names: each a file of parquet, CSV or
+JSON lines, or a folder of such parts. --columns, --time-unit, --origin, --delimiter and --no-header
+say how they are written, and --check only shows how they are understood. A row that can't be used
 goes to WORK/quarantine.parquet with the reason. When a file can't be read, or more than
 --max-bad-share of the interactions are bad, WORK stays as it was.
 
@@ -40,6 +42,7 @@ user's history, and 1 if it is the first.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -97,7 +100,7 @@ def main(argv: Sequence[str]) -> str:
     tracks, catalogue, interactions, note = find_inputs(options.data, options.readings)
     played = [interactions]
     if options.events:
-        played.append(files.at(options.events, files.INTERACTIONS))
+        played.append(events_of(options, tracks))
         raw_columns.check(played[-1])
     kept = id_columns.kept_kinds(options.work)
     track_kind = id_columns.kind_of_tracks(tracks, kept, options)
@@ -215,10 +218,15 @@ def check_state(to_forget: Tombstones, kinds: Kinds, options: argparse.Namespace
         )
 
 
+def events_of(options: argparse.Namespace, tracks: Input) -> Input:
+    """Return the events, which are compared with the tracks."""
+    return replace(files.at(options.events, files.INTERACTIONS), tracks=tracks.path.name)
+
+
 def check(options: argparse.Namespace) -> str:
     """Print how the inputs are understood. Nothing is written."""
     inputs = find_inputs(options.data, options.readings, read_listens=False)
-    events = files.at(options.events, files.INTERACTIONS) if options.events else None
+    events = events_of(options, inputs.tracks) if options.events else None
     for line in input_check.check_inputs(inputs, events, options):
         print(line, flush=True)
     return "nothing was written: run it without --check"

@@ -50,7 +50,7 @@ def find(data: Path, readings: dict[str, Reading], read_listens: bool = True) ->
     elif names is None:
         tracks, names, has_names = _split(_named(tracks, names))
         note = "" if has_names else "no file of names, so tracks have none"
-    return Inputs(tracks, names, played, note)
+    return Inputs(tracks, names, replace(played, tracks=tracks.path.name), note)
 
 
 def _named(tracks: Input, names: Input | None) -> Input:

@@ -26,7 +26,7 @@ from jobs.data.cleaning import (
 )
 from jobs.data.id_columns import AUTO, Texts
 from jobs.data.ids import Encoder
-from jobs.data.quarantine import bad_rows, json_lines
+from jobs.data.quarantine import bad_rows, json_lines, reasons_of
 from jobs.data.raw_files import Sample
 from jobs.data.tombstones import Tombstones
 from jobs.inputs import sizes
@@ -149,7 +149,7 @@ def _sampled(
 
     Without known tracks, none is unknown.
     """
-    latest = clock.latest_right(now)
+    latest, reasons = clock.latest_right(now), reasons_of(source)
     for part, first, batch in sample:
         users = Texts() if kinds.users == TEXT else None
         tracks: Encoder | Texts = Texts()
@@ -163,7 +163,7 @@ def _sampled(
         rows = np.flatnonzero(codes)
         content = json_lines(batch.take(pa.array(rows))) if len(rows) else []
         for row, line in zip(rows.tolist(), content, strict=True):
-            yield BadRow(REASONS[codes[row]], f"row {first + row:,} of {part.name}", line)
+            yield BadRow(reasons[codes[row]], f"row {first + row:,} of {part.name}", line)
 
 
 def _about_bad(rows: Sequence[BadRow], what: str) -> Iterator[str]:

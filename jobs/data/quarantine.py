@@ -26,8 +26,9 @@ def stop_if_bad(
     if n == 0:
         raise JobError(f"{path} holds no rows: add the listens")
     counts = [np.count_nonzero(bad == code) for code in range(len(REASONS))]
+    reasons = reasons_of(source)
     found = "; ".join(
-        f"{count:,} where {REASONS[code]} (first in "
+        f"{count:,} where {reasons[code]} (first in "
         f"{raw_files.row_name(source, int(np.argmax(bad == code)))})"
         for code, count in enumerate(counts)
         if code and count
@@ -56,6 +57,11 @@ def _codes_of_text(column: str) -> list[int]:
     return [REASONS.index(f"{column} {flaw}") for flaw in flaws]
 
 
+def reasons_of(source: Input) -> list[str]:
+    """Return why rows of an input are bad, by their codes."""
+    return [reason.replace("tracks.parquet", source.tracks) for reason in REASONS]
+
+
 def bad_rows(source: Input, codes: np.ndarray) -> Iterator[pa.Table]:
     """Yield the bad rows of an input, those with a code (n,), as rows of the quarantine.
 
@@ -64,7 +70,7 @@ def bad_rows(source: Input, codes: np.ndarray) -> Iterator[pa.Table]:
     if not codes.any():
         return
     current, first, end = source.parts[0], 0, 0
-    reasons = pa.array(REASONS)
+    reasons = pa.array(reasons_of(source))
     for part, batch in raw_files.batches_of_parts(source):
         start, end = end, end + len(batch)
         if part is not current:

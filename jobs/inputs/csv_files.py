@@ -54,7 +54,7 @@ def layout(part: Part, reading: Reading, wanted: Sequence[str]) -> Layout | None
 
 
 def _values(line: str, delimiter: str) -> list[str]:
-    return next(csv.reader([line], delimiter=delimiter), [])
+    return [value.strip() for value in next(csv.reader([line], delimiter=delimiter), [])]
 
 
 def csv_batches(

@@ -61,6 +61,7 @@ class Input:
     parts: tuple[Part, ...]
     reading: Reading = field(default_factory=Reading)
     given: dict[str, Any] | None = None  # Arrow's columns, where no file has them as they are read
+    tracks: str = "tracks.parquet"  # the file that listens are compared with, for messages
     notes: dict[str, str] = field(default_factory=dict)  # warnings by part, found while reading
 
 

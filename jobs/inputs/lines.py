@@ -85,8 +85,8 @@ def first_lines(part: Part) -> list[str]:
         raise JobError(f"{part.path} has bytes that are no text: is it {part.form}?")
     if not ended:
         content = content[: content.rfind(b"\n") + 1] or content
-    lines = content.decode("utf-8-sig", errors="replace").replace("\r\n", "\n").split("\n")
-    return [line for line in lines if line]
+    text = content.decode("utf-8-sig", errors="replace")
+    return [line for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n") if line]
 
 
 def number_of_lines(part: Part) -> int:

@@ -210,3 +210,11 @@ def test_a_warning_says_where_a_quote_may_hide_rows(tmp_path, capsys):
     run(data, tmp_path / "work")
     warning = capsys.readouterr().err
     assert re.search(r"interactions.csv has 1 lines more than rows: .* a quote is not clo", warning)
+
+
+def test_an_unknown_track_is_compared_with_the_file_that_is_there(tmp_path):
+    data = save(tmp_path / "in", interactions=interactions(track_id=[10, 99, 10, 20]))
+    (data / "tracks.parquet").unlink()
+    write(data / "tracks.csv", tracks())
+    run(data, tmp_path, "--max-bad-share", "0.5")
+    assert reasons(tmp_path) == [("interactions.parquet", 1, "track_id is not in tracks.csv")]

@@ -136,6 +136,7 @@ def test_a_line_that_is_no_json_object_of_plain_values_keeps_its_place_and_is_sh
         ("1,10,2024-01-01", ["1", "2", "3"]),
         ("u1|t5|2024-01-01T10:00:00Z", ["1", "2", "3"]),
         ("u1;;a", ["1", "2", "3"]),
+        ("user_id, track_id , x", ["user_id", "track_id", "x"]),
     ],
 )
 def test_the_delimiter_and_the_header_are_found_out_from_the_first_rows(tmp_path, first, names):
@@ -149,6 +150,11 @@ def test_without_a_header_columns_are_named_by_their_places(tmp_path):
     source = files.at(source.path, INTERACTIONS, Reading(called, header=False))
     assert raw_columns.check(source) == ["started_at", "user_id", "track_id"]
     assert rows(source) == [("when", "who", "what"), ("2024-01-01", "u", "t")]
+
+
+def test_lines_may_end_as_on_old_machines(tmp_path):
+    content = (HEADER + ROW * 3).replace("\n", "\r")
+    assert rows(save(tmp_path, content)) == [("1", "2", "2024-01-01")] * 3
 
 
 @pytest.mark.parametrize("packed", ["gzip", "zstd"])
