@@ -27,7 +27,7 @@ from jobs.contract.text_ids import TRACK_COLUMNS, USER_COLUMNS, FolderIds, Kinds
 ID, TEXT, TIME = pa.int64(), pa.string(), pa.timestamp("us")
 INT, SCORE = pa.int32(), pa.float32()
 ENCODED = pa.dictionary(INT, TEXT)
-ROWS_A_GROUP = 1 << 20  # of a file with text ids
+ROWS_A_GROUP = 1 << 22  # of a file with text ids: each group has its own texts
 DICTIONARY_BYTES = 1 << 28  # of the different texts of a row group's column
 BOUNDS = b"numbers"  # the key, in a file's footer, of the numbers in its row groups
 
@@ -402,7 +402,7 @@ def writer(
                     column = known.written(rows[name].combine_chunks())
                     place = rows.schema.get_field_index(name)
                     rows = rows.set_column(place, encoded.field(name), column)
-                out.write_table(rows)
+                out.write_table(rows, row_group_size=ROWS_A_GROUP)
 
         yield append
         if table.order[0] == table.schema.names[0]:  # see bounds_of_groups

@@ -67,9 +67,7 @@ def _of_listens(played: Input) -> Input:
     """Return the tracks that have a listen, without artists and genres."""
     ids: list[pa.Array] = []
     for batch in raw_files.batches(played, ["track_id"]):
-        column = batch["track_id"]
-        column = column.storage if isinstance(column, pa.ExtensionArray) else column  # UUIDs
-        ids.append(column.unique())
+        ids.append(batch["track_id"].unique())
         if len(ids) > 100:
             ids = [raw_files.joined(ids).unique()]
     if not ids:

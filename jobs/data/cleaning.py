@@ -321,15 +321,15 @@ def settle_tracks(listens: Listens, bad: np.ndarray, slots: Texts, known: TextId
     texts, of_slot = slots.finished()
     found = pc.index_in(texts, known.texts).fill_null(MISSING).to_numpy().astype(np.int32)
     of_time = np.array([reason.startswith("started_at") for reason in REASONS])
+    position_of_slot = np.append(found[of_slot], np.int32(MISSING))  # the last is of MISSING
     for rows in blocks(len(bad)):
         slot = listens.track[rows]
-        if not len(of_slot):
-            listens.track[rows] = MISSING
-            continue
-        position = np.where(slot >= 0, found[of_slot[slot]], MISSING)
-        unknown = (slot >= 0) & (position < 0) & ((bad[rows] == 0) | of_time[bad[rows]])
-        listens.track[rows] = position
+        position = position_of_slot[slot]
+        lost = np.flatnonzero(position < 0)
+        codes = bad[rows][lost]
+        unknown = lost[(slot[lost] >= 0) & ((codes == 0) | of_time[codes])]
         bad[rows][unknown] = REASONS.index(UNKNOWN_TRACK)
+        listens.track[rows] = position
 
 
 def _settle_users(
@@ -345,12 +345,13 @@ def _settle_users(
     """
     texts, of_slot = slots.finished()
     covered = tombstones.of_texts(texts)
+    user_of_slot = np.append(of_slot, np.int32(MISSING))  # the last is of MISSING
     for rows in blocks(len(bad)):
-        slot = listens.user[rows]
-        user = np.where(slot >= 0, of_slot[slot] if len(of_slot) else MISSING, MISSING)
+        user = user_of_slot[listens.user[rows]]
         if len(places):
             forgotten = (user >= 0) & covered.covers(user, listens.time[rows], places[rows])
             bad[rows][forgotten] = 0
             user[forgotten] = MISSING
-        listens.user[rows] = np.where(bad[rows] == 0, user, MISSING)
+        user[bad[rows] != 0] = MISSING
+        listens.user[rows] = user
     return texts

@@ -44,6 +44,9 @@ def texts(column: pa.Array) -> tuple[pa.DictionaryArray, np.ndarray]:
     """
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     found, bad = _texts(encoded.dictionary)
+    if not encoded.null_count and not bad.any():
+        good = pa.DictionaryArray.from_arrays(encoded.indices.cast(pa.int32()), found)
+        return good, np.zeros(len(column), np.uint8)
     rows = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
     missing = encoded.is_null().to_numpy(zero_copy_only=False)
     if not len(found):
@@ -170,8 +173,8 @@ def kind_of(column: pa.Array, share: float) -> str:
 
 def likely_kind(source: Input, share: float, column: str = "user_id") -> str:
     """Return of which kind the ids of the interactions probably are, by their begin."""
-    first = next(raw_files.batches(source, [column]), None)
-    return INTEGER if first is None else kind_of(first[column].slice(0, LOOKED_AT), share)
+    first = next(raw_files.sample(source, LOOKED_AT), None)
+    return INTEGER if first is None else kind_of(first.batch[column], share)
 
 
 def share_of_text(listens: Listens, known: pa.Array, n: int) -> float:

@@ -16,7 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.contract import tables
+from jobs.contract.ids import TEXT
 from jobs.contract.storage import JobError
+from jobs.contract.text_ids import kinds_of
 from jobs.inputs import sizes as input_sizes
 from jobs.inputs.files import INTERACTIONS, TRACKS
 
@@ -68,6 +70,7 @@ NEEDS = {
     "replay": Need(base=800, listen=5, user=500, track=3000, drawn=50_000),
     "publish": Need(base=500, listen=5, user=500, track=700),
 }
+PREPARE_WITH_TEXT_IDS = Need(base=1000, listen=36)
 
 
 def check(job: str, options: argparse.Namespace) -> int:
@@ -78,7 +81,10 @@ def check(job: str, options: argparse.Namespace) -> int:
     """
     limit = options.memory_limit or available()
     threads = os.cpu_count() or 1
+    asked = getattr(options, "user_ids", None), getattr(options, "track_ids", None)
     need = NEEDS.get(job)
+    if job == "prepare" and (TEXT in asked or TEXT in kinds_of(options.work)):
+        need = PREPARE_WITH_TEXT_IDS
     if need is None:
         return threads
     counts = sizes(options.work, getattr(options, "data", None), getattr(options, "events", None))

@@ -18,7 +18,6 @@ MAX_ID = 2**53 - 1
 LONGEST_LIST = 1000  # the largest k of /recommendations
 Id = int | str  # of a user or a track: a whole number or text, as the release has it
 EVENTS_KEPT = 100  # events of a user that the service keeps by default
-ID_TYPES: tuple[set[type], ...] = (set(), {int}, {str})  # of the ids in one list
 KINDS = ("personal", "default")  # of answers of /recommendations, as /get_statistics counts them
 
 
@@ -127,7 +126,7 @@ def _of_users(path: Path, users: list[Id]) -> dict[Id, list[Id]]:
 
 def recommendations(answer: Any, world: World, who: Visitor, k: int) -> None:
     """Check for exactly k tracks, none twice, none heard; without events, for the offline list."""
-    recs = tracks_of(answer, "recs")
+    recs = tracks_of(answer, "recs", world.text_tracks)
     expected = world.offline(who, k)
     known = who.final is not None
     _no_repeats(recs)
@@ -160,7 +159,7 @@ def without_reasons(answer: Any, who: Visitor) -> Any:
 
 def online(answer: Any, world: World, who: Visitor, k: int, n: int) -> None:
     """Check for at most n tracks for each of the last k events, none twice, none heard."""
-    recs = tracks_of(answer, "recs")
+    recs = tracks_of(answer, "recs", world.text_tracks)
     _no_repeats(recs)
     _none_of(recs, world.kept_out(who))
     if len(recs) > n * min(k, len(who.events)):
@@ -205,10 +204,14 @@ def counts_of(answer: Any) -> dict[str, int]:
     return {kind: answer[name] for kind, name in names.items()}
 
 
-def tracks_of(answer: Any, name: str) -> list[Id]:
-    """Return the track ids of an answer whose only key is `name`. Raises Violation for others."""
+def tracks_of(answer: Any, name: str, text: bool | None = None) -> list[Id]:
+    """Return the track ids of an answer whose only key is `name`. Raises Violation for others.
+
+    They are text or whole numbers, as `text` says, or all of one kind.
+    """
     found = answer.get(name) if isinstance(answer, dict) and len(answer) == 1 else None
-    if not isinstance(found, list) or {type(track) for track in found} not in ID_TYPES:
+    allowed = [{int}, {str}] if text is None else [{str}] if text else [{int}]
+    if not isinstance(found, list) or (found and {*map(type, found)} not in allowed):
         raise Violation(f'not {{"{name}": [track ids]}}')
     return found
 
