@@ -10,6 +10,7 @@ labels that the tracks were not removed from.
 import argparse
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,11 @@ from jobs.runtime import cli
 
 
 def main(argv: Sequence[str]) -> str:
-    """Write the three files into --out."""
+    """Write the files into --out."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of the three files")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the files")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--share", type=float, default=0.05, help="share of the tracks (0.05)")
     parser.add_argument("--seed", type=int, default=0, help="of the random choice, at least 0")
@@ -39,13 +40,16 @@ def main(argv: Sequence[str]) -> str:
         parser.error(f"--share is {args.share}, expected a number between 0 and 1")
     if args.out.resolve() == args.data.resolve():
         raise JobError(f"--out is the folder of --data, {args.data}: pass another folder")
-    sources = [files.required(args.data, kind) for kind in files.INPUTS]
-    for source in sources:
+    names = files.find(args.data, "catalog_names")
+    given = files.required(args.data, "tracks")
+    given = given if names else replace(given, kind=raw_columns.NAMED_TRACKS)
+    listens = files.required(args.data, "interactions")
+    for source in (given, listens, *([names] if names else [])):
         raw_columns.check(source)
         if source.parts[0].form != files.PARQUET or source.path.is_dir():
             raise JobError(f"{source.path} is not one parquet file, and this job takes no other")
-    tracks, names, interactions = (source.path for source in sources)
-    ids, flaws = id_columns.link_numbers(raw_files.table(sources[0])["track_id"])
+    tracks, interactions = given.path, listens.path
+    ids, flaws = id_columns.link_numbers(raw_files.table(given)["track_id"])
     ids = np.unique(ids[flaws == 0])
     if not len(ids):
         raise JobError(f"{tracks} has no usable track: there is nothing to hide")
@@ -63,7 +67,7 @@ def main(argv: Sequence[str]) -> str:
             kept = batch.filter(pa.array((flaws > 0) | ~np.isin(played, hidden)))
             left_out += len(batch) - len(kept)
             out.write_batch(kept)
-    for copied in (tracks, names):
+    for copied in (tracks, *([names.path] if names else [])):
         with storage.atomic(args.out / copied.name) as path:
             shutil.copy(copied, path)
     return f"{len(hidden):,} tracks and their {left_out:,} listens are hidden in {args.out}"

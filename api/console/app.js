@@ -187,7 +187,7 @@ document.addEventListener("stored", (event) => {
 whenPlayed(play);
 connect(randomListener);
 const start = route();
-field.value = start.page === "find" ? start.text.slice(0, 200) : "";
+field.value = start.page === "find" ? start.text.slice(0, 256) : "";
 if (start.page === "find" && matchMedia("(hover: hover)").matches) field.focus();
 const known = readAccess();
 await known; // of which kind ids are

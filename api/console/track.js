@@ -61,7 +61,7 @@ const head = (track, note) =>
           (track.artists === null
             ? "Artists unknown"
             : artistsOf(track)
-              ? track.artists.map((artist, at) => [at ? ", " : "", h("a", { href: `#/find?q=${encodeURIComponent(artist.slice(0, 200))}` }, name(artist))])
+              ? track.artists.map((artist, at) => [at ? ", " : "", h("a", { href: `#/find?q=${encodeURIComponent(artist.slice(0, 256))}` }, name(artist))])
               : "No named artist"),
       ),
     ),

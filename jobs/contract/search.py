@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Iterator
 
 SEARCH = "search.db"  # a file of a release
-MAX_QUERY = 200  # characters
+MAX_QUERY = 256  # characters: the longest text id can be typed whole
 MAX_INDEXED = 1000  # characters of a name that are looked at
 BEST_TRACKS = 10  # most played tracks of an artist that the index has
 

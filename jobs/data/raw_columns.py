@@ -162,11 +162,14 @@ def broken(part: Part, error: Exception) -> JobError:
 
 
 def _likely(kind: str, missing: list[str], names: list[str]) -> str:
-    """Return a hint at columns whose names look like the missing ones."""
+    """Return what to do: which columns to name, where some have names like the missing ones."""
     lower = {name.lower(): name for name in names}
     close = {name: difflib.get_close_matches(name, lower, 1, 0.5) for name in missing}
+    kind = "tracks" if kind == NAMED_TRACKS else kind
     hints = [f"{kind}.{name}={lower[match[0]]}" for name, match in close.items() if match]
-    return f"; perhaps pass --columns {','.join(hints)}" if hints else ""
+    if hints:
+        return f"; perhaps pass --columns {','.join(hints)}"
+    return f"; if it has another name, pass it, as in --columns {kind}.{missing[0]}=NAME"
 
 
 def _readable(dtype: pa.DataType, kind: str) -> bool:

@@ -308,3 +308,13 @@ def test_listeners_are_found_by_the_beginning_of_their_id(service):
     assert found == [{"user_id": named(47), "listens": 3}]
     assert service.answer("/search", kind="user", q="ne")["users"] == []
     assert service.answer("/search", kind="track", q=named(5))["tracks"][0]["name"] == "track 5"
+
+
+def test_the_longest_ids_are_found_by_typing_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(releases, "named", lambda number: f"{number:0{ids.LONGEST}d}")
+    # Listens of their own, since a release with the same content is made once in a process.
+    releases.make(tmp_path, text=TEXTS, heard={47: [1, 2]})
+    with open_service(tmp_path) as client:
+        found = client.get(f"/search?q={47:0{ids.LONGEST}d}").json()
+    assert [user["listens"] for user in found["users"]] == [2]
+    assert found["tracks"][0]["name"] == "track 47"

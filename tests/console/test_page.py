@@ -228,7 +228,7 @@ def test_names_that_were_made_to_do_harm_are_shown_as_text(visit, service, forge
         (f"#/listener/{HUGE}", "nothing of this listener"),
         ("#/nothing/here", "no view “nothing”"),
         ("#/find?q=zzqqzzqq", "Nothing begins with these words"),
-        ("#/find?q=" + "a" * 201, "200"),
+        ("#/find?q=" + "a" * 257, "256"),
         ("#/find?q=%E0%A4%A", ""),
         ("#/find?q=%00%22AND", ""),
     ],

@@ -168,6 +168,19 @@ def test_ids_of_any_type_are_hidden_and_listens_without_one_stay(work, tmp_path)
     assert f"{len(listens) - len(kept):,} listens are hidden" in summary
 
 
+def test_tracks_are_hidden_where_no_file_has_names(work, tmp_path):
+    data = tmp_path / "in"
+    shutil.copytree(work.parent / "in", data)
+    (data / "catalog_names.parquet").unlink()
+    tracks = pq.read_table(data / "tracks.parquet").select(["track_id"])
+    pq.write_table(tracks, data / "tracks.parquet")
+    hide_tracks(["--data", str(data), "--out", str(tmp_path / "out")])
+    kept = pq.read_table(tmp_path / "out/interactions.parquet")
+    assert 0 < len(kept) < len(pq.read_table(data / "interactions.parquet"))
+    assert pq.read_table(tmp_path / "out/tracks.parquet") == tracks
+    assert not (tmp_path / "out/catalog_names.parquet").exists()
+
+
 def test_where_no_track_can_be_hidden_that_is_an_error(work, tmp_path, capsys):
     data = tmp_path / "in"
     shutil.copytree(work.parent / "in", data)

@@ -212,7 +212,8 @@ def test_a_quote_that_is_not_closed_is_noted(tmp_path):
         (
             "interactions.csv",
             b"1,2,3",
-            "has no column user_id, track_id, started_at: found 1, 2, 3",
+            "has no column user_id, track_id, started_at: found 1, 2, 3; if it has another name, "
+            "pass it, as in --columns interactions.user_id=NAME",
         ),
         (
             "interactions.jsonl",
@@ -224,6 +225,13 @@ def test_a_quote_that_is_not_closed_is_noted(tmp_path):
 def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path, name, content, words):
     with pytest.raises(JobError, match=re.escape(words)):
         rows(save(tmp_path, content, name))
+
+
+def test_a_column_of_tracks_with_names_that_is_called_otherwise_is_named(tmp_path):
+    save(tmp_path, "track,name\n1,Zombie\n", "tracks.csv")
+    tracks = files.at(tmp_path / "tracks.csv", raw_columns.NAMED_TRACKS)
+    with pytest.raises(JobError, match=r"pass --columns tracks\.track_id=track$"):
+        raw_columns.check(tracks)
 
 
 @pytest.mark.parametrize("name", ["interactions.csv", "interactions.csv.gz", "interactions.json"])
