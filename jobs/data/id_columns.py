@@ -28,6 +28,7 @@ OPTIONS = {"user_id": "--user-ids", "track_id": "--track-ids"}
 NOT_INTEGER = (OTHER_TEXT, NEGATIVE, TOO_LARGE)
 LOOKED_AT = 1 << 16  # rows from which the kind is guessed
 MERGE = 1 << 20  # texts that wait before they are merged
+FLOAT = r"^[0-9]+\.0+$"  # a whole number, as CSV has it where a column was one of floats
 MOSTLY = 0.5  # share of whole numbers from which on a text kind may be a mistake
 
 
@@ -218,7 +219,10 @@ def number_users(listens: Listens, texts: pa.Array) -> TextIds:
 
 
 def warn_of_text(ids: FolderIds, kept: Kinds | None, options: argparse.Namespace) -> None:
-    """Print a line on stderr if most of the ids that are text by some of them are whole numbers."""
+    """Print a line on stderr if most of the ids that are text by some of them are whole numbers.
+
+    Also if most of them are whole numbers as floats have them, as 7.0, which is another id than 7.
+    """
     asked = options.user_ids, options.track_ids
     before = kept or (None, None)
     for (column, option), known, was, said in zip(OPTIONS.items(), ids, before, asked, strict=True):
@@ -226,7 +230,15 @@ def warn_of_text(ids: FolderIds, kept: Kinds | None, options: argparse.Namespace
             continue
         _, flaws = raw_files.ids(known.texts)
         other = np.flatnonzero(flaws)
-        if 0 < len(other) < (1 - MOSTLY) * len(flaws):
+        floats = known.texts.filter(pc.match_substring_regex(known.texts, FLOAT))
+        if len(floats) > MOSTLY * len(flaws):
+            print(
+                f"prepare: warning: each {column} is text, such as "
+                f"{shortened(floats[0].as_py())!r}: if they are numbers, write them without the "
+                f"point and the zeros; pass {option} text if this is right",
+                file=sys.stderr,
+            )
+        elif 0 < len(other) < (1 - MOSTLY) * len(flaws):
             print(
                 f"prepare: warning: each {column} is text, since {len(other):,} of {len(flaws):,} "
                 f"are no whole numbers from 0 to 2^53 - 1, such as "

@@ -33,7 +33,7 @@ def stop_if_bad(
         for code, count in enumerate(counts)
         if code and count
     )
-    hint = _hint_at_text(bad, asked)
+    hint = _hint_at_text(bad, asked) + _hint_at_dates(bad)
     if n_bad == n:
         raise JobError(f"{path} holds no usable listen in {n:,} rows: {found}{hint}")
     raise JobError(
@@ -50,6 +50,12 @@ def _hint_at_text(bad: np.ndarray, asked: Sequence[str]) -> str:
         if kind != TEXT and np.isin(bad, _codes_of_text(column)).any()
     ]
     return f"; if these ids are text, pass {' '.join(hints)}" if hints else ""
+
+
+def _hint_at_dates(bad: np.ndarray) -> str:
+    """Return how times are written, if there are rows whose time can't be read."""
+    found = np.any(bad == REASONS.index("started_at is not a date"))
+    return "; write times as 2024-01-31 or 2024-01-31T18:30:00" if found else ""
 
 
 def _codes_of_text(column: str) -> list[int]:

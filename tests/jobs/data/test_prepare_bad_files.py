@@ -101,6 +101,11 @@ BAD_TABLES = [
     ),
     (
         "interactions",
+        interactions(started_at=["31.01.2024 18:30"] * 4),
+        "4 where started_at is not a date (first in row 0); write times as 2024-01-31 or 2024-",
+    ),
+    (
+        "interactions",
         interactions(user_id=[1, None, -1, 2]),
         "2 of 4 rows (50.0%) are bad, 1 where user_id is missing (first in row 1); 1 where user_id "
         "is negative (first in row 2). Correct them, or allow more than 0.1 with --max-bad-share",

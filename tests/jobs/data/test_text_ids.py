@@ -177,6 +177,16 @@ def test_most_ids_being_numbers_is_told(tmp_path, capsys):
     assert "each user_id is text, since 1 of 4 are no whole numbers" in capsys.readouterr().err
 
 
+def test_ids_that_are_written_as_floats_are_told(tmp_path, capsys):
+    data = save(tmp_path / "in", ["1.0", "2.0", "3.00"], tracks=["1", "2"])
+    prepare(data, tmp_path)
+    told = capsys.readouterr().err
+    assert "each user_id is text, such as '" in told and "without the point and the zeros" in told
+    assert "track_id" not in told
+    prepare(data, tmp_path / "asked", "--user-ids", "text")
+    assert "is text, such as" not in capsys.readouterr().err
+
+
 def test_the_state_has_to_have_ids_of_the_same_kind(tmp_path):
     data, state = save(tmp_path / "in", USERS), tmp_path / STATE
     Tombstones(state / FORGOTTEN).add(7)
