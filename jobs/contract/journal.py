@@ -176,9 +176,13 @@ def read_key(path: Path) -> bytes:
 
 
 def make_key(path: Path) -> bytes:
-    """Return the key of the tombstones in a file; make it if there are none yet."""
+    """Return the key of the tombstones in a file; make it if there are none yet.
+
+    Where there are tombstones, a missing key is lost: with another one nobody would be forgotten
+    any more, and nothing would say so. JobError then, as read_key.
+    """
     file = _key_file(path)
-    if not file.exists():
+    if not file.exists() and not any(isinstance(user, bytes) for user in read_forgotten(path)):
         temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
         temporary.unlink(missing_ok=True)
         temporary.touch(0o600)

@@ -287,6 +287,27 @@ def test_whoever_was_forgotten_stays_so_in_every_release_and_after_a_restart(tmp
     assert named(47).encode() not in state
 
 
+def test_a_lost_key_is_never_replaced_by_a_new_one(tmp_path):
+    releases.make(tmp_path, text=TEXTS)
+    user, other = (quote(named(number), safe="") for number in (47, 16))
+    with open_service(tmp_path) as client:
+        assert client.post(f"/put_user_event?user_id={other}&item_id=x").status_code == 200
+        assert client.post(f"/forget_user?user_id={user}").status_code == 200
+    key = tmp_path / "state" / "forgotten.key"
+    backup = key.read_bytes()
+    key.unlink()
+    with open_service(tmp_path) as client:
+        refused = client.post(f"/forget_user?user_id={other}")
+        assert refused.status_code == 503
+        assert "forgotten.key can't be read" in refused.json()["detail"]
+        assert not key.exists()
+    key.write_bytes(backup)
+    with open_service(tmp_path) as client:
+        assert client.post(f"/forget_user?user_id={other}").status_code == 200
+        for user_id in (user, other):
+            assert client.get(f"/user?user_id={user_id}").json()["known"] is False
+
+
 def test_another_process_obeys_a_request_to_be_forgotten(tmp_path, monkeypatch):
     monkeypatch.setattr("api.events.tombstones.TOMBSTONE_POLL_SECONDS", 0.05)
     releases.make(tmp_path, text=TEXTS)
