@@ -8,6 +8,8 @@ from tests.support import releases
 from tests.support.releases import TEXTS, named
 from tests.support.server import litestar_run
 
+pytestmark = pytest.mark.browser
+
 
 @pytest.fixture(scope="module")
 def text_service(tmp_path_factory):
