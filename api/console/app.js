@@ -190,6 +190,7 @@ const start = route();
 field.value = start.page === "find" ? start.text.slice(0, 256) : "";
 if (start.page === "find" && matchMedia("(hover: hover)").matches) field.focus();
 const known = readAccess();
+if (start.page !== "listener") lookAt(null);
 await known; // of which kind ids are
-if (start.page !== "listener" || !isId(start.id, "listener")) lookAt(null);
+if (start.page === "listener" && !isId(start.id, "listener")) lookAt(null);
 show();
