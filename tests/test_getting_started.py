@@ -121,16 +121,12 @@ def pattern_of(line: str) -> str:
     """A regular expression of a line with other numbers, paths and names in it."""
     if re.fullmatch(r"[^:]+ - [^:]+", line):  # a track and its artists
         return r".+ - .+"
-    limit = r"[a-z ]+\d* of the first 10 by one artist \([^)]*\)"  # with the reason for it
+    # with the reason for it; the smaller sample may do without other generators
+    limit = r"[a-z ]+\d* of the first 10 by one artist \([^)]*\)"
+    limit += r"(?:; without the candidates of [\w, ]+)?"
     known = {"limit": limit, "number": NUMBER, "rule": rf"\b(?:{RULE})\b"}
     known["path"] = r"(?<!\S)data/"
-    # The smaller sample may do without a generator.
-    free = {
-        "limit": rf"{limit}(?:; without the candidates of [\w, ]+)?",
-        "number": NUMBER,
-        "rule": r"\w+",
-        "path": r"\S*data/",
-    }
+    free = {"limit": limit, "number": NUMBER, "rule": r"\w+", "path": r"\S*data/"}
     parts = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in known.items()))
     result, end = "", 0
     for match in parts.finditer(line):
