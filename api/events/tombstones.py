@@ -104,6 +104,8 @@ class Tombstones:
                 db.execute("PRAGMA synchronous = FULL")
                 db.execute("BEGIN IMMEDIATE")
                 journal.upgrade_forgotten(db, kind)
+                if kind == TEXT:
+                    journal.note_key(db, self._key)
                 (before,) = db.execute("SELECT max(seq) FROM forgotten").fetchone()
                 added = Tombstone(max(now, newest, (before or 0) + 1), max(now, last_at))
                 db.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?, ?)", (name, *added))

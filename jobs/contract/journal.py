@@ -21,11 +21,11 @@ The types of the journal's columns say of which kind its ids are; without events
 import os
 import secrets
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from jobs.contract import storage
 from jobs.contract.ids import INTEGER, TEXT
@@ -56,9 +56,12 @@ CREATE TABLE forgotten (
     user_hash BLOB PRIMARY KEY, seq INTEGER NOT NULL, asked_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
+# The hash of no text at all, which is no id: it tells whether a key is that of the tombstones.
+KEY_CHECK_SCHEMA = "CREATE TABLE IF NOT EXISTS key_check (hash BLOB NOT NULL)"
 KEY_BYTES, HASH_BYTES = 32, 16
 SQL_TYPES = {INTEGER: "INTEGER", TEXT: "TEXT"}
 
+T = TypeVar("T")
 Id = int | str  # of a user or a track, by its kind
 
 
@@ -161,7 +164,7 @@ def _key_file(path: Path) -> Path:
 
 
 def read_key(path: Path) -> bytes:
-    """Return the key of the tombstones in a file. JobError if it is missing or is no key."""
+    """Return the key of the tombstones in a file. JobError if it is missing or is another one."""
     file = _key_file(path)
     try:
         key = file.read_bytes()
@@ -172,7 +175,26 @@ def read_key(path: Path) -> bytes:
         ) from None
     if len(key) != KEY_BYTES:
         raise JobError(f"{file} has {len(key)} bytes, expected {KEY_BYTES}: restore it")
+    if path.is_file() and _read(path, _key_check) not in (None, hashed(key, b"")):
+        raise JobError(
+            f"{file} is not the key of {path.name}, without which nobody knows whom to forget; "
+            "restore the right one"
+        )
     return key
+
+
+def note_key(db: sqlite3.Connection, key: bytes) -> None:
+    """Note in a file of tombstones which key is theirs, once, in the caller's transaction."""
+    db.execute(KEY_CHECK_SCHEMA)
+    if _key_check(db) is None:
+        db.execute("INSERT INTO key_check VALUES (?)", (hashed(key, b""),))
+
+
+def _key_check(db: sqlite3.Connection) -> bytes | None:
+    if not _columns(db, "key_check"):
+        return None
+    found: tuple[bytes] | None = db.execute("SELECT hash FROM key_check").fetchone()
+    return found and found[0]
 
 
 def make_key(path: Path) -> bytes:
@@ -229,12 +251,15 @@ def read_forgotten(path: Path) -> Mapping[int | bytes, Tombstone]:
 
     The file may be of any version.
     """
-    if not path.is_file():
-        return {}
+    return _read(path, _stored) if path.is_file() else {}
+
+
+def _read(path: Path, read: Callable[[sqlite3.Connection], T]) -> T:
+    """Return what a function reads in a file of tombstones; JobError if it can't."""
     for mode in ("ro", "rw"):  # undoing what a crash left half written needs write access
         try:
             with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True)) as db:
-                return _stored(db)
+                return read(db)
         except sqlite3.Error as error:
             reason = error
     raise JobError(f"{path} can't be read ({reason}): check its permissions or restore it")

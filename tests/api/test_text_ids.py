@@ -12,7 +12,9 @@ from api.app import create_app
 from api.settings import Settings
 from jobs.contract import ids
 from jobs.contract.ids import flaw_of
+from jobs.contract.storage import JobError
 from jobs.contract.text_ids import Kinds
+from jobs.data import tombstones
 from tests.api.release.test_answers import client_of
 from tests.api.test_states import ThroughHttp
 from tests.support import releases
@@ -301,6 +303,14 @@ def test_a_lost_key_is_never_replaced_by_a_new_one(tmp_path):
         assert refused.status_code == 503
         assert "forgotten.key can't be read" in refused.json()["detail"]
         assert not key.exists()
+    key.write_bytes(bytes(len(backup)))  # of another folder, say
+    with open_service(tmp_path) as client:
+        refused = client.post(f"/forget_user?user_id={other}")
+        assert refused.status_code == 503
+        assert "is not the key of forgotten.db" in refused.json()["detail"]
+        assert client.get(f"/recommendations?user_id={user}").status_code == 503
+    with pytest.raises(JobError, match=r"is not the key of forgotten\.db"):
+        tombstones.read(tmp_path / "state" / "forgotten.db")
     key.write_bytes(backup)
     with open_service(tmp_path) as client:
         assert client.post(f"/forget_user?user_id={other}").status_code == 200
