@@ -7,7 +7,7 @@
 #                                            pytest, litestar run, locust -f loadtest/locustfile.py
 #
 # Options:
-#   --data DIR          the three input files (default: a synthetic sample, made in WORK/sample)
+#   --data DIR          the folder of your inputs (default: a synthetic sample, made in WORK/sample)
 #   --columns LIST      what columns are called in your files: interactions.user_id=uid,...
 #   --time-unit UNIT    s | ms | us: what a started_at that is a number counts in
 #   --origin MOMENT     the moment that it counts from (default: 1970-01-01)

@@ -337,7 +337,7 @@ def write(
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the three files")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the inputs")
     parser.add_argument("--events", type=Path, help="more interactions, by jobs.export_events")
     parser.add_argument(
         "--forgotten", type=Path, help="whom to forget (default: WORK/state/forgotten.db)"

@@ -33,9 +33,7 @@ def compiled(function: F) -> F:
 
 
 @compiled
-def _add(
-    table: Tracks, tracks: Tracks, sums: Scores, size: int, track: int, gain: float
-) -> int:  # pragma: no cover
+def _add(table: Tracks, tracks: Tracks, sums: Scores, size: int, track: int, gain: float) -> int:
     """Add what a track gains, and return how many tracks there are.
 
     `table` is a hash table: its slots hold places in `tracks`, or -1. Its length is a power of 2.

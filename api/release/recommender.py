@@ -28,8 +28,8 @@ from jobs.contract.blending import (
     Near,
     Scores,
     Tracks,
-    alternate,
     blend,
+    completed,
     fadings,
     first_of,
     fitted,
@@ -37,7 +37,6 @@ from jobs.contract.blending import (
     near,
     offline_worth,
     together,
-    without,
 )
 from jobs.contract.journal import Id
 
@@ -66,7 +65,6 @@ class Recommender:
         self.header = catalog.id.encode()  # of each answer
         self._recent_events = recent_events
         self._exclusion = Exclusion(catalog.n_tracks, catalog.hidden())
-        self._lists = [(name, catalog.neighbours[name]) for name in LISTED]
         self._compile()
         own = weakref.proxy(self)  # the remembered answers must not keep an old release alive
         self.answer = lru_cache(REMEMBERED)(partial(Recommender._answer, own))
@@ -110,18 +108,13 @@ class Recommender:
 
         It takes a fraction of the time. The fold-in must not be the only source.
         """
-        weighs = rule.rule == "weighted"
-        competing = own[:WEIGHED] if weighs else NO_TRACKS
+        competing = own[:WEIGHED] if rule.rule == "weighted" else NO_TRACKS
         worth = offline_worth(rule, len(competing), len(played))
         tracks, sums = self._competing(played, rule, competing, worth)
         taste = self._taste(row, played, rule)
         if taste is not None:
             self._add_fits(tracks, sums, taste, rule)
-        found = kernels.best(tracks, sums, self.catalog.ties, k)
-        if not weighs:
-            return np.array(alternate(found.tolist(), own.tolist(), k), found.dtype)
-        rest = own[WEIGHED:]
-        return np.concatenate([found, without(rest, np.sort(found))])[:k] if len(rest) else found
+        return completed(kernels.best(tracks, sums, self.catalog.ties, k), own, k, rule)
 
     def _competing(
         self, played: Tracks, rule: Blending, offline: Tracks, worth: Scores
@@ -132,8 +125,7 @@ class Recommender:
         """
         weights = weights_of(rule)
         similar, next_played = (
-            (lists.offsets, lists.items, lists.scores, weights.get(name, 0.0))
-            for name, lists in self._lists
+            (*self.catalog.neighbours[name], weights.get(name, 0.0)) for name in LISTED
         )
         fading = fadings(rule.half_life, rule.events)
         return kernels.competing(

@@ -408,8 +408,18 @@ def blend(
     if rule.rule == "offline" or not (len(online.tracks) or fit):
         return own[:k]
     if rule.rule == "alternate":
-        merged = merge_neighbours(*online, ties, k, fit)
-        return np.array(alternate(merged.tolist(), own.tolist(), k), merged.dtype)
+        return completed(merge_neighbours(*online, ties, k, fit), own, k, rule)
     best = weighted(online, own[:WEIGHED], n_events, rule, k, ties, fit)
+    return completed(best, own, k, rule)
+
+
+def completed(best: Tracks, own: Tracks, k: int, rule: Blending) -> Tracks:
+    """Return the first k tracks of the best ones and of the offline list `own`, none twice.
+
+    By "alternate" the best ones are neighbours, and the offline tracks come in turn with them. By
+    "weighted" the first WEIGHED offline tracks have competed already, and the others follow.
+    """
+    if rule.rule == "alternate":
+        return np.array(alternate(best.tolist(), own.tolist(), k), best.dtype)
     rest = own[WEIGHED:]
     return np.concatenate([best, without(rest, np.sort(best))])[:k] if len(rest) else best
