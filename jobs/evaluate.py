@@ -54,7 +54,7 @@ from jobs.ranking.generators import GENERATORS
 from jobs.reporting import evaluation_page
 from jobs.reporting.evaluation_text import too_few_users
 from jobs.reporting.terms import BEST, FINAL, PERSONAL, TOP, three_lists
-from jobs.runtime import cli, memory, parallel
+from jobs.runtime import cli, compiling, memory, parallel
 
 
 def evaluated_window(evaluator: Evaluator, window: Path) -> EvaluatedWindow:
@@ -234,6 +234,7 @@ def main(argv: Sequence[str]) -> str:
     )
     args = parser.parse_args(argv)
     parallel.set_threads(memory.check("evaluate", args))
+    compiling.set_by_size(args.work)
     if not 1 <= args.users <= most:
         raise JobError(f"--users is {args.users}: expected 1 to {most:,}")
     windows = args.work / "windows"

@@ -20,13 +20,14 @@ from jobs.contract.tables import FOLLOWERS, NEXT_PLAYED, writer
 from jobs.data import listens
 from jobs.models import hyperparameters
 from jobs.models.next_played import follower_tables
-from jobs.runtime import cli, memory, parallel
+from jobs.runtime import cli, compiling, memory, parallel
 
 
 def main(argv: Sequence[str]) -> str:
     """Make followers.parquet and next_played.parquet."""
     args = cli.parser(__doc__).parse_args(argv)
     parallel.set_threads(memory.check("next_played", args))
+    compiling.set_by_size(args.work)
     work = args.work
     settings = hyperparameters.load(work)
     data = listens.load(work, timed=settings.next_recency is not None, everyone=False)

@@ -22,7 +22,7 @@ from jobs.contract.top_k import NormOrder, top_k
 from jobs.data import listens
 from jobs.models import als_model, hyperparameters
 from jobs.models.ranked_lists import rows_of
-from jobs.runtime import cli, memory, parallel
+from jobs.runtime import cli, compiling, memory, parallel
 from jobs.runtime.parallel import in_blocks
 
 USERS_A_BLOCK = 1024
@@ -32,6 +32,7 @@ def main(argv: Sequence[str]) -> str:
     """Make personal_als.parquet."""
     args = cli.parser(__doc__).parse_args(argv)
     parallel.set_threads(memory.check("personal_als", args))
+    compiling.set_by_size(args.work)
     work, data = args.work, listens.load(args.work, timed=False)
     users, items = als_model.load(work, data.shape)
     settings = hyperparameters.load(work)

@@ -58,13 +58,14 @@ from jobs.ranking.ranker import (
     write_lists,
 )
 from jobs.ranking.snapshot import Snapshot
-from jobs.runtime import cli, memory, parallel
+from jobs.runtime import cli, compiling, memory, parallel
 
 
 def main(argv: Sequence[str]) -> str:
     """Make recommendations.parquet in WORK and in the windows validation and test."""
     args = arguments(argv)
     parallel.set_threads(memory.check("rank", args))
+    compiling.set_by_size(args.work)
     work = args.work
     windows = work / "windows"
     validation, test = windows / "validation", windows / "test"
@@ -76,7 +77,7 @@ def main(argv: Sequence[str]) -> str:
             off = useless(snapshot, later)
             snapshot = replace(snapshot, switched_off=off)
         names = features.feature_names(snapshot)
-        learned.append(collect_and_evaluate(snapshot, later, None, (), window.name)[0])
+        learned.append(collect_and_evaluate(snapshot, later, None, (), window.name).examples)
         del snapshot  # freed before the next one is read, so that only one is in memory
 
     snapshot = Snapshot.read(validation, off)
@@ -88,10 +89,15 @@ def main(argv: Sequence[str]) -> str:
         return FittedRankers.default() if too_few else FittedRankers.fit(learned, names)
 
     models = fitted()
-    examples, ndcg = collect_and_evaluate(snapshot, later, models, models.rules, "validation")
+    collected = collect_and_evaluate(
+        snapshot, later, models, models.rules, "validation", listed_by=models.usual
+    )
+    ndcg, lists = collected.ndcg, collected.lists
+    learned.append(collected.examples)
     choice = None if too_few else choose_rule(ndcg)
     rule = choice.rule if choice else FUSION
-    lists = list(final_lists(snapshot, later.row, rule, models, AS_RANKED, "validation"))
+    if rule != models.usual:
+        lists = list(final_lists(snapshot, later.row, rule, models, AS_RANKED, "validation"))
     found = np.concatenate([np.empty((0, LIST_LENGTH), np.int32), *(items for items, _ in lists)])
     if too_few and args.artist_limit == "auto":
         limit = artist_limit.Choice(None, "the default, since users are too few to choose by", {})
@@ -101,20 +107,24 @@ def main(argv: Sequence[str]) -> str:
     arranged = places.arrange_all(lists, snapshot, later.row)
     write_lists(validation, snapshot, later.row, arranged)
     ndcg_with_new = mean_ndcg(arranged, later.labels) if args.new_share and users else None
-    learned.append(examples)
 
-    del snapshot
+    del snapshot, collected, lists, arranged
     snapshot, models = Snapshot.read(test, off), fitted()
     ranker, weights = models.ranker, models.weights
     importance = ranker.get_feature_importance(type="PredictionValuesChange") if ranker else []
     later = listed_users(test, snapshot)
-    lists_of_test = final_lists(snapshot, later.row, rule, models, places, "test")
-    write_lists(test, snapshot, later.row, lists_of_test)
     compared = (choice.rule, choice.runner_up) if choice else ()
-    examples, ndcg_on_test = collect_and_evaluate(snapshot, later, models, compared, "test")
-    learned.append(examples)
+    listed_by = None if rule in GENERATORS else rule
+    collected = collect_and_evaluate(snapshot, later, models, compared, "test", listed_by)
+    if listed_by:
+        lists_of_test = iter(places.arrange_all(collected.lists, snapshot, later.row))
+    else:
+        lists_of_test = final_lists(snapshot, later.row, rule, models, places, "test")
+    write_lists(test, snapshot, later.row, lists_of_test)
+    ndcg_on_test = collected.ndcg
+    learned.append(collected.examples)
 
-    del snapshot
+    del snapshot, collected
     snapshot, models = Snapshot.read(work, off), fitted()
     everyone = np.arange(snapshot.data.shape[0])
     lists_of_all = final_lists(snapshot, everyone, rule, models, places, work.name)

@@ -32,7 +32,7 @@ from jobs.contract.results import Gain, Replay, ReplayedPlays
 from jobs.contract.storage import JobError
 from jobs.models import hyperparameters
 from jobs.reporting.replay_page import page
-from jobs.runtime import cli, memory, parallel
+from jobs.runtime import cli, compiling, memory, parallel
 from jobs.selection import replay_sessions
 from jobs.selection.blending_choice import Choice, choose_blending
 from jobs.selection.hit_rates import (
@@ -137,6 +137,7 @@ def main(argv: Sequence[str]) -> str:
     parser.add_argument("--plays", type=int, default=40_000, help="replay at most this many plays")
     args = parser.parse_args(argv)
     parallel.set_threads(memory.check("replay", args))
+    compiling.set_by_size(args.work)
     if args.plays < 1:
         raise JobError(f"--plays is {args.plays}: expected at least 1")
     windows = args.work / "windows"

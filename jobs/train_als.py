@@ -32,7 +32,7 @@ from jobs.models import als_model, content, hyperparameters
 from jobs.models.als_training import SEED, factorise, penalties, start_of, training_weights
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.sparse import incidence, only_rows
-from jobs.runtime import cli, memory, parallel
+from jobs.runtime import cli, compiling, memory, parallel
 
 
 def without_rows(weights: csr_matrix, rows: np.ndarray) -> csr_matrix:
@@ -84,6 +84,7 @@ def main(argv: Sequence[str]) -> str:
     """Make als_model.npz."""
     args = cli.parser(__doc__).parse_args(argv)
     parallel.set_threads(memory.check("train_als", args))
+    compiling.set_by_size(args.work)
     work, settings = args.work, hyperparameters.load(args.work)
     data = listens.load(work, timed=settings.als_recency is not None, everyone=False)
     left_out = np.flatnonzero(listens.left_out(work, data.user_ids))

@@ -20,7 +20,7 @@ from jobs.data.bounds import ENOUGH_USERS
 from jobs.data.splitting import train_windows
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
-from jobs.runtime import cli, memory, parallel
+from jobs.runtime import cli, compiling, memory, parallel
 from jobs.selection.hyperparameter_search import by_size, tune
 from jobs.selection.tuning_window import TuningWindow
 
@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> str:
     )
     args = parser.parse_args(argv)
     parallel.set_threads(memory.check("tune", args))
+    compiling.set_by_size(args.work)
     settings = by_size(args.work, Hyperparameters(heard=args.heard))
     windows = args.work / "windows"
     choosing = [windows / name for name in ("train", "validation")]

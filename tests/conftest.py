@@ -40,7 +40,7 @@ SLOW_FILES = {
     "test_benchmark.py", "test_lists.py", "test_neighbours.py", "test_forgotten.py",
     "test_journal.py", "test_replay.py", "test_releases.py", "test_evaluate.py",
     "test_evaluation_page.py", "test_prepare.py", "test_prepare_types.py", "test_explanations.py",
-    "test_windows.py",
+    "test_windows.py", "test_compiled_loops.py",
 }  # fmt: skip
 
 

@@ -4,32 +4,15 @@ An answer to a new event merges some hundred entries. NumPy needs about 40 calls
 takes longer than its work. These functions make one pass in compiled code, without the GIL. The
 tests compare them with the functions of jobs.contract.blending, which jobs.replay uses.
 
-numba compiles a function at its first call and keeps the code in `__pycache__` beside this file
-or, where that may not be written, in the user's own cache folder. That code is loaded and run, so
-nobody else may be able to write there; the same holds for the source itself. If neither folder may
-be written, each start of the service compiles anew, which takes some seconds.
+jobs/contract/compiled.py says where compiled code is kept.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 
 from jobs.contract.blending import Scores, Tracks
-
-F = TypeVar("F", bound=Callable[..., Any])
+from jobs.contract.compiled import compiled
 
 LANES = 16  # partial sums of a product of vectors, so that vector units add them side by side
-
-
-def compiled(function: F) -> F:
-    """Return a function compiled by numba, in which sums keep their order."""
-    try:
-        fast: Any = numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no folder for the cache may be written
-        fast = numba.njit(nogil=True)(function)
-    return cast("F", fast)
 
 
 @compiled

@@ -6,13 +6,15 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
-from jobs.contract.fold_in import FoldInModel, fold_in
+from jobs.contract.fold_in import FoldInModel, fold_in, on_ladder, row_penalties
 from jobs.contract.ids import Ties
 from jobs.contract.names import ALS_MODEL
 from jobs.contract.storage import JobError
 from jobs.contract.top_k import NormOrder
 from jobs.data.listens import Listens
 from jobs.models.hyperparameters import Hyperparameters
+from jobs.models.sparse import arrays
+from jobs.runtime import compiling
 
 CERTAINTY = "item_certainty"  # the array of the model file
 
@@ -127,11 +129,17 @@ def recent_tastes(
     als_half_life and als_recency these are the vectors that training ends with, so that callers
     can take those instead (see Hyperparameters.folds_in).
     """
-    return fold_in(
-        block.weights(hyperparameters.als_repeats, hyperparameters.als_half_life),
-        items,
-        gram,
-        hyperparameters.als_regularization,
-        hyperparameters.als_unobserved,
-        hyperparameters.als_exponent,
-    )
+    weights = block.weights(hyperparameters.als_repeats, hyperparameters.als_half_life)
+    regularization = hyperparameters.als_regularization
+    unobserved, exponent = hyperparameters.als_unobserved, hyperparameters.als_exponent
+    if not compiling.is_used():
+        return fold_in(weights, items, gram, regularization, unobserved, exponent)
+    from jobs.models import als_kernels
+
+    total = np.asarray(weights.sum(axis=1)).ravel()
+    penalty = row_penalties(total, weights.shape[1], regularization, unobserved, exponent)
+    starts, at, values = arrays(weights)
+    result = np.zeros((len(starts) - 1, len(gram)), np.float32)
+    extra, penalty = values / np.float32(unobserved), on_ladder(penalty).astype(np.float32)
+    als_kernels.fold_in(starts, at, extra, penalty, items, gram, result)
+    return result

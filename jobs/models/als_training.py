@@ -1,24 +1,30 @@
-"""Matrix factorisation by alternating least squares, with implicit's solver."""
+"""Matrix factorisation by alternating least squares, with implicit's solver or one like it."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from implicit.cpu._als import least_squares_cg
 from scipy.sparse import csr_matrix
 
-from jobs.contract.fold_in import penalty_groups, row_penalties
+from jobs.contract.fold_in import on_ladder, penalty_groups, row_penalties
 from jobs.contract.names import ALS_MODEL
 from jobs.data.bounds import PLAYS_OF_PAIR
 from jobs.data.listens import Listens
 from jobs.models import als_model
 from jobs.models.hyperparameters import Hyperparameters
-from jobs.runtime import parallel
+from jobs.models.sparse import arrays
+from jobs.runtime import compiling, parallel
 from jobs.runtime.progress import progress_bar
 
 SEED = 20
 EPOCHS_FROM_START = 4  # epochs, at most, of a training that starts from given item factors
+PAIRS_A_PART = 1 << 19  # pairs that a thread solves for at a time, where loops are compiled
 WORTH_THREADS = 30_000  # pairs: with fewer, threads wait for each other longer than they compute
+
+# Solves for the factors of one side (first) in place, with those of the other side held fixed.
+Solver = Callable[[np.ndarray, np.ndarray], None]
 
 
 def training_weights(data: Listens, hyperparameters: Hyperparameters) -> csr_matrix:
@@ -62,16 +68,45 @@ def factorise(
         if start is None
         else min(EPOCHS_FROM_START, hyperparameters.als_epochs)
     )
-    user_groups = _groups(weights, hyperparameters)
+    of_users = _solver(weights, hyperparameters)
     weights = weights.T.tocsr()  # the old matrix is freed if the caller holds no reference
-    item_groups = _groups(weights, hyperparameters)
+    of_items = _solver(weights, hyperparameters)
     del weights
     for _ in progress_bar(range(epochs), "train_als epochs"):
-        _solve(user_groups, users, items)
-        _solve(item_groups, items, users)
+        of_users(users, items)
+        of_items(items, users)
         if after_epoch is not None:
             after_epoch(users, items)
     return users, items
+
+
+def _solver(weights: csr_matrix, hyperparameters: Hyperparameters) -> Solver:
+    """Return the function that solves for the factors of the rows of weights (rows, others)."""
+    if compiling.is_used():
+        return _compiled_solver(weights, hyperparameters)
+    groups = _groups(weights, hyperparameters)
+    return lambda factors, others: _solve(groups, factors, others)
+
+
+def _compiled_solver(weights: csr_matrix, hyperparameters: Hyperparameters) -> Solver:
+    """Return the same by compiled loops, which take a penalty for each row."""
+    from jobs.models import als_kernels
+
+    starts, items, values = arrays(weights)
+    confidence = 1 + values / np.float32(hyperparameters.als_unobserved)
+    penalty = on_ladder(penalties(weights, hyperparameters)).astype(np.float32)
+    edges = np.searchsorted(starts, np.arange(0, starts[-1], PAIRS_A_PART)).tolist()
+    parts = list(pairwise([0, *edges[1:], len(starts) - 1]))
+
+    def solve(factors: np.ndarray, others: np.ndarray) -> None:
+        gram = others.T @ others
+
+        def part(rows: tuple[int, int]) -> None:
+            als_kernels.solve(*rows, starts, items, confidence, penalty, factors, others, gram)
+
+        parallel.each(part, parts)
+
+    return solve
 
 
 def _groups(

@@ -25,7 +25,8 @@ from jobs.data.bounds import PLAYS_OF_PAIR, user_weights
 from jobs.data.listens import LISTENS_A_BLOCK, SECONDS_A_DAY, Listens
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.ranked_lists import best_of_rows, rows_of
-from jobs.models.sparse import look_up
+from jobs.models.sparse import look_up_sorted
+from jobs.runtime import compiling
 from jobs.runtime.parallel import in_blocks
 
 MOST_FOLLOWERS = 20_000_000  # rows of followers.parquet
@@ -91,6 +92,14 @@ class Plays:
 
         rows (tracks + 1,) has the first listen of each track, counted from low.
         """
+        if compiling.is_used():
+            from jobs.models import kernels
+
+            part = slice(low, high)
+            plays = self.item, self.at[part], self.last[part], self.weight[part]
+            columns = len(self.starts) - 1
+            starts, at, values = kernels.followers(*plays, rows, weights, columns)
+            return csr_matrix((values, at, starts), (len(rows) - 1, columns))
         places = self.at[low:high, None] + np.arange(1, len(weights) + 1, dtype=self.at.dtype)
         counted = places <= self.last[low:high, None]
         followers = self.item[np.where(counted, places, 0)]
@@ -223,7 +232,7 @@ def follower_tables(data: Listens, hyperparameters: Hyperparameters) -> Iterator
         found, scores = best_of_rows(within, most, data.ties)
         row, place = np.nonzero(found != NOTHING)
         table = rows_of(tables.NEXT_PLAYED, ids[first:last], ids, found, scores)
-        directly_scores = look_up(directly, row, found[row, place])
+        directly_scores = look_up_sorted(directly, row, found[row, place])
         return table.append_column("directly", pa.array(directly_scores))
 
     yield from in_blocks(block, len(ranges), 1, "next_played")

@@ -14,6 +14,8 @@ from jobs.contract.tables import Table
 from jobs.contract.top_k import NOTHING
 from jobs.data import ids
 from jobs.data.ids import Encoder
+from jobs.models.sparse import arrays
+from jobs.runtime import compiling
 
 # All bits of a float32 but the sign. Read as integers, they are in the order of positive floats.
 FLOAT_BITS = np.uint64(0x7FFFFFFF)
@@ -64,6 +66,13 @@ def best_of_rows(scores: csr_matrix, k: int, ties: Ties) -> tuple[np.ndarray, np
     """
     items = np.full((scores.shape[0], k), NOTHING, np.int32)
     best = np.full((scores.shape[0], k), -np.inf, np.float32)
+    if compiling.is_used():
+        from jobs.models import kernels
+
+        starts, columns, data = arrays(scores)
+        bits = data.view(np.int32)
+        kernels.best_of_rows(starts, columns, bits, k, *ties, items, best.view(np.int32))
+        return items, best
     item_bits = np.uint64(max(scores.shape[1] - 1, 1).bit_length())
     rows_a_sort = 1 << min(11, 33 - int(item_bits))  # row, score and item must fit into 64 bits
     for first in range(0, scores.shape[0], rows_a_sort):

@@ -8,6 +8,8 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix, diags_array
 
 from jobs.contract.ids import MISSING, find
+from jobs.contract.ragged import entries_of, row_of_each
+from jobs.runtime import compiling
 
 PAIRS_A_BLOCK = 1024  # pairs of vectors that fit into a processor's cache together
 
@@ -56,6 +58,47 @@ def look_up(matrix: csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.nda
     return Entries.of(matrix).look_up(rows, columns)
 
 
+def arrays(matrix: csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the arrays of a matrix as compiled functions expect them: see models/kernels.Csr.
+
+    Nothing is copied but offsets, and a matrix that has other types.
+    """
+    return (
+        matrix.indptr.astype(np.int64, copy=False),
+        matrix.indices.astype(np.int32, copy=False),
+        matrix.data.astype(np.float32, copy=False),
+    )
+
+
+def product(left: csr_matrix, right: csr_matrix) -> csr_matrix:
+    """Return left @ right, float32, whose rows are not sorted."""
+    if not compiling.is_used():
+        return csr_matrix(left @ right)
+    from jobs.models import kernels
+
+    starts, at, values = kernels.product(arrays(left), arrays(right), right.shape[1])
+    return csr_matrix((values, at, starts), (left.shape[0], right.shape[1]))
+
+
+def row_products(
+    left: csr_matrix, rows: np.ndarray, right: csr_matrix, others: np.ndarray
+) -> np.ndarray:
+    """Return inner products (n,) float32: of row rows[i] of left with row others[i] of right.
+
+    rows are ascending.
+    """
+    if compiling.is_used():
+        from jobs.models import kernels
+
+        result = np.empty(len(rows), np.float32)
+        kernels.row_products(arrays(left), rows, arrays(right), others, left.shape[1], result)
+        return result
+    at, counts = entries_of(right.indptr, others)
+    pair = row_of_each(counts)
+    values = look_up(left, rows[pair], right.indices[at]) * right.data[at]
+    return np.bincount(pair, values, minlength=len(others)).astype(np.float32)
+
+
 def look_up_sorted(matrix: csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Return the same as look_up, for ascending rows, without sorting the matrix.
 
@@ -63,6 +106,11 @@ def look_up_sorted(matrix: csr_matrix, rows: np.ndarray, columns: np.ndarray) ->
     read. Where rows have thousands of entries, this takes a fraction of the time of sorting them.
     """
     result = np.empty(len(rows), np.float32)
+    if compiling.is_used():
+        from jobs.models import kernels
+
+        kernels.look_up(arrays(matrix), rows, columns, matrix.shape[1], result)
+        return result
     whole = np.zeros(matrix.shape[1], np.float32)
     ends = np.searchsorted(rows, np.arange(matrix.shape[0] + 1))
     for row, (first, last) in enumerate(pairwise(ends)):
@@ -81,6 +129,12 @@ def clear(matrix: csr_matrix, marked: csr_matrix) -> None:
     >>> matrix.toarray().tolist()
     [[4.0, 0.0, 0.0], [7.0, 0.0, 9.0]]
     """
+    if compiling.is_used():
+        from jobs.models import kernels
+
+        starts, at, _ = arrays(matrix)
+        kernels.clear((starts, at, matrix.data), arrays(marked), matrix.shape[1])
+        return
     is_marked = np.zeros(matrix.shape[1], bool)
     for row in range(matrix.shape[0]):
         columns = marked.indices[marked.indptr[row] : marked.indptr[row + 1]]

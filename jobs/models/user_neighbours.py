@@ -28,7 +28,7 @@ from jobs.data import sampling
 from jobs.data.bounds import TrackCounts
 from jobs.data.listens import Listens
 from jobs.models.ranked_lists import best_of_rows, matrix_of_lists
-from jobs.models.sparse import scale_rows
+from jobs.models.sparse import product, scale_rows
 
 NEIGHBOURS = 100  # of each user
 MOST_OF_MEDIAN = 10  # times the median weight of a user's neighbours: the most that one may weigh
@@ -69,7 +69,7 @@ class Neighbourhood:
         half_life is that of the users' plays, in plays.
         """
         plays = block.weights(0, half_life)
-        return csr_matrix(self.weights(plays, block.user_ids) @ self.played)
+        return product(self.weights(plays, block.user_ids), self.played)
 
     def weights(self, plays: csr_matrix, user_ids: np.ndarray) -> csr_matrix:
         """Return how much each user of the sample counts as a neighbour, (users, sample) float32.
@@ -81,7 +81,7 @@ class Neighbourhood:
         own = find(self.user_ids, user_ids)
         for first in range(0, len(user_ids), USERS_A_BLOCK):
             rows = slice(first, first + USERS_A_BLOCK)
-            similar = csr_matrix(_unit(plays[rows], self.rarity) @ self.profiles)
+            similar = product(_unit(plays[rows], self.rarity), self.profiles)
             row = np.repeat(own[rows], np.diff(similar.indptr))
             similar.data[similar.indices == row] = 0
             items[rows], weights[rows] = best_of_rows(similar, NEIGHBOURS, self.ties)

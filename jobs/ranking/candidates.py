@@ -31,6 +31,19 @@ class Candidates:
         """Return the features as a matrix (n, features) float32."""
         return np.column_stack(list(self.features.values()))
 
+    def of_users(self, some: np.ndarray) -> "Candidates":
+        """Return the candidates of some of the block's users (users,) bool, renumbered from 0."""
+        if some.all():
+            return self
+        kept = some[self.row]
+        return Candidates(
+            (np.cumsum(some, dtype=np.int32) - 1)[self.row[kept]],
+            self.item[kept],
+            self.top_place[kept],
+            {name: values[kept] for name, values in self.places.items()},
+            {name: values[kept] for name, values in self.features.items()},
+        )
+
 
 def generate(
     snapshot: Snapshot, block: Listens, length: int | None = None
@@ -66,7 +79,10 @@ def candidate_keys(lists: dict[str, np.ndarray], items: int) -> np.ndarray:
     """
     listed = np.concatenate(list(lists.values()), axis=1)
     rows, places = np.nonzero(listed != NOTHING)
-    return np.unique(rows.astype(np.int64) * items + listed[rows, places])
+    keys: np.ndarray = rows.astype(np.int64) * items + listed[rows, places]
+    keys.sort()  # takes a fifth of the time of np.unique, which hashes
+    different: np.ndarray = keys[np.diff(keys, prepend=-1) > 0]
+    return different
 
 
 def places_of(listed: np.ndarray, keys: np.ndarray, items: int) -> np.ndarray:

@@ -3,10 +3,9 @@
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from jobs.contract.ragged import entries_of, row_of_each
 from jobs.data.listens import SECONDS_A_DAY, Listens
 from jobs.models import als_model
-from jobs.models.sparse import dots, look_up, look_up_sorted, scale_rows
+from jobs.models.sparse import dots, look_up_sorted, row_products, scale_rows
 from jobs.ranking.candidates import Candidates, candidate_keys, generate, places_of
 from jobs.ranking.generators import GENERATORS
 from jobs.ranking.snapshot import Snapshot
@@ -80,7 +79,7 @@ def _add_last_plays(result: Candidates, snapshot: Snapshot, block: Listens) -> N
         if back == 1:
             relations["follows_directly"] = snapshot.directly
         for name, relation in relations.items():
-            scores = look_up(relation[played], row, item)
+            scores = look_up_sorted(relation[played], row, item)
             result.features[name] = np.where(exists[row], scores, np.float32(0))
 
 
@@ -105,19 +104,9 @@ def _add_context(result: Candidates, snapshot: Snapshot, block: Listens) -> None
             affinity = csr_matrix(profile @ kinds)
             total = np.maximum(np.asarray(affinity.sum(axis=1)).ravel(), 1e-9)
             affinity = scale_rows(affinity, 1 / total)
-            features[f"{name}_affinity_{span}"] = _row_products(affinity, row, kinds, item)
+            features[f"{name}_affinity_{span}"] = row_products(affinity, row, kinds, item)
     for name, values in features.items():
         features[name] = np.asarray(values, np.float32)
-
-
-def _row_products(
-    left: csr_matrix, rows: np.ndarray, right: csr_matrix, others: np.ndarray
-) -> np.ndarray:
-    """Return inner products (n,) float32: of row rows[i] of left with row others[i] of right."""
-    at, counts = entries_of(right.indptr, others)
-    pair = row_of_each(counts)
-    values = look_up(left, rows[pair], right.indices[at]) * right.data[at]
-    return np.bincount(pair, values, minlength=len(others)).astype(np.float32)
 
 
 def feature_names(snapshot: Snapshot) -> list[str]:

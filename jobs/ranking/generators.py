@@ -25,6 +25,7 @@ from jobs.contract.plays import LAST_HALF_LIFE, LAST_SCORED, RECENT
 from jobs.contract.tables import Table
 from jobs.data.listens import Listens
 from jobs.models.ranked_lists import first_unheard, matrix_of_lists
+from jobs.models.sparse import product
 from jobs.ranking.snapshot import FORECAST, Snapshot
 
 # Returns (users, items) float32 for a block of users with their listens: tracks with larger scores
@@ -82,24 +83,24 @@ def als(snapshot: Snapshot, block: Listens) -> csr_matrix:
 def next_played(snapshot: Snapshot, block: Listens) -> csr_matrix:
     """Score what people play soon after the users' last 100 plays."""
     recent = block.latest(RECENT).profiles(snapshot.hyperparameters.next_half_life)
-    return csr_matrix(recent @ snapshot.followers)
+    return product(recent, snapshot.followers)
 
 
 def after_last(snapshot: Snapshot, block: Listens) -> csr_matrix:
     """Score the same for the last 16 plays, of which the very last count most."""
-    return csr_matrix(block.latest(LAST_SCORED).profiles(LAST_HALF_LIFE) @ snapshot.followers)
+    return product(block.latest(LAST_SCORED).profiles(LAST_HALF_LIFE), snapshot.followers)
 
 
 def similar(snapshot: Snapshot, block: Listens) -> csr_matrix:
     """Score tracks that are similar to the users' last 100 plays."""
     recent = block.latest(RECENT).profiles(snapshot.hyperparameters.similar_half_life)
-    return csr_matrix(recent @ snapshot.similar)
+    return product(recent, snapshot.similar)
 
 
 def artist(snapshot: Snapshot, block: Listens) -> csr_matrix:
     """Score often played tracks by the artists of the last 100 plays."""
     recent = block.latest(RECENT).profiles(snapshot.hyperparameters.similar_half_life)
-    return csr_matrix(recent @ snapshot.artists @ snapshot.artist_tracks)
+    return product(product(recent, snapshot.artists), snapshot.artist_tracks)
 
 
 def user_knn(snapshot: Snapshot, block: Listens) -> csr_matrix:
@@ -110,7 +111,7 @@ def user_knn(snapshot: Snapshot, block: Listens) -> csr_matrix:
 def ease(snapshot: Snapshot, block: Listens) -> csr_matrix:
     """Score tracks by the item weights of the users' plays."""
     plays = block.weights(0, snapshot.hyperparameters.als_half_life)
-    return csr_matrix(plays @ snapshot.item_weights)
+    return product(plays, snapshot.item_weights)
 
 
 def replayed(snapshot: Snapshot, block: Listens) -> csr_matrix:

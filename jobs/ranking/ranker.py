@@ -30,6 +30,7 @@ from jobs.runtime.parallel import in_blocks
 
 T = TypeVar("T")
 Lists = tuple[np.ndarray, np.ndarray]  # items and scores, (users, 100) each, best first
+NO_LISTS: Lists = np.empty((0, LIST_LENGTH), np.int32), np.empty((0, LIST_LENGTH), np.float32)
 RANKER, FUSION = "ranker", "fusion"
 USERS_A_BLOCK = 512  # users whose candidates are made at a time
 MOST_USERS = 12_000  # users of a window that the ranker is trained or evaluated on
@@ -135,17 +136,14 @@ class BlockExamples:
     for_fusion: fusion.Sample
 
 
-def block_examples(
-    candidates: Candidates, later: Holdout, part: slice, for_fusion: np.ndarray
-) -> BlockExamples:
-    """Return the examples of the users in a part of a holdout.
+def block_examples(candidates: Candidates, later: Holdout, for_fusion: np.ndarray) -> BlockExamples:
+    """Return the examples of a block of users, whose holdout is given.
 
-    The fusion learns only from those for whom for_fusion (users of the holdout,) bool is true.
+    The fusion learns only from those for whom for_fusion (users,) bool is true.
     """
-    labels = csr_matrix(later.labels[part])
     return BlockExamples(
-        collect_examples(candidates, labels, later.row[part], later.user_ids[part]),
-        fusion.sample(candidates, labels, for_fusion[part]),
+        collect_examples(candidates, later.labels, later.row, later.user_ids),
+        fusion.sample(candidates, later.labels, for_fusion),
     )
 
 
@@ -168,6 +166,11 @@ class FittedRankers:
         """Return what orders the lists where users are too few to learn from: a plain fusion."""
         weights = [generator.default_weight for generator in GENERATORS.values()]
         return cls(None, np.array(weights, np.float32))
+
+    @property
+    def usual(self) -> str:
+        """Return the rule that orders the final lists unless another one is surely better."""
+        return RANKER if self.ranker else FUSION
 
     @property
     def rules(self) -> list[str]:
@@ -216,37 +219,61 @@ class RuleChoice:
     over_runner_up: Ratio  # of NDCG@10 on the window validation
 
 
+@dataclass(frozen=True)
+class Collected:
+    """What a window's candidates are made for, by collect_and_evaluate."""
+
+    examples: list[BlockExamples]  # of the sample of the users
+    ndcg: dict[str, np.ndarray]  # NDCG@10 of some rules, (users of the sample,)
+    lists: list[Lists]  # of all users, in blocks; empty if they were not asked for
+
+
 def collect_and_evaluate(
     snapshot: Snapshot,
     later: Holdout,
     models: FittedRankers | None,
     rules: Sequence[str],
     name: str,
-) -> tuple[list[BlockExamples], dict[str, np.ndarray]]:
+    listed_by: str | None = None,
+) -> Collected:
     """Return the training examples of a window's users, and the NDCG@10 (users,) of some rules.
 
-    Each block of candidates is made once, for both. Without models there must be no rules.
+    Both are those of a sample of at most MOST_USERS users. With `listed_by`, the name of a rule,
+    the lists of all users by this rule are returned too. Each block of candidates is made once, for
+    all of this. Without models there must be no rules.
     """
-    later = later.sample(MOST_USERS)
-    for_fusion = np.zeros(len(later.row), bool)
+    of_sample = later.sample(MOST_USERS)
+    users = later if listed_by else of_sample
+    sampled = np.isin(users.user_ids, of_sample.user_ids)
+    for_fusion = np.zeros(len(users.row), bool)
     if name not in EARLIER:  # a few weights need no more examples
-        for_fusion[sampling.drawn(later.user_ids, FUSION_USERS, SEED)] = True
+        drawn = of_sample.user_ids[sampling.drawn(of_sample.user_ids, FUSION_USERS, SEED)]
+        for_fusion = np.isin(users.user_ids, drawn)
 
-    def visit(candidates: Candidates, part: slice) -> tuple[BlockExamples, list[np.ndarray]]:
-        labels = csr_matrix(later.labels[part])
+    def visit(candidates: Candidates, part: slice) -> tuple[BlockExamples, list[np.ndarray], Lists]:
+        some = sampled[part]
+        lists = NO_LISTS
+        if listed_by:
+            assert models is not None
+            lists = best_lists(candidates, models.scores(candidates, listed_by), len(some))
+        of_some, block = candidates.of_users(some), users.take(np.flatnonzero(some) + part.start)
         ndcg = []
         for rule in rules:
             assert models is not None
-            found, _ = best_lists(candidates, models.scores(candidates, rule), labels.shape[0])
-            ndcg.append(accuracy.per_user(found, labels, 10)["ndcg"])
-        return block_examples(candidates, later, part, for_fusion), ndcg
+            if rule == listed_by:
+                found = lists[0][some]
+            else:
+                found, _ = best_lists(of_some, models.scores(of_some, rule), len(block.row))
+            ndcg.append(accuracy.per_user(found, block.labels, 10)["ndcg"])
+        return block_examples(of_some, block, for_fusion[part][some]), ndcg, lists
 
-    blocks = list(over_users(snapshot, later.row, visit, name))
+    blocks = list(over_users(snapshot, users.row, visit, name))
     ndcg = {
-        rule: np.concatenate([np.zeros(0), *(by_rule[i] for _, by_rule in blocks)])
+        rule: np.concatenate([np.zeros(0), *(by_rule[i] for _, by_rule, _ in blocks)])
         for i, rule in enumerate(rules)
     }
-    return [examples for examples, _ in blocks], ndcg
+    lists = [lists for *_, lists in blocks] if listed_by else []
+    return Collected([examples for examples, *_ in blocks], ndcg, lists)
 
 
 def choose_rule(ndcg: dict[str, np.ndarray]) -> RuleChoice:

@@ -1,0 +1,238 @@
+"""Compiled loops for large data: what sparse.py and ranked_lists.py compute in NumPy and SciPy.
+
+Only these two modules import this one, and only where the data is worth it (see runtime/compiling):
+importing numba takes half a second. Matrices are passed as their arrays indptr, indices and data.
+The tests compare each function with its plain form.
+"""
+
+import numpy as np
+
+from jobs.contract.compiled import compiled
+
+Csr = tuple[np.ndarray, np.ndarray, np.ndarray]  # indptr, indices int32, data float32
+BITS = 0x7FFFFFFF  # all bits of a float32 but the sign: in the order of positive floats
+PLACE_BITS = 32  # of a key, for the place among ties
+
+
+@compiled
+def product(left: Csr, right: Csr, columns: int) -> Csr:
+    """Return the product of two sparse matrices, the second of which has so many columns.
+
+    A row is summed up in an array with all columns, in the order of the left row's entries, as
+    SciPy does it. Entries that add up to 0 are left out.
+    """
+    left_starts, left_at, left_values = left
+    starts, at, values = right
+    rows = len(left_starts) - 1
+    total = longest = 0
+    for row in range(rows):
+        n = 0
+        for i in range(left_starts[row], left_starts[row + 1]):
+            n += starts[left_at[i] + 1] - starts[left_at[i]]
+        total += min(n, columns)
+        longest = max(longest, n)
+    sums = np.zeros(columns, np.float32)
+    touched = np.empty(longest + 1, np.int32)
+    ends = np.zeros(rows + 1, np.int64)
+    items, result = np.empty(total, np.int32), np.empty(total, np.float32)
+    end = 0
+    for row in range(rows):
+        n = 0
+        for i in range(left_starts[row], left_starts[row + 1]):
+            weight, other = left_values[i], left_at[i]
+            for j in range(starts[other], starts[other + 1]):
+                column = at[j]
+                before = sums[column]
+                touched[n] = column  # again if terms cancelled; then it is found to be 0 below
+                n += before == 0
+                sums[column] = before + weight * values[j]
+        end = _emptied(sums, touched[:n], items, result, end)
+        ends[row + 1] = end
+    return ends, items[:end], result[:end]
+
+
+@compiled
+def _emptied(
+    sums: np.ndarray, touched: np.ndarray, items: np.ndarray, values: np.ndarray, end: int
+) -> int:
+    """Move sums that are not 0 to items and values, from `end` on, and return the new end.
+
+    The last column that was touched comes first, as in a product of SciPy, so that sums over a row
+    are the same too.
+    """
+    for i in range(len(touched) - 1, -1, -1):
+        column = touched[i]
+        if sums[column] != 0:
+            items[end], values[end] = column, sums[column]
+            end += 1
+            sums[column] = 0
+    return end
+
+
+@compiled
+def followers(
+    item: np.ndarray,
+    at: np.ndarray,
+    last: np.ndarray,
+    weight: np.ndarray,
+    rows: np.ndarray,
+    weights: np.ndarray,
+    columns: int,
+) -> Csr:
+    """Return what follows some tracks, (tracks, columns), as next_played.Plays.followers has it.
+
+    item (plays,) are the tracks in order of user and time; at, last and weight (n,) are the places,
+    the users' last places and the weights of the listens of these tracks. rows (tracks + 1,) has
+    the first listen of each track.
+    """
+    total = longest = 0
+    for row in range(len(rows) - 1):
+        n = (rows[row + 1] - rows[row]) * len(weights)
+        total += min(n, columns)
+        longest = max(longest, n)
+    sums = np.zeros(columns, np.float32)
+    touched = np.empty(longest + 1, np.int32)
+    ends = np.zeros(len(rows), np.int64)
+    items, result = np.empty(total, np.int32), np.empty(total, np.float32)
+    end = 0
+    for row in range(len(rows) - 1):
+        n = 0
+        for i in range(rows[row], rows[row + 1]):
+            place = int(at[i])
+            for step in range(min(len(weights), int(last[i]) - place)):
+                column = item[place + 1 + step]
+                if column == item[place]:
+                    continue
+                before = sums[column]
+                touched[n] = column
+                n += before == 0
+                sums[column] = before + weight[i] * weights[step]
+        end = _emptied(sums, touched[:n], items, result, end)
+        ends[row + 1] = end
+    return ends, items[:end], result[:end]
+
+
+@compiled
+def clear(matrix: Csr, marked: Csr, columns: int) -> None:
+    """Set the values of a matrix to 0 wherever `marked`, of the same shape, has an entry."""
+    starts, at, values = matrix
+    marked_starts, marked_at, _ = marked
+    is_marked = np.zeros(columns, np.bool_)
+    for row in range(len(starts) - 1):
+        for i in range(marked_starts[row], marked_starts[row + 1]):
+            is_marked[marked_at[i]] = True
+        for i in range(starts[row], starts[row + 1]):
+            if is_marked[at[i]]:
+                values[i] = 0
+        for i in range(marked_starts[row], marked_starts[row + 1]):
+            is_marked[marked_at[i]] = False
+
+
+@compiled
+def _sink(heap: np.ndarray, size: int) -> None:
+    """Restore the order of a heap with the largest key on top, whose top may be too small."""
+    place, key = 0, heap[0]
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        if child + 1 < size and heap[child + 1] > heap[child]:
+            child += 1
+        if heap[child] <= key:
+            break
+        heap[place] = heap[child]
+        place = child
+    heap[place] = key
+
+
+@compiled
+def best_of_rows(
+    starts: np.ndarray,
+    columns: np.ndarray,
+    bits: np.ndarray,
+    k: int,
+    places: np.ndarray,
+    at: np.ndarray,
+    items: np.ndarray,
+    best: np.ndarray,
+) -> None:
+    """Write the k largest positive entries of each row into items and best (rows, k), best first.
+
+    bits (entries,) int32 are those of the entries as float32, and best has those of the scores.
+    places and at are those of Ties. A key has the falling bits, then the place among ties; the
+    smallest k keys of a row are kept in a heap with the largest of them on top.
+    """
+    heap = np.empty(k, np.int64)
+    for row in range(len(starts) - 1):
+        size = 0
+        least = 0  # the bits that an entry has to reach
+        for i in range(starts[row], starts[row + 1]):
+            if bits[i] < least or bits[i] <= 0:
+                continue
+            key = np.int64(BITS - bits[i]) << PLACE_BITS | np.int64(places[columns[i]])
+            if size < k:
+                heap[size] = key
+                size += 1
+                if size == k:
+                    heap.sort()
+                    heap[:] = heap[::-1].copy()  # a falling order is one of a heap
+                    least = BITS - (heap[0] >> PLACE_BITS)
+            elif key < heap[0]:
+                heap[0] = key
+                _sink(heap, k)
+                least = BITS - (heap[0] >> PLACE_BITS)
+        found = heap[:size]
+        found.sort()
+        for i in range(size):
+            items[row, i] = at[found[i] & 0xFFFFFFFF]
+            best[row, i] = BITS - (found[i] >> PLACE_BITS)
+
+
+@compiled
+def look_up(
+    matrix: Csr, rows: np.ndarray, columns: np.ndarray, width: int, result: np.ndarray
+) -> None:
+    """Write the values of a matrix at pairs of ascending rows and columns into result (n,).
+
+    Each row of the matrix is written into an array with all columns (width), and read from it.
+    """
+    starts, at, values = matrix
+    whole = np.zeros(width, np.float32)
+    first = 0
+    while first < len(rows):
+        row, last = rows[first], first
+        for i in range(starts[row], starts[row + 1]):
+            whole[at[i]] = values[i]
+        while last < len(rows) and rows[last] == row:
+            result[last] = whole[columns[last]]
+            last += 1
+        for i in range(starts[row], starts[row + 1]):
+            whole[at[i]] = 0
+        first = last
+
+
+@compiled
+def row_products(
+    left: Csr, rows: np.ndarray, right: Csr, others: np.ndarray, width: int, result: np.ndarray
+) -> None:
+    """Write inner products of row rows[i] of left and row others[i] of right into result (n,).
+
+    rows are ascending; both matrices have so many columns (width).
+    """
+    left_starts, left_at, left_values = left
+    starts, at, values = right
+    whole = np.zeros(width, np.float32)
+    first = 0
+    while first < len(rows):
+        row, last = rows[first], first
+        for i in range(left_starts[row], left_starts[row + 1]):
+            whole[left_at[i]] = left_values[i]
+        while last < len(rows) and rows[last] == row:
+            total = 0.0
+            for i in range(starts[others[last]], starts[others[last] + 1]):
+                total += whole[at[i]] * values[i]
+            result[last] = total
+            last += 1
+        for i in range(left_starts[row], left_starts[row + 1]):
+            whole[left_at[i]] = 0
+        first = last
