@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from msgspec import UNSET, UnsetType, structs
 
-from jobs.contract import storage, tables
+from jobs.contract import compiling, storage, tables
 from jobs.contract.names import METRICS, RANKING, SPLIT
 from jobs.contract.results import (
     Ablation,
@@ -54,7 +54,7 @@ from jobs.ranking.generators import GENERATORS
 from jobs.reporting import evaluation_page
 from jobs.reporting.evaluation_text import too_few_users
 from jobs.reporting.terms import BEST, FINAL, PERSONAL, TOP, three_lists
-from jobs.runtime import cli, compiling, memory, parallel
+from jobs.runtime import cli, memory, parallel
 
 
 def evaluated_window(evaluator: Evaluator, window: Path) -> EvaluatedWindow:

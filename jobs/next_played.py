@@ -15,12 +15,13 @@ from collections.abc import Sequence
 
 import pyarrow.compute as pc
 
+from jobs.contract import compiling
 from jobs.contract.names import LIST_LENGTH
 from jobs.contract.tables import FOLLOWERS, NEXT_PLAYED, writer
 from jobs.data import listens
 from jobs.models import hyperparameters
 from jobs.models.next_played import follower_tables
-from jobs.runtime import cli, compiling, memory, parallel
+from jobs.runtime import cli, memory, parallel
 
 
 def main(argv: Sequence[str]) -> str:

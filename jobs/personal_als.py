@@ -16,13 +16,13 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from jobs.contract import tables
+from jobs.contract import compiling, tables
 from jobs.contract.names import LIST_LENGTH, NEW_LENGTH
 from jobs.contract.top_k import NormOrder, top_k
 from jobs.data import listens
 from jobs.models import als_model, hyperparameters
 from jobs.models.ranked_lists import rows_of
-from jobs.runtime import cli, compiling, memory, parallel
+from jobs.runtime import cli, memory, parallel
 from jobs.runtime.parallel import in_blocks
 
 USERS_A_BLOCK = 1024

@@ -35,7 +35,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from jobs.contract import storage
+from jobs.contract import compiling, storage
 from jobs.contract.names import LIST_LENGTH, RANKING
 from jobs.contract.results import Ranking
 from jobs.contract.storage import JobError
@@ -58,7 +58,7 @@ from jobs.ranking.ranker import (
     write_lists,
 )
 from jobs.ranking.snapshot import Snapshot
-from jobs.runtime import cli, compiling, memory, parallel
+from jobs.runtime import cli, memory, parallel
 
 
 def main(argv: Sequence[str]) -> str:

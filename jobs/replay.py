@@ -25,14 +25,14 @@ from typing import NamedTuple
 import numpy as np
 from msgspec import UNSET
 
-from jobs.contract import storage
+from jobs.contract import compiling, storage
 from jobs.contract.blending import Blending
 from jobs.contract.names import REPLAY
 from jobs.contract.results import Gain, Replay, ReplayedPlays
 from jobs.contract.storage import JobError
 from jobs.models import hyperparameters
 from jobs.reporting.replay_page import page
-from jobs.runtime import cli, compiling, memory, parallel
+from jobs.runtime import cli, memory, parallel
 from jobs.selection import replay_sessions
 from jobs.selection.blending_choice import Choice, choose_blending
 from jobs.selection.hit_rates import (

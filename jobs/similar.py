@@ -9,11 +9,10 @@ vector, so it has no neighbours.
 Up to 50,000 tracks, all are compared with all. With more, tracks whose vectors point in the same
 direction have the same neighbours, so each direction is searched for once (see models/directions).
 If there are more than 50,000 directions, each is searched for only in the nearest of about
-4 sqrt(n) cells (see models/neighbours). The number of cells that are searched is raised until
-98.5 % of the neighbours of 1,000 random tracks are found; the share for 1,000 other tracks is
-printed as recall@100. If more than a fifth of all vectors would have to be compared, all are
-compared with all, which then takes less time. In a window made from a sample of the users 85 % are
-enough, since its lists are only used for training and evaluation.
+2 sqrt(n) cells (see models/neighbours). So many cells are searched that 98.5 % of the neighbours of
+1,000 random tracks are found; the share for 1,000 other tracks is printed as recall@100. If more
+than half of all vectors would have to be compared, all are compared with all. In a window made from
+a sample of the users 85 % are enough, since its lists are only used for training and evaluation.
 """
 
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from collections.abc import Sequence
 import faiss
 import numpy as np
 
-from jobs.contract import tables
+from jobs.contract import compiling, tables
 from jobs.contract.ids import ties_of
 from jobs.data import splitting
 from jobs.models import als_model, neighbours
@@ -33,6 +32,7 @@ def main(argv: Sequence[str]) -> str:
     """Make similar.parquet."""
     args = cli.parser(__doc__).parse_args(argv)
     parallel.set_threads(memory.check("similar", args))
+    compiling.set_by_size(args.work)
     work = args.work
     n_users = tables.n_rows(tables.USERS, work)
     track_ids = tables.read(tables.ITEMS, work, ["track_id"])["track_id"].to_numpy()

@@ -25,14 +25,14 @@ import numpy as np
 from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 
-from jobs.contract import storage, tables
+from jobs.contract import compiling, storage, tables
 from jobs.contract.names import ALS_MODEL
 from jobs.data import listens, songs
 from jobs.models import als_model, content, hyperparameters
 from jobs.models.als_training import SEED, factorise, penalties, start_of, training_weights
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.sparse import incidence, only_rows
-from jobs.runtime import cli, compiling, memory, parallel
+from jobs.runtime import cli, memory, parallel
 
 
 def without_rows(weights: csr_matrix, rows: np.ndarray) -> csr_matrix:

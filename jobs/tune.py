@@ -16,11 +16,12 @@ together. "off" writes the defaults. The defaults are also kept if the two windo
 
 from collections.abc import Sequence
 
+from jobs.contract import compiling
 from jobs.data.bounds import ENOUGH_USERS
 from jobs.data.splitting import train_windows
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
-from jobs.runtime import cli, compiling, memory, parallel
+from jobs.runtime import cli, memory, parallel
 from jobs.selection.hyperparameter_search import by_size, tune
 from jobs.selection.tuning_window import TuningWindow
 

@@ -17,11 +17,13 @@ from itertools import pairwise
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from jobs.contract import compiling
 from jobs.contract.ids import Ties
 from jobs.contract.ragged import place_in_row, row_of_each
 
 NOTHING = -1  # fills a row where fewer than k items exist
-NO_KEY = np.uint64(2**64 - 1)  # larger than every key; its item is NOTHING
+MAGNITUDE = 0x7FFFFFFF  # all bits of a float32 but the sign
+NO_KEY = np.int64(2**63 - 1)  # larger than every key; its item is NOTHING
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,7 @@ def top_k(
         inside = np.flatnonzero((heard_at >= start) & (heard_at < stop))
         inside = inside[row_in_block[heard_row[inside]] >= 0]
         block[row_in_block[heard_row[inside]], heard_at[inside] - start] = -np.inf
-        keys[active] = _merged(keys[active], least[active], block, order.places[start:stop])
-        least[active] = _scores(keys[active].max(axis=1))
+        _merge(keys, least, active, block, order.places[start:stop])
         if stop < len(order.items):
             # The computed scores have rounding errors, so the bound gets a margin: without it an
             # item whose exact score equals the bound could be missed.
@@ -92,9 +93,50 @@ def top_k(
             active = active[least[active] < bound]
         if not len(active):
             break
+    places, scores = _sorted(keys)
+    return places if order.ties is None else order.ties.at[places], scores
+
+
+def best_of_all(
+    queries: np.ndarray, vectors: np.ndarray, items: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what top_k returns, by comparing queries (b, d) with all of some vectors (n, d).
+
+    items (n,) are those of the vectors; of equal scores the one with the lower item comes first.
+
+    >>> vectors = np.array([[3, 0], [0, 1], [1, 1]], np.float32)
+    >>> found, _ = best_of_all(np.array([[1, 2]], np.float32), vectors, np.array([5, 6, 2]), 2)
+    >>> found.tolist()
+    [[2, 5]]
+    """
+    keys = np.full((len(queries), k), NO_KEY)
+    least = np.full(len(queries), -np.inf, np.float32)
+    _merge(keys, least, np.arange(len(queries)), queries @ vectors.T, items)
+    return _sorted(keys)
+
+
+def _sorted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places (b, k) int32 and scores of keys (b, k), best first; sorts them in place."""
     keys.sort(axis=1)
-    places = keys.astype(np.uint32).view(np.int32)
-    return places if order.ties is None else order.ties.at[places], _scores(keys)
+    return np.where(keys == NO_KEY, NOTHING, keys & 0xFFFFFFFF).astype(np.int32), _scores(keys)
+
+
+def _merge(
+    keys: np.ndarray, least: np.ndarray, rows: np.ndarray, block: np.ndarray, places: np.ndarray
+) -> None:
+    """Merge the scores of a block (b, c) into the best keys of some rows (b,), and set `least`.
+
+    keys (n, k) are in any order, but always passed on to this function; least (n,) is the score of
+    a row's last key. places (c,) are those of the block's items among equal ones.
+    """
+    if compiling.is_used():
+        from jobs.contract import top_k_kernels
+
+        block = block.astype(np.float32, copy=False)
+        top_k_kernels.merge(keys, least, rows, block, block.view(np.int32), places)
+    else:
+        keys[rows] = _merged(keys[rows], least[rows], block, places)
+        least[rows] = _scores(keys[rows].max(axis=1))
 
 
 def _merged(
@@ -121,12 +163,11 @@ def _merged(
 
 
 def _keys(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return keys (n,) uint64 in whose order scores fall, and equal scores come by place.
+    """Return keys (n,) int64 in whose order scores fall, and equal scores come by place.
 
-    The upper 32 bits are the score, the lower 32 the place. The bits of positive floats are in the
-    order of their values, those of negative floats in the opposite order. So positive ones are
-    inverted (but for the sign bit), and a larger score has a smaller key; negative ones are kept,
-    and their sign bit puts them behind all positive ones.
+    The upper 32 bits are minus a number that rises with the score, the lower 32 the place. The bits
+    of positive floats are in the order of their values, and those of negative ones in the order of
+    their magnitudes.
 
     >>> keys = _keys(np.array([-1.0, 2.0, 2.0, 0.5], np.float32), np.array([7, 9, 3, 4]))
     >>> np.argsort(keys).tolist()  # 2.0 at place 3, 2.0 at place 9, 0.5, -1.0
@@ -134,15 +175,16 @@ def _keys(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
     >>> _scores(keys).tolist()
     [-1.0, 2.0, 2.0, 0.5]
     """
-    bits = (scores + np.float32(0)).view(np.uint32)  # -0 becomes 0, so that the two are equal
-    falling = np.where(bits >> 31, bits, ~bits & np.uint32(0x7FFFFFFF))
-    return (falling.astype(np.uint64) << np.uint64(32)) | places.astype(np.uint64)
+    bits = scores.astype(np.float32, copy=False).view(np.int32).astype(np.int64)
+    rising = np.where(bits < 0, -(bits & MAGNITUDE), bits)  # that of -0 is that of 0
+    keys: np.ndarray = (-rising << 32) | places
+    return keys
 
 
 def _scores(keys: np.ndarray) -> np.ndarray:
     """Return the float32 scores of keys, -inf for NO_KEY."""
-    falling = (keys >> np.uint64(32)).astype(np.uint32)
-    bits = np.where(falling >> 31, falling, ~falling & np.uint32(0x7FFFFFFF))
+    rising = -(keys >> 32)
+    bits = np.where(rising < 0, -rising - 2**31, rising).astype(np.int32)
     return np.where(keys == NO_KEY, np.float32(-np.inf), bits.view(np.float32))
 
 

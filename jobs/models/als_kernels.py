@@ -2,7 +2,7 @@
 
 implicit calls BLAS for every single play. These functions first copy the vectors of a row's plays
 into one array, which stays in the processor's cache, and then call BLAS for all of them at once.
-The results are those of implicit but for the rounding of sums. See runtime/compiling for when they
+The results are those of implicit but for the rounding of sums. See contract/compiling for when they
 are used; the tests compare them with implicit.
 """
 

@@ -6,6 +6,7 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
+from jobs.contract import compiling
 from jobs.contract.fold_in import FoldInModel, fold_in, on_ladder, row_penalties
 from jobs.contract.ids import Ties
 from jobs.contract.names import ALS_MODEL
@@ -14,7 +15,6 @@ from jobs.contract.top_k import NormOrder
 from jobs.data.listens import Listens
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.sparse import arrays
-from jobs.runtime import compiling
 
 CERTAINTY = "item_certainty"  # the array of the model file
 

@@ -8,6 +8,7 @@ import numpy as np
 from implicit.cpu._als import least_squares_cg
 from scipy.sparse import csr_matrix
 
+from jobs.contract import compiling
 from jobs.contract.fold_in import on_ladder, penalty_groups, row_penalties
 from jobs.contract.names import ALS_MODEL
 from jobs.data.bounds import PLAYS_OF_PAIR
@@ -15,7 +16,7 @@ from jobs.data.listens import Listens
 from jobs.models import als_model
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.sparse import arrays
-from jobs.runtime import compiling, parallel
+from jobs.runtime import parallel
 from jobs.runtime.progress import progress_bar
 
 SEED = 20

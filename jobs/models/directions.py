@@ -86,8 +86,16 @@ class Directions:
         ([[1, 0, 2]], [[0.75, 0.5, 0.5]])
         """
         directions, scores = lists
-        if len(self) == len(self.tracks):
-            return directions, scores
+        several = np.append(np.diff(self.offsets) > 1, False)  # the last one is that of NOTHING
+        rows = several[directions].any(axis=1)
+        items = np.append(self.tracks[self.offsets[:-1]], np.int32(NOTHING))[directions]
+        if rows.any():  # in other rows each direction has one track
+            scores = scores.copy()
+            items[rows], scores[rows] = self._expanded(directions[rows], scores[rows])
+        return sort_ties(items, scores)
+
+    def _expanded(self, directions: np.ndarray, scores: np.ndarray) -> Lists:
+        """Return what expand does, for lists that may have any directions."""
         k = directions.shape[1]
         there = directions != NOTHING
         starts = self.offsets[np.where(there, directions, 0)]

@@ -1,8 +1,7 @@
 """Compiled loops for large data: what sparse.py and ranked_lists.py compute in NumPy and SciPy.
 
-Only these two modules import this one, and only where the data is worth it (see runtime/compiling):
-importing numba takes half a second. Matrices are passed as their arrays indptr, indices and data.
-The tests compare each function with its plain form.
+Those two modules and next_played import this one, and only where the data is worth it (see
+contract/compiling). Matrices are passed as their arrays indptr, indices and data. The tests compare each function with its plain form.
 """
 
 import numpy as np

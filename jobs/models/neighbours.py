@@ -1,43 +1,42 @@
 """Find the nearest tracks of each track by the cosine of their vectors, exactly or by cells.
 
-Comparing all tracks with all takes time in proportion to n^2. In a large catalogue an inverted file
-takes less (Jegou, Douze and Schmid, "Product Quantization for Nearest Neighbor Search", 2011; here
-the vectors are stored as 16-bit floats instead of product codes). It is approximate:
+Comparing all tracks with all takes time in proportion to n^2. In a large catalogue, cells take less
+(after Sivic and Zisserman, "Video Google", 2003, and other inverted files). They are approximate:
 
-1. k-means divides the n directions (see directions) into about 4 sqrt(n) cells.
-2. A search compares its vector with the centres of all cells, and then only with the vectors in the
-   nearest `nprobe` cells. A neighbour in any other cell is missed.
-3. nprobe is raised until enough neighbours of a random sample of tracks are found (choose_cells).
+1. k-means divides the n directions (see directions) into about 2 sqrt(n) cells.
+2. All directions of a cell are compared, by one matrix product, with all those in the cells whose
+   centres are nearest to its own. A neighbour in any other cell is missed.
+3. For a random sample of tracks it is known in which cells their neighbours are. So many cells are
+   searched that they hold enough of these neighbours (choose_cells).
 
-With 250,000 directions there are 2,000 cells of 125 directions on average. With nprobe = 20, a
-search compares a vector with 2,000 centres and about 2,500 vectors, instead of 250,000.
+With 250,000 directions there are 1,000 cells of 250 directions on average. If 20 cells are
+searched, a direction is compared with about 5,000 others, instead of 250,000.
 """
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import faiss
 import numpy as np
 from scipy.sparse import csr_matrix
-from tqdm import tqdm
 
 from jobs.contract.names import LIST_LENGTH
-from jobs.contract.top_k import NOTHING, NormOrder, top_k
-from jobs.models.directions import Directions, Lists, sort_ties
-from jobs.models.sparse import dots
+from jobs.contract.ragged import entries_of, offsets_of
+from jobs.contract.top_k import NOTHING, NormOrder, best_of_all, top_k
+from jobs.models.directions import Directions, Lists
 from jobs.runtime.parallel import in_blocks
 
 TRACKS_A_BLOCK = 1024  # tracks or directions that one matrix product compares with all others
+CELLS_A_BLOCK = 16  # cells whose directions are searched for at a time
 MOST_COMPARED = 50_000  # directions: up to this number, all are compared with all
 SAMPLE = 1_000  # tracks on which recall is measured
 ENOUGH = 0.985  # recall, 0 to 1, that a search by cells must reach
 ENOUGH_OF_SAMPLE = 0.85  # the same in a window that is made of a sample of the users
-ROUNDING = 1e-6  # two cosines that differ by no more count as equal
-CELLS_AT_FIRST = 8  # nprobe from which choose_cells starts
 
-# The largest share of all vectors that a search by cells may compare. A comparison inside a cell
-# takes 4 to 5 times as long as one in a matrix product, so at a share of 0.2 both ways take the
-# same time.
-MOST_VISITED = 0.2
+# The largest share of all vectors that a search by cells may compare. Both ways compare by matrix
+# products, but vectors of cells have to be copied first.
+MOST_VISITED = 0.5
 SEED = 20
 WITH_ITSELF = LIST_LENGTH + 1  # length of a list that still has the track itself, which is removed
 
@@ -72,100 +71,99 @@ def direction_lists(
     n = f" of {len(directions):,} directions" if len(directions) < len(unit) else ""
     if len(directions) <= MOST_COMPARED:
         return _track_lists(directions, _compared(directions), rows), f"exact{n}"
-    index = make_index(directions.vectors)
-    measured = choose_cells(index, directions, enough)
-    if measured is None:
+    cells = Cells.of(directions.vectors)
+    chosen = choose_cells(cells, directions, enough)
+    if chosen is None:
         return _track_lists(directions, _compared(directions), rows), f"exact{n}"
-    how = f"recall@100 {measured:.4f} by {index.nprobe} of {index.nlist:,} cells{n}"
-    return _track_lists(directions, _searched(index, directions), rows), how
+    how = f"recall@100 {chosen.recall:.4f} by {chosen.n} of {len(cells):,} cells{n}"
+    return _track_lists(directions, _searched(cells, directions, chosen.n), rows), how
 
 
-def make_index(vectors: np.ndarray) -> faiss.IndexIVFScalarQuantizer:
-    """Return an index of the vectors (n, d) in cells, whose centres are found by k-means.
+@dataclass(frozen=True)
+class Cells:
+    """Vectors in cells, of which each has a centre; centres have unit length, as the vectors do.
 
-    The centres have unit length, as the vectors do; otherwise a few cells would hold most vectors.
+    The vectors of cell i are those at members[offsets[i]:offsets[i + 1]], ascending.
     """
-    n, d = vectors.shape
-    kind, metric = faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-    index = faiss.IndexIVFScalarQuantizer(
-        faiss.IndexFlatIP(d), d, int(4 * np.sqrt(n)), kind, metric
-    )
-    index.cp.seed, index.cp.niter, index.cp.max_points_per_centroid = SEED, 10, 64
-    index.cp.spherical, index.cp.min_points_per_centroid = True, 1
-    index.train(vectors)
-    index.add(vectors)
-    return index
+
+    centres: np.ndarray  # (cells, d) float32
+    of_vector: np.ndarray  # (n,): the cell of each vector, the one with the nearest centre
+    members: np.ndarray  # (n,) int32
+    offsets: np.ndarray  # (cells + 1,)
+
+    @classmethod
+    def of(cls, vectors: np.ndarray) -> "Cells":
+        """Find the centres of the cells of vectors (n, d) by k-means on a sample of them."""
+        n, d = vectors.shape
+        kmeans = faiss.Kmeans(
+            d,
+            int(2 * np.sqrt(n)),
+            niter=5,
+            seed=SEED,
+            spherical=True,  # otherwise a few cells would hold most vectors
+            max_points_per_centroid=64,
+            min_points_per_centroid=1,
+        )
+        kmeans.train(vectors)
+        _, found = kmeans.index.search(vectors, 1)
+        of_vector = found[:, 0]
+        members = np.argsort(of_vector, kind="stable").astype(np.int32)
+        offsets = offsets_of(np.bincount(of_vector, minlength=len(kmeans.centroids)))
+        return cls(kmeans.centroids, of_vector, members, offsets)
+
+    def __len__(self) -> int:
+        return len(self.centres)
+
+    def near(self, cells: np.ndarray) -> np.ndarray:
+        """Return all cells in the order of their centres' cosines with those of some cells (b,).
+
+        The result (b, cells) begins with the cell itself. Equal ones are in the order of cells.
+        """
+        cosines = self.centres[cells] @ self.centres.T
+        cosines[np.arange(len(cells)), cells] = np.inf
+        return np.argsort(-cosines, axis=1, kind="stable")
+
+    def members_of(self, cells: np.ndarray) -> np.ndarray:
+        """Return the vectors of some cells (b,), ascending."""
+        places, _ = entries_of(self.offsets, cells)
+        return np.sort(self.members[places])
 
 
-def choose_cells(
-    index: faiss.IndexIVFScalarQuantizer, directions: Directions, enough: float
-) -> float | None:
-    """Set index.nprobe to the number of cells that gives enough recall on a sample of tracks.
+@dataclass(frozen=True)
+class Choice:
+    """How many cells are searched, and which share of the neighbours is in them, 0 to 1."""
 
-    Returns the recall on another sample of the same size, or None where comparing all with all
+    n: int
+    recall: float
+
+
+def choose_cells(cells: Cells, directions: Directions, enough: float) -> Choice | None:
+    """Return how many cells hold enough neighbours, by those of a sample of the tracks.
+
+    The recall is that of another sample of the same size. Returns None where comparing all with all
     takes less time.
     """
     order = NormOrder.of(directions.vectors)
-
-    def expected(tracks: np.ndarray) -> np.ndarray:
-        lists = top_k(directions.vectors[directions.of_track[tracks]], order, WITH_ITSELF)
-        return _without_itself(directions.expand(lists), tracks)[1]
-
-    def found(tracks: np.ndarray) -> np.ndarray:
-        lists = search(index, directions.vectors, directions.of_track[tracks])
-        return _without_itself(directions.expand(lists), tracks)[1]
-
     drawn = np.random.default_rng(SEED).permutation(len(directions.of_track))
-    choose_by, others = drawn[:SAMPLE], drawn[SAMPLE : 2 * SAMPLE]
-    exact = expected(choose_by)
-    index.nprobe = min(CELLS_AT_FIRST, index.nlist)
-    while recall(found(choose_by), exact) < enough:
-        if index.nprobe == index.nlist:
-            return None
-        index.nprobe = min(5 * index.nprobe // 4, index.nlist)
-        if visited_share(index, directions.vectors[directions.of_track[choose_by]]) > MOST_VISITED:
-            return None
-    return recall(found(others), expected(others))
 
+    def places(tracks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the cells by nearness to each track's own, and the places of its neighbours'."""
+        own = directions.of_track[tracks]
+        lists = top_k(directions.vectors[own], order, WITH_ITSELF)
+        found, _ = _without_itself(directions.expand(lists), tracks)
+        near = cells.near(cells.of_vector[own])
+        place_of = np.argsort(near, axis=1)
+        row, at = np.nonzero(found != NOTHING)
+        return near, place_of[row, cells.of_vector[directions.of_track[found[row, at]]]]
 
-def visited_share(index: faiss.IndexIVFScalarQuantizer, queries: np.ndarray) -> float:
-    """Return the share of all vectors that lie in the cells searched for queries (b, d), 0 to 1.
-
-    It is larger than nprobe / nlist, since a large cell is near to more queries than a small one.
-    """
-    sizes = np.array([index.get_list_size(cell) for cell in range(index.nlist)])
-    _, cells = index.quantizer.search(queries, index.nprobe)
-    return float(sizes[cells].sum() / (len(queries) * index.ntotal))
-
-
-def recall(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the share of the expected neighbours (b, k) that are found (b, k), by their scores.
-
-    A found item counts if its score reaches the row's lowest expected score: of several items with
-    equal scores any may be found. Missing items have a score of -inf.
-
-    >>> expected = np.array([[0.9, 0.5]])
-    >>> recall(np.array([[0.9, 0.5]]), expected), recall(np.array([[0.9, 0.4]]), expected)
-    (1.0, 0.5)
-    """
-    exists = expected > -np.inf
-    lowest = np.where(exists, expected, np.inf).min(axis=1, keepdims=True)
-    return int((found >= lowest - ROUNDING).sum()) / max(int(exists.sum()), 1)
-
-
-def search(index: faiss.IndexIVFScalarQuantizer, vectors: np.ndarray, rows: np.ndarray) -> Lists:
-    """Return the nearest vectors (b, 101) of some rows, in their nearest index.nprobe cells.
-
-    The vector of the row itself is among them. The index compares 16-bit floats; the scores and the
-    order are then computed from the vectors (n, d) float32.
-    """
-    _, items = index.search(vectors[rows], WITH_ITSELF)
-    row = np.repeat(np.arange(len(rows)), WITH_ITSELF)
-    scores = dots(vectors[rows], row, vectors, items.ravel()).reshape(items.shape)
-    scores[items < 0], items[items < 0] = -np.inf, NOTHING
-    best_first = np.argsort(-scores, axis=1, kind="stable")
-    items, scores = (np.take_along_axis(part, best_first, axis=1) for part in (items, scores))
-    return sort_ties(items.astype(np.int32), scores)
+    near, found = places(drawn[:SAMPLE])
+    needed = np.sort(found)[max(math.ceil(enough * len(found)), 1) - 1]
+    n = int(needed) + 1
+    visited = np.diff(cells.offsets)[near[:, :n]].sum(axis=1).mean() / len(directions)
+    if visited > MOST_VISITED:
+        return None
+    _, of_others = places(drawn[SAMPLE : 2 * SAMPLE])
+    return Choice(n, float(np.mean(of_others < n)))
 
 
 def _compared(directions: Directions) -> Iterator[tuple[np.ndarray, Lists]]:
@@ -179,22 +177,27 @@ def _compared(directions: Directions) -> Iterator[tuple[np.ndarray, Lists]]:
     return in_blocks(block, len(directions), TRACKS_A_BLOCK, "similar")
 
 
-def _searched(
-    index: faiss.IndexIVFScalarQuantizer, directions: Directions
-) -> Iterator[tuple[np.ndarray, Lists]]:
-    """Yield directions and their nearest tracks (b, 101), by cells, one block after the other.
+def _searched(cells: Cells, directions: Directions, n: int) -> Iterator[tuple[np.ndarray, Lists]]:
+    """Yield directions and their nearest tracks (b, 101), by comparing them with n cells.
 
-    faiss itself uses all threads for a block. Directions of one cell are in the same block, since
-    their nearest cells are mostly the same ones and then stay in the processor's cache.
+    The directions of one cell are compared with the same cells, by one matrix product.
     """
-    _, cell = index.quantizer.search(directions.vectors, 1)
-    by_cell = np.argsort(cell[:, 0], kind="stable")
-    size = 16 * TRACKS_A_BLOCK
-    with tqdm(total=len(by_cell), desc="similar", leave=False, disable=None) as progress:
-        for first in range(0, len(by_cell), size):
-            rows = by_cell[first : first + size]
-            yield rows, directions.expand(search(index, directions.vectors, rows))
-            progress.update(len(rows))
+    vectors = directions.vectors
+
+    def block(first: int, last: int) -> tuple[np.ndarray, Lists]:
+        near = cells.near(np.arange(first, last))[:, :n]
+        rows = [np.empty(0, np.int32)]
+        empty = np.empty((0, WITH_ITSELF))
+        found = [(empty.astype(np.int32), empty.astype(np.float32))]
+        for cell, others in zip(range(first, last), near, strict=True):
+            own = cells.members[cells.offsets[cell] : cells.offsets[cell + 1]]
+            items = cells.members_of(others)
+            rows.append(own)
+            found.append(best_of_all(vectors[own], vectors[items], items, WITH_ITSELF))
+        items, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return np.concatenate(rows), directions.expand((items, scores))
+
+    return in_blocks(block, len(cells), CELLS_A_BLOCK, "similar")
 
 
 def _track_lists(

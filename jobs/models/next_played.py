@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.sparse import csr_matrix, vstack
 
-from jobs.contract import tables
+from jobs.contract import compiling, tables
 from jobs.contract.names import LIST_LENGTH
 from jobs.contract.ragged import offsets_of
 from jobs.contract.top_k import NOTHING
@@ -26,7 +26,6 @@ from jobs.data.listens import LISTENS_A_BLOCK, SECONDS_A_DAY, Listens
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.ranked_lists import best_of_rows, rows_of
 from jobs.models.sparse import look_up_sorted
-from jobs.runtime import compiling
 from jobs.runtime.parallel import in_blocks
 
 MOST_FOLLOWERS = 20_000_000  # rows of followers.parquet

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.sparse import csr_matrix
 
-from jobs.contract import tables
+from jobs.contract import compiling, tables
 from jobs.contract.ids import Ties, ties_of
 from jobs.contract.names import LIST_LENGTH
 from jobs.contract.ragged import offsets_of, place_in_row, row_of_each
@@ -15,7 +15,6 @@ from jobs.contract.top_k import NOTHING
 from jobs.data import ids
 from jobs.data.ids import Encoder
 from jobs.models.sparse import arrays
-from jobs.runtime import compiling
 
 # All bits of a float32 but the sign. Read as integers, they are in the order of positive floats.
 FLOAT_BITS = np.uint64(0x7FFFFFFF)

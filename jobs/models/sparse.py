@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 from scipy.sparse import csr_matrix, diags_array
 
+from jobs.contract import compiling
 from jobs.contract.ids import MISSING, find
 from jobs.contract.ragged import entries_of, row_of_each
-from jobs.runtime import compiling
 
 PAIRS_A_BLOCK = 1024  # pairs of vectors that fit into a processor's cache together
 

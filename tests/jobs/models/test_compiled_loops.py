@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
+from jobs.contract import compiling
 from jobs.contract.ids import ties_of
 from jobs.contract.ragged import offsets_of
+from jobs.contract.top_k import NormOrder, best_of_all, top_k
 from jobs.data.listens import Listens
 from jobs.models import sparse
 from jobs.models.als_model import recent_tastes
@@ -18,7 +20,7 @@ from jobs.models.als_training import factorise
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.next_played import Plays, step_weights
 from jobs.models.ranked_lists import best_of_rows
-from jobs.runtime import compiling, parallel
+from jobs.runtime import parallel
 
 SEEDS = st.integers(0, 999)
 
@@ -68,7 +70,9 @@ def test_a_compiled_product_is_the_product_of_scipy_entry_by_entry(seed, signed)
 @given(SEEDS, st.integers(1, 12))
 def test_compiled_best_entries_and_their_order_are_the_same(seed, k):
     matrix = some_matrix(np.random.default_rng(seed), 7, 9, signed=True)
-    (items, scores), (fast_items, fast_scores) = both(best_of_rows, matrix, k, ties_of(np.arange(9)))
+    (items, scores), (fast_items, fast_scores) = both(
+        best_of_rows, matrix, k, ties_of(np.arange(9))
+    )
     assert np.array_equal(items, fast_items)
     assert np.array_equal(scores, fast_scores)
 
@@ -80,6 +84,17 @@ def test_compiled_look_ups_find_the_same_values(seed, pairs):
     rows, columns = np.array(sorted(pairs), np.int64).reshape(-1, 2).T
     assert np.array_equal(*both(sparse.look_up_sorted, matrix, rows, columns))
     assert np.array_equal(*both(sparse.row_products, matrix, rows, other, columns))
+
+
+@given(SEEDS, st.integers(1, 9))
+def test_compiled_search_of_the_best_items_finds_the_same(seed, k):
+    rng = np.random.default_rng(seed)
+    queries, items = (rng.integers(-2, 3, (n, 3)).astype(np.float32) for n in (4, 7))
+    heard, ties = some_matrix(rng, 4, 7), ties_of(np.arange(7))
+    plain, fast = both(top_k, queries, NormOrder.of(items, ties), k, heard)
+    assert all(map(np.array_equal, plain, fast))
+    plain, fast = both(best_of_all, queries, items, rng.permutation(7).astype(np.int32), k)
+    assert all(map(np.array_equal, plain, fast))
 
 
 @given(SEEDS)

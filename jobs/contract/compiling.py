@@ -1,14 +1,13 @@
-"""Whether this process computes by compiled loops (see models/kernels) or in NumPy and SciPy.
+"""Whether this process computes by compiled loops (see compiled) or in NumPy and SciPy.
 
 Both give the same results. numba takes half a second to import and compiled code some time to load,
-so compiled loops are worth it only for large data. As with the number of threads (see parallel), a
-job's main decides once, from the size of its folder, and everything that it calls reads it here.
+so compiled loops are worth it only for large data. A job's
+main decides once, from the size of its folder, and everything that it calls reads it here.
 """
 
 from pathlib import Path
 
 from jobs.contract import tables
-from jobs.runtime import memory
 
 WORTH_LISTENS = 2_000_000
 _compiled = False
@@ -16,7 +15,7 @@ _compiled = False
 
 def set_by_size(work: Path) -> None:
     """Let this process use compiled loops from now on if the folder has WORTH_LISTENS listens."""
-    use(memory.rows(work / tables.LISTENS.file) >= WORTH_LISTENS)
+    use(tables.n_rows(tables.LISTENS, work) >= WORTH_LISTENS)
 
 
 def use(compiled: bool) -> None:
