@@ -12,7 +12,7 @@ If there are more than 50,000 directions, each is searched for only in the neare
 2 sqrt(n) cells (see models/neighbours). So many cells are searched that 98.5 % of the neighbours of
 1,000 random tracks are found; the share for 1,000 other tracks is printed as recall@100. If more
 than half of all vectors would have to be compared, all are compared with all. In a window made from
-a sample of the users 85 % are enough, since its lists are only used for training and evaluation.
+a sample of the users 93.5 % are enough, since its lists are only used for training and evaluation.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Compiled loops for large data: what sparse.py and ranked_lists.py compute in NumPy and SciPy.
 
 Those two modules and next_played import this one, and only where the data is worth it (see
-contract/compiling). Matrices are passed as their arrays indptr, indices and data. The tests compare each function with its plain form.
+contract/compiling). Matrices are passed as their arrays indptr, indices and data. The tests compare
+each function with its plain form.
 """
 
 import numpy as np

@@ -32,7 +32,7 @@ CELLS_A_BLOCK = 16  # cells whose directions are searched for at a time
 MOST_COMPARED = 50_000  # directions: up to this number, all are compared with all
 SAMPLE = 1_000  # tracks on which recall is measured
 ENOUGH = 0.985  # recall, 0 to 1, that a search by cells must reach
-ENOUGH_OF_SAMPLE = 0.85  # the same in a window that is made of a sample of the users
+ENOUGH_OF_SAMPLE = 0.935  # the same in a window that is made of a sample of the users
 
 # The largest share of all vectors that a search by cells may compare. Both ways compare by matrix
 # products, but vectors of cells have to be copied first.
@@ -105,11 +105,12 @@ class Cells:
             min_points_per_centroid=1,
         )
         kmeans.train(vectors)
+        centres: np.ndarray = kmeans.centroids
         _, found = kmeans.index.search(vectors, 1)
         of_vector = found[:, 0]
         members = np.argsort(of_vector, kind="stable").astype(np.int32)
-        offsets = offsets_of(np.bincount(of_vector, minlength=len(kmeans.centroids)))
-        return cls(kmeans.centroids, of_vector, members, offsets)
+        offsets = offsets_of(np.bincount(of_vector, minlength=len(centres)))
+        return cls(centres, of_vector, members, offsets)
 
     def __len__(self) -> int:
         return len(self.centres)
