@@ -136,6 +136,9 @@ def read_matrices(
 ) -> list[csr_matrix]:
     """Return columns of a file of track lists (similar, followers), (items, items) float32 each.
 
+    The entries of a row are in the order of the file. The matrices share their indices, so none of
+    them may be sorted in place.
+
     values are the names of the columns. Raises JobError if a track is not among track_ids.
     """
     key, item = table.schema.names[:2]
@@ -153,12 +156,7 @@ def read_matrices(
             found[name][start:end] = batch[name].to_numpy()
     starts = offsets_of(counts)
     shape = len(track_ids), len(track_ids)
-    order = np.arange(n, dtype=np.int32 if n < 2**31 else np.int64)
-    places = csr_matrix((order, columns, starts), shape)
-    places.sort_indices()
-    return [
-        csr_matrix((found.pop(name)[places.data], places.indices, starts), shape) for name in values
-    ]
+    return [csr_matrix((found.pop(name), columns, starts), shape) for name in values]
 
 
 def read_by_score(table: Table, work: Path, keys: np.ndarray, track_ids: np.ndarray) -> np.ndarray:

@@ -28,8 +28,11 @@ class Candidates:
     features: dict[str, np.ndarray] = field(default_factory=dict)  # by name, (n,) float32
 
     def matrix(self) -> np.ndarray:
-        """Return the features as a matrix (n, features) float32."""
-        return np.column_stack(list(self.features.values()))
+        """Return the features as a matrix (n, features) float32, one feature after the other.
+
+        CatBoost reads a matrix in this order without copying it.
+        """
+        return np.array(list(self.features.values()), np.float32).T
 
     def of_users(self, some: np.ndarray) -> "Candidates":
         """Return the candidates of some of the block's users (users,) bool, renumbered from 0."""
