@@ -8,6 +8,7 @@ main decides once, from the size of its folder, and everything that it calls rea
 from pathlib import Path
 
 from jobs.contract import tables
+from jobs.contract.storage import JobError
 
 WORTH_LISTENS = 2_000_000
 _compiled = False
@@ -15,7 +16,10 @@ _compiled = False
 
 def set_by_size(work: Path) -> None:
     """Let this process use compiled loops from now on if the folder has WORTH_LISTENS listens."""
-    use(tables.n_rows(tables.LISTENS, work) >= WORTH_LISTENS)
+    try:
+        use(tables.n_rows(tables.LISTENS, work) >= WORTH_LISTENS)
+    except JobError:  # what is missing or damaged is reported where it is read
+        use(False)
 
 
 def use(compiled: bool) -> None:
