@@ -105,7 +105,7 @@ class Cells:
             min_points_per_centroid=1,
         )
         kmeans.train(vectors)
-        centres: np.ndarray = kmeans.centroids
+        centres = np.asarray(kmeans.centroids)
         _, found = kmeans.index.search(vectors, 1)
         of_vector = found[:, 0]
         members = np.argsort(of_vector, kind="stable").astype(np.int32)
