@@ -1,0 +1,554 @@
+"""The store of RECO_EVENTS: events are in Valkey, so any process on any host may answer any user.
+
+A put is one script in Valkey (jobs.contract.valkey), and counts once Valkey has answered. A call
+that needs a user's events reads them anew each time, which takes one round trip for all calls of a
+turn of the event loop. Each process keeps the lists that it has read, and goes on with them while
+Valkey does not answer; such answers are marked.
+
+    call                       Valkey answers          Valkey is away or slow
+    put, forget                done                    JournalError within a second; it may be
+                                                       stored or not, so it is never tried again
+    refresh, before an answer  True: the lists are     False within 0.25 s, later at once: the
+                               those of now            lists are those seen last
+    last, of                   what refresh read       what was seen last; JournalError of a user
+                                                       whose events were never seen
+
+With the lists, `refresh` asks for the newest tombstone's seq. If it is larger than that of the
+tombstones that were read, those that are missing are read and obeyed before any answer is made.
+"""
+
+import asyncio
+import sys
+from array import array
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from secrets import token_bytes
+from typing import Any
+
+from hiredis import ReplyError
+
+from api.events.health import JournalHealth
+from api.events.journal import JournalError
+from api.events.recent import RecentEvents
+from api.events.shared_tombstones import SharedTombstones
+from api.events.store import JournalState, SharedState
+from api.events.valkey_client import (
+    Command,
+    Connection,
+    Lost,
+    Refused,
+    Replies,
+    checked,
+    pack,
+    packed,
+)
+from api.events.valkey_session import Session, Target, open_session
+from jobs.contract import valkey
+from jobs.contract.ids import INTEGER
+from jobs.contract.journal import KEY_BYTES, Id, OtherKind, Tombstone, named_kinds
+from jobs.contract.text_ids import Kinds
+
+START_SECONDS = 2.0  # how long the start waits for Valkey before requests are answered
+RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4)  # between two tries to connect; then always the last
+UPKEEP_SECONDS = 1.0
+ROUNDS_BETWEEN_COUNTS = 10  # of the upkeep
+WAIT_MILLISECONDS = 500  # for replicas
+NUMBERS_KEPT = 2_000_000  # of tracks whose ids are text
+PUT, FORGET, SINCE, NUMBER, ADOPT = map(
+    valkey.sha_of,
+    (valkey.PUT, valkey.FORGET, valkey.FORGOTTEN_SINCE, valkey.NUMBER, valkey.ADOPT),
+)
+# Valkey answers the second one with an error if it has become a replica: it would be behind
+LOOK = packed([("GET", valkey.FORGOTTEN_LAST), ("GETDEL", "reco:nothing")])
+
+
+Asked = list[tuple[Id, "asyncio.Future[bool]"]]  # users, and who waits for their events
+
+
+class ValkeyStore(RecentEvents):
+    """An EventStore whose events are in Valkey.
+
+    `obey()` is called when there are new tombstones, before any answer is made; `drop_forgotten(
+    names)` is awaited later, with the names of the users; `recover()` when Valkey can be used
+    again after it could not.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        tombstones: SharedTombstones,
+        per_user: int,
+        max_users: int,
+        obey: Callable[[], None],
+        drop_forgotten: Callable[[list[int | bytes]], Awaitable[None]],
+        recover: Callable[[], Awaitable[None]],
+    ) -> None:
+        super().__init__(per_user, max_users)
+        self.stale_answers = 0
+        self._target = target
+        self._tombstones = tombstones
+        self._obey, self._drop_forgotten, self._recover = obey, drop_forgotten, recover
+        self._health = JournalHealth()
+        self._session: Session | None = None
+        self._verified = True
+        self._not_exported = 0
+        self._kinds: Kinds | None = None  # those that calls have
+        self._adopted: Kinds | None = None  # those of the served release
+        self._tombstones_until = 0  # the seq of the newest tombstone that was read
+        self._asked: Asked = []  # whom this turn reads
+        self._group: list[tuple[bytes, asyncio.Future[None]]] = []  # puts of this turn
+        self._numbers: dict[str, int] = {}  # of tracks whose ids are text
+        self._texts: dict[int, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._first_try_done = asyncio.Event()
+
+    # --- what the service sees ---
+
+    @property
+    def status(self) -> str:
+        """ "ok", or why Valkey cannot be used now."""
+        return self._health.problem or "ok"
+
+    @property
+    def events_state(self) -> str:
+        """ "ok", "unverified" where Valkey hides its settings, or "stale"."""
+        if self._session is None or self._session.reads.late:
+            return "stale"
+        return "ok" if self._verified else "unverified"
+
+    @property
+    def journal(self) -> JournalState:
+        """Whether events can be stored, and how long the oldest put has been waiting."""
+        session = self._session
+        if session is None:
+            return JournalState(False, 0.0)
+        return JournalState(self._health.problem is None, session.writes.waiting_seconds)
+
+    @property
+    def shared(self) -> SharedState:
+        """The further state, for metrics."""
+        return SharedState(self.stale_answers, self._not_exported, not self._verified)
+
+    @property
+    def kinds(self) -> Kinds | None:
+        """Of which kinds the ids of the events are; None while Valkey was never reached."""
+        return self._kinds
+
+    async def start(self) -> None:
+        """Connect, and stay connected from then on. Valkey may be away: it is tried again."""
+        self._run(self._keep_session())
+        self._run(self._keep_up())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._first_try_done.wait(), START_SECONDS)
+
+    async def stop(self) -> None:
+        """Wait for what was sent, and close."""
+        session = self._session
+        while session and not session.ended.is_set() and session.writes.waiting_seconds:
+            await asyncio.sleep(0.01)
+        for task in [*self._tasks]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._session:
+            self._session.end("the service stops")
+
+    async def adopt(self, kinds: Kinds) -> None:
+        """Take events with ids of these kinds from now on; OtherKind if Valkey has others."""
+        if kinds == self._adopted:
+            return
+        session = self._session
+        if session:
+            with suppress(Lost, Refused):  # they are compared at the next connect
+                await self._agree(session, kinds)
+        self._adopted = self._kinds = kinds
+
+    async def refresh(self, user_ids: Iterable[Id]) -> bool:
+        """Read the events of users. False if Valkey does not answer: those seen last are used."""
+        waiting = [self.read(user) for user in user_ids]
+        fresh = True
+        for read in waiting:
+            fresh = await read and fresh
+        if not fresh:
+            self.stale_answers += 1
+        return fresh
+
+    def read(self, user_id: Id) -> "asyncio.Future[bool]":
+        """Read the events of a user: done with False if Valkey does not answer."""
+        loop = asyncio.get_running_loop()
+        if not self._asked:
+            loop.call_soon(self._send_reads)  # the other calls of this turn join
+        done = loop.create_future()
+        self._asked.append((user_id, done))
+        return done
+
+    def put(self, user_id: Id, item_id: Id) -> Awaitable[None]:
+        """Store an event: done once Valkey has it and reads return it, else JournalError."""
+        if isinstance(item_id, int):
+            return self._put(user_id, item_id)
+        number = self._numbers.get(item_id)
+        return self._put_text(user_id, item_id) if number is None else self._put(user_id, number)
+
+    async def forget(self, user_id: Id) -> int:
+        """Store a tombstone and remove the user's events; return their number, or JournalError."""
+        session = self._session
+        if session is None or (isinstance(user_id, str) and not self._tombstones.key):
+            raise JournalError(self._away())
+        if self._group:
+            self._send_puts()  # they come before
+        name = self._tombstones.name_of(user_id)
+        shard, keys = valkey.place_of(user_id)
+        command = (
+            "EVALSHA", FORGET, 8, *keys, valkey.FORGOTTEN, valkey.FORGOTTEN_AT,
+            valkey.FORGOTTEN_LAST, valkey.FORGOTTEN_LEFT, shard, user_id, valkey.name_for(name),
+        )  # fmt: skip
+        try:
+            replies = checked(await session.writes.ask([command, *self._wait()]))
+        except (Lost, Refused) as error:
+            self._failed(error, session)
+            raise JournalError(self._unknown(error)) from None
+        seq, at, n_events = replies[0]
+        self._tombstones.take({name: Tombstone(int(seq), int(at))})
+        self.remove(user_id)
+        if problem := self._too_few(replies[1:]):
+            raise JournalError(problem)
+        return int(n_events)
+
+    # --- puts ---
+
+    def _put(self, user_id: Id, number: int) -> "asyncio.Future[None]":
+        loop = asyncio.get_running_loop()
+        if not self._group:
+            loop.call_soon(self._send_puts)
+        stored = loop.create_future()
+        shard, keys = valkey.place_of(user_id)
+        command = "EVALSHA", PUT, 4, *keys, shard, user_id, number, self._per_user
+        self._group.append((pack(command), stored))
+        return stored
+
+    async def _put_text(self, user_id: Id, item_id: str) -> None:
+        """Store an event of a track whose number is not known here yet."""
+        session = self._session
+        if session is None:
+            raise JournalError(self._away())
+        try:
+            ask = [("EVALSHA", NUMBER, 1, valkey.TRACKS, item_id)]
+            (number,) = checked(await session.writes.ask(ask))
+        except (Lost, Refused) as error:
+            self._failed(error, session)
+            raise JournalError(self._unknown(error)) from None
+        self._learn(int(number), item_id)
+        await self._put(user_id, int(number))
+
+    def _send_puts(self) -> None:
+        """Send the puts of this turn."""
+        group, self._group = self._group, []
+        session = self._session
+        if session is None:
+            self._refuse([stored for _, stored in group], self._away())
+        elif group:
+            wait = self._wait()
+            commands = b"".join([command for command, _ in group]) + packed(wait)
+            futures = [stored for _, stored in group]
+            session.writes.send(
+                len(group) + len(wait), commands, partial(self._stored, session, futures)
+            )
+
+    def _stored(
+        self,
+        session: Session,
+        futures: "list[asyncio.Future[None]]",
+        replies: Replies | None,
+        reason: str,
+    ) -> None:
+        """Tell those who put events what has become of them."""
+        if replies is None:
+            self._refuse(futures, self._unknown(Lost(reason)))
+            return
+        if problem := self._too_few(replies[len(futures) :]):
+            self._refuse(futures, problem)
+            return
+        for stored, reply in zip(futures, replies, strict=False):
+            if isinstance(reply, ReplyError):
+                self._failed(Refused(str(reply)), session)
+                self._refuse([stored], self._unknown(Refused(str(reply))))
+            elif not stored.done():  # its request may have been cancelled
+                stored.set_result(None)
+        if self._health.problem and not any(isinstance(reply, ReplyError) for reply in replies):
+            self._health.note_success("put")
+
+    def _wait(self) -> list[Command]:
+        """Return what to send after puts so that replicas have them, if any must."""
+        if not self._target.replicas:
+            return []
+        return [("WAIT", self._target.replicas, WAIT_MILLISECONDS)]
+
+    def _too_few(self, replies: Replies) -> str | None:
+        """Return why events do not count as stored: too few replicas have them; None if enough."""
+        if not self._target.replicas or not isinstance(replies[0], int):
+            return None
+        if replies[0] >= self._target.replicas:
+            return None
+        error = JournalError(
+            f"{replies[0]} of {self._target.replicas} replica(s) of Valkey have confirmed it in "
+            f"{WAIT_MILLISECONDS} ms: it may be stored or not"
+        )
+        self._health.note_failure("put", error)
+        return str(error)
+
+    def _refuse(self, futures: "Sequence[asyncio.Future[Any]]", reason: str) -> None:
+        for future in futures:
+            if not future.done():
+                future.set_exception(JournalError(reason))
+
+    def _away(self) -> str:
+        return f"events can't be stored or read: {self.status}"
+
+    def _unknown(self, error: Exception) -> str:
+        return f"it may be stored or not, as Valkey did not say: {error}"
+
+    def _failed(self, error: Exception, session: Session) -> None:
+        """Note that Valkey refused something; a session with a server that has changed ends."""
+        self._health.note_failure("put", error)
+        if isinstance(error, Refused) and not str(error).startswith(("OOM", "MISCONF", "NOREPL")):
+            session.end(str(error))
+
+    # --- reads ---
+
+    def _recall(self, user_id: Id) -> Sequence[Id]:
+        """A user who is not in memory has no events, if that was just read."""
+        if self._session is None or self._session.reads.late:
+            raise JournalError(self._away())
+        return ()
+
+    def _send_reads(self) -> None:
+        """Read the lists of all users whom calls of this turn ask for."""
+        asked, self._asked = self._asked, []
+        session = self._session
+        if session is None or session.reads.late:
+            _answer(asked, False)
+            return
+        last = self._per_user - 1
+        lists = [pack(("LRANGE", valkey.list_of(user), 0, last)) for user, _ in asked]
+        take = partial(self._take_reads, session, asked)
+        session.reads.send(2 + len(asked), LOOK + b"".join(lists), take)
+
+    def _take_reads(
+        self,
+        session: Session,
+        asked: "Asked",
+        replies: Replies | None,
+        reason: str,
+    ) -> None:
+        """Keep the lists that were read, and let the calls go on."""
+        if replies is None or isinstance(replies[1], ReplyError):
+            if replies is not None:
+                session.end(str(replies[1]))
+            _answer(asked, False)
+            return
+        unknown: set[int] = set()
+        lists = [(user, found) for (user, _), found in zip(asked, replies[2:], strict=True)]
+        for user, found in lists:
+            if isinstance(found, ReplyError):
+                session.end(str(found))
+                _answer(asked, False)
+                return
+            if not self._keep(user, found):
+                unknown.update(map(int, found))
+        if unknown or int(replies[0] or 0) > self._tombstones_until:
+            self._run(self._read_on(session, asked, lists, unknown))
+        else:
+            _answer(asked, True)
+
+    def _keep(self, user_id: Id, found: list[bytes]) -> bool:
+        """Keep a list of tracks, newest first. False if it has numbers of unknown texts."""
+        if not found:
+            self._events.pop(user_id, None)
+            return True
+        if self._kinds is None or self._kinds.tracks == INTEGER:
+            self._events[user_id] = array("q", map(int, reversed(found)))
+        else:
+            try:
+                self._events[user_id] = [self._texts[int(number)] for number in reversed(found)]
+            except KeyError:
+                return False
+        self._events.move_to_end(user_id)
+        if len(self._events) > self._max_users:
+            self._events.popitem(last=False)
+            self.evictions += 1
+        return True
+
+    async def _read_on(
+        self,
+        session: Session,
+        asked: "Asked",
+        lists: list[tuple[Id, list[bytes]]],
+        unknown: set[int],
+    ) -> None:
+        """Read new tombstones and texts of unknown numbers, then let the calls go on."""
+        try:
+            await self._read_tombstones(session.reads)
+            wanted = sorted(unknown - self._texts.keys())
+            commands = [("ZRANGE", valkey.TRACKS, n - 1, n - 1) for n in wanted]
+            if commands:
+                found = checked(await session.reads.ask(commands))
+                for number, text in zip(wanted, found, strict=True):
+                    self._learn(number, text[0].decode())
+            for user, numbers in lists if unknown else ():
+                self._keep(user, numbers)
+        except (Lost, Refused) as error:
+            if isinstance(error, Refused):
+                session.end(str(error))
+            _answer(asked, False)
+        else:
+            _answer(asked, True)
+
+    def _learn(self, number: int, text: str) -> None:
+        if len(self._texts) >= NUMBERS_KEPT:
+            self._texts.clear()
+            self._numbers.clear()
+        text = sys.intern(text)
+        self._texts[number], self._numbers[text] = text, number
+
+    async def _read_tombstones(self, connection: Connection) -> None:
+        """Read the tombstones that came since the last look, and have them obeyed."""
+        keys = valkey.FORGOTTEN, valkey.FORGOTTEN_AT
+        ask = [("EVALSHA", SINCE, 2, *keys, self._tombstones_until)]
+        (found,) = checked(await connection.ask(ask))
+        stored = {
+            valkey.name_from(name): Tombstone(int(seq), int(at))
+            for name, seq, at in zip(found[::3], found[1::3], found[2::3], strict=True)
+        }
+        last = max((tombstone.seq for tombstone in stored.values()), default=0)
+        self._tombstones_until = max(self._tombstones_until, last)
+        self._tombstones.take(stored)
+        if stored:
+            self._obey()
+            self._run(self._drop_all(list(stored)))
+
+    async def _drop_all(self, names: list[int | bytes]) -> None:
+        await self._drop_forgotten(names)
+
+    # --- the session, and what is done each second ---
+
+    async def _keep_session(self) -> None:
+        """Connect whenever there is no session."""
+        failures = 0
+        while True:
+            try:
+                session = await open_session(self._target)
+                try:
+                    await self._begin(session)
+                except BaseException as error:
+                    session.end(str(error))
+                    raise
+            except (Lost, Refused) as error:
+                self._note_away(error)
+                self._first_try_done.set()
+                await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                failures += 1
+                continue
+            failures = 0
+            self._session, self._verified = session, session.verified
+            self._tombstones.was_read, self._tombstones.problem = True, None
+            self._health.note_success("session")
+            self._health.note_success("put")
+            if self._first_try_done.is_set():
+                self._run(self._tell_recovered())
+            self._first_try_done.set()
+            await session.ended.wait()
+            self._session = None
+            self._note_away(Lost(session.reason))
+
+    async def _tell_recovered(self) -> None:
+        await self._recover()
+
+    def _note_away(self, error: Exception) -> None:
+        self._health.note_failure("session", error)
+        if not self._tombstones.was_read:
+            self._tombstones.problem = self.status
+
+    async def _begin(self, session: Session) -> None:
+        """Agree on the kinds of ids, and read the tombstones. Lost or Refused if that fails."""
+        key = ("SET", valkey.FORGOTTEN_KEY, token_bytes(KEY_BYTES), "NX")
+        _, found, kinds = checked(
+            await session.writes.ask(
+                [key, ("GET", valkey.FORGOTTEN_KEY), ("HMGET", valkey.KINDS, "users", "tracks")]
+            )
+        )
+        self._tombstones.key = found
+        before = Kinds(*(kind.decode() for kind in kinds)) if all(kinds) else Kinds()
+        try:
+            await self._agree(session, self._adopted or before)
+        except OtherKind as error:
+            raise Refused(
+                f"{error}, but those of the served release {named_kinds(self._adopted or before)}"
+            ) from None
+        self._kinds = self._adopted or before
+        await self._read_tombstones(session.writes)
+        if problem := self._tombstones.not_moved():
+            raise Refused(problem)
+
+    async def _agree(self, session: Session, kinds: Kinds) -> None:
+        """Let Valkey have ids of these kinds; OtherKind if it has events with others."""
+        keys = [valkey.KINDS, *valkey.shards()]
+        ask: list[Command] = [("EVALSHA", ADOPT, len(keys), *keys, *kinds)]
+        (found,) = checked(await session.writes.ask(ask))
+        if (there := Kinds(*(kind.decode() for kind in found))) != kinds:
+            raise OtherKind(f"those of the events in Valkey are {named_kinds(there)}")
+
+    async def _keep_up(self) -> None:
+        """Look each second at what other processes changed, and have the file rewritten."""
+        rounds = 0
+        while True:
+            session = self._session
+            if session:
+                try:
+                    await self._make_round(session, rounds % ROUNDS_BETWEEN_COUNTS == 0)
+                except (Lost, Refused) as error:
+                    if isinstance(error, Refused):
+                        session.end(str(error))
+                rounds += 1
+            await asyncio.sleep(UPKEEP_SECONDS)
+
+    async def _make_round(self, session: Session, counts: bool) -> None:
+        ask = [
+            ("MGET", valkey.FORGOTTEN_LAST, valkey.FORGOTTEN_KEY, valkey.FORGOTTEN_LEFT),
+            ("HMGET", valkey.KINDS, "users", "tracks"),
+        ]
+        (last, key, left), kinds = checked(await session.reads.ask(ask))
+        if int(last or 0) > self._tombstones_until:
+            await self._read_tombstones(session.reads)
+        if key != self._tombstones.key:
+            session.end("its tombstones have another key than before")
+        elif tuple(kind and kind.decode() for kind in kinds) != self._kinds:
+            session.end("its ids are of other kinds than before")
+        if int(left or 0):
+            await self._rewrite(session, int(left))
+        if counts:
+            found = await session.reads.ask([("HGET", key, "waiting") for key in valkey.shards()])
+            self._not_exported = sum(int(count or 0) for count in checked(found))
+
+    async def _rewrite(self, session: Session, left: int) -> None:
+        """Have Valkey write its file anew, so that what was forgotten is not on the disk either.
+
+        Valkey refuses while it does so already; then the next round tries again.
+        """
+        (reply,) = await session.writes.ask([("BGREWRITEAOF",)])
+        if not isinstance(reply, ReplyError):
+            checked(await session.writes.ask([("DECRBY", valkey.FORGOTTEN_LEFT, left)]))
+            self._health.note_success("rewrite")
+        elif "in progress" not in str(reply):
+            self._health.note_failure("rewrite", Refused(f"BGREWRITEAOF: {reply}"))
+
+    def _run(self, work: Any) -> None:
+        """Run a coroutine beside the calls."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _answer(asked: "Asked", fresh: bool) -> None:
+    for _, found in asked:
+        if not found.done():  # its request may have been cancelled
+            found.set_result(fresh)
