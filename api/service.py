@@ -82,7 +82,6 @@ class Service:
             settings.events_per_user,
             settings.max_users,
             lambda: self.releases.obey_tombstones(),
-            self._drop,
             lambda: self.releases.load_if_none(),
         )
 
@@ -149,10 +148,6 @@ class Service:
     async def _obey_others(self, names: Iterable[int | bytes]) -> None:
         """Forget users whose tombstones other processes stored, by their names."""
         self.releases.obey_tombstones()
-        await self._drop(names)
-
-    async def _drop(self, names: Iterable[int | bytes]) -> None:
-        """Remove the events of forgotten users from memory, by the names of their tombstones."""
         wanted, in_memory = set(names), [*self.store.users_in_memory]
 
         def found() -> list[Id]:

@@ -52,6 +52,7 @@ class Session:
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
+        self.name = ""  # of the host
         self.reason = ""  # why it ended
         self.verified = True  # whether the server showed its settings
         self.reads: Connection
@@ -60,6 +61,7 @@ class Session:
 
     async def open(self, target: Target, host: str, port: int) -> None:
         """Connect to a host. Lost or Refused with the reason if it can't be used."""
+        self.name = f"Valkey at {host}:{port}"
         runs = []
         try:
             for _ in range(2):
@@ -82,10 +84,10 @@ class Session:
         """Close both connections."""
         if self.ended.is_set():
             return
-        self.reason = reason
+        self.reason = f"{self.name}: {reason}"
         self.ended.set()
         for connection in self._connections:
-            connection.end(reason)
+            connection.end(self.reason)
 
 
 async def open_session(target: Target) -> Session:
@@ -99,7 +101,7 @@ async def open_session(target: Target) -> Session:
         try:
             await session.open(target, host, port)
         except (Lost, Refused) as error:
-            failures.append(type(error)(f"Valkey at {host}:{port}: {error}"))
+            failures.append(type(error)(f"{session.name}: {error}"))
         else:
             return session
     kind = Refused if all(isinstance(error, Refused) for error in failures) else Lost

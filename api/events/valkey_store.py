@@ -69,9 +69,8 @@ Asked = list[tuple[Id, "asyncio.Future[bool]"]]  # users, and who waits for thei
 class ValkeyStore(RecentEvents):
     """An EventStore whose events are in Valkey.
 
-    `obey()` is called when there are new tombstones, before any answer is made; `drop_forgotten(
-    names)` is awaited later, with the names of the users; `recover()` when Valkey can be used
-    again after it could not.
+    `obey()` is called when there are new tombstones, before any answer is made; `recover()` is
+    awaited when Valkey can be used again after it could not.
     """
 
     def __init__(
@@ -81,14 +80,13 @@ class ValkeyStore(RecentEvents):
         per_user: int,
         max_users: int,
         obey: Callable[[], None],
-        drop_forgotten: Callable[[list[int | bytes]], Awaitable[None]],
         recover: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(per_user, max_users)
         self.stale_answers = 0
         self._target = target
         self._tombstones = tombstones
-        self._obey, self._drop_forgotten, self._recover = obey, drop_forgotten, recover
+        self._obey, self._recover = obey, recover
         self._health = JournalHealth()
         self._session: Session | None = None
         self._verified = True
@@ -394,7 +392,7 @@ class ValkeyStore(RecentEvents):
                 found = checked(await session.reads.ask(commands))
                 for number, text in zip(wanted, found, strict=True):
                     self._learn(number, text[0].decode())
-            for user, numbers in lists if unknown else ():
+            for user, numbers in lists:  # once more: the tombstones may have removed them
                 self._keep(user, numbers)
         except (Lost, Refused) as error:
             if isinstance(error, Refused):
@@ -424,10 +422,19 @@ class ValkeyStore(RecentEvents):
         self._tombstones.take(stored)
         if stored:
             self._obey()
-            self._run(self._drop_all(list(stored)))
+            self.drop(user for user in stored if isinstance(user, int))
+            hashes = {user for user in stored if isinstance(user, bytes)}
+            if hashes:
+                self._run(self._drop_texts(hashes, dict(self._events)))
 
-    async def _drop_all(self, names: list[int | bytes]) -> None:
-        await self._drop_forgotten(names)
+    async def _drop_texts(self, hashes: set[bytes], seen: dict[Id, Any]) -> None:
+        """Remove from memory what was seen of forgotten users, but not what was read since then.
+
+        The hashes of a million ids take a second, so they are made in a thread.
+        """
+        name_of = self._tombstones.name_of
+        found = await asyncio.to_thread(lambda: [user for user in seen if name_of(user) in hashes])
+        self.drop(user for user in found if self._events.get(user) is seen[user])
 
     # --- the session, and what is done each second ---
 
@@ -470,12 +477,16 @@ class ValkeyStore(RecentEvents):
 
     async def _begin(self, session: Session) -> None:
         """Agree on the kinds of ids, and read the tombstones. Lost or Refused if that fails."""
-        key = ("SET", valkey.FORGOTTEN_KEY, token_bytes(KEY_BYTES), "NX")
-        _, found, kinds = checked(
-            await session.writes.ask(
-                [key, ("GET", valkey.FORGOTTEN_KEY), ("HMGET", valkey.KINDS, "users", "tracks")]
-            )
-        )
+        key: Command = ("SET", valkey.FORGOTTEN_KEY, token_bytes(KEY_BYTES), "NX")
+        ask: list[Command] = [
+            ("EXISTS", valkey.MOVING),
+            key,
+            ("GET", valkey.FORGOTTEN_KEY),
+            ("HMGET", valkey.KINDS, "users", "tracks"),
+        ]
+        moving, _, found, kinds = checked(await session.writes.ask(ask))
+        if moving:
+            raise Refused("jobs.move_events is filling it, or was interrupted: see its message")
         self._tombstones.key = found
         before = Kinds(*(kind.decode() for kind in kinds)) if all(kinds) else Kinds()
         try:

@@ -5,7 +5,7 @@ Valkey's hash tag: were the keys spread over a cluster, those of a shard would s
 each script but FORGET touches one shard only.
 
     reco:{9}      hash     of shard 9: `seq`, the newest place in its sequence; `waiting`, how many
-                           events are not exported yet; `exported`, the last seq in the jobs' file
+                           events are not exported yet
     reco:{9}e47   list     the tracks of the last events of user 47, newest first
     reco:{9}u47   list     the events of user 47 that are not exported, oldest first: three numbers
                            each, which are track, seq and time
@@ -17,6 +17,7 @@ each script but FORGET touches one shard only.
     reco:forgotten:last   string   the largest seq of a tombstone
     reco:forgotten:key    string   the key of the hashes that stand for users whose ids are text
     reco:forgotten:left   string   how often users were forgotten since the file was rewritten
+    reco:moving           string   is there while jobs.move_events writes
 
 A tombstone is stored under "i47" for the user 47, and under "h" and a keyed hash for a text. In the
 files of the embedded store the key lies in a file beside the tombstones. Here several hosts need
@@ -56,6 +57,7 @@ FORGOTTEN_AT = "reco:forgotten:at"
 FORGOTTEN_LAST = "reco:forgotten:last"
 FORGOTTEN_KEY = "reco:forgotten:key"
 FORGOTTEN_LEFT = "reco:forgotten:left"
+MOVING = "reco:moving"
 HOSTS = "valkey://HOST:PORT/DB, several hosts separated by commas"
 
 NEXT_SEQ = """
@@ -140,17 +142,33 @@ end
 return redis.call('HMGET', KEYS[1], 'users', 'tracks')
 """
 
-# Keys: as those of PUT. Arguments: the shard's number, the user, the last seq that was exported.
+# Keys: all shards. Argument: a seq, or 0. Lets all shards go on after the newest seq of all, the
+# clock and the argument, so that an export may take what is there, and later events come after it.
+# Returns that seq.
+RAISE = """
+local now = redis.call('TIME')
+local newest = math.max(now[1] * 1000000 + now[2], tonumber(ARGV[1]))
+for _, key in ipairs(KEYS) do
+    newest = math.max(newest, tonumber(redis.call('HGET', key, 'seq') or 0))
+end
+local base = newest - newest % 64 + 64
+for shard, key in ipairs(KEYS) do
+    redis.call('HSET', key, 'seq', string.format('%.0f', base + shard - 1))
+end
+return string.format('%.0f', base + 63)
+"""
+
+# Keys: as those of PUT. Arguments: the user, the last seq that was exported.
 # Removes the user's events up to that seq from the log; returns how many.
 EXPORTED = """
 local removed = 0
 while true do
     local seq = redis.call('LINDEX', KEYS[3], 1)
-    if not seq or tonumber(seq) > tonumber(ARGV[3]) then break end
+    if not seq or tonumber(seq) > tonumber(ARGV[2]) then break end
     redis.call('LPOP', KEYS[3], 3)
     removed = removed + 1
 end
-if redis.call('EXISTS', KEYS[3]) == 0 then redis.call('SREM', KEYS[4], ARGV[2]) end
+if redis.call('EXISTS', KEYS[3]) == 0 then redis.call('SREM', KEYS[4], ARGV[1]) end
 redis.call('HINCRBY', KEYS[1], 'waiting', -removed)
 return removed
 """
@@ -216,6 +234,21 @@ class Access(NamedTuple):
     def __repr__(self) -> str:
         """Return no part of the password."""
         return "Access(...)"
+
+
+def access_from(environment: Mapping[str, str]) -> Access:
+    """Return with what the variables RECO_EVENTS_* let a job in. ValueError if a file is not there.
+
+    They are the same as the service's.
+    """
+    found = {
+        name: environment.get(f"RECO_EVENTS_{name.upper()}")
+        for name in ("password", "password_file", "ca", "certificate", "certificate_key")
+    }
+    file = found.pop("password_file")
+    password = password_in(Path(file)) if file else found.pop("password")
+    files = (found.get(name) for name in ("ca", "certificate", "certificate_key"))
+    return Access(password, *(Path(text) if text else None for text in files))
 
 
 def password_in(file: Path) -> str:
