@@ -1,5 +1,6 @@
 """Start a Valkey server on this machine, for load tests and tests, and send it commands."""
 
+import os
 import socket
 import subprocess
 import time
@@ -68,11 +69,13 @@ def _reply(lines: Any) -> Any:
     return rest
 
 
-def start(folder: Path, port: int | None = None, **options: str) -> Valkey:
+def start(
+    folder: Path, port: int | None = None, preload: Path | None = None, **options: str
+) -> Valkey:
     """Start a server whose files are in a folder, and wait until it answers.
 
-    The options are lines of its configuration, with _ for -. Without others they are what the
-    service asks for.
+    `preload` is a library to load before all others. The options are lines of its configuration,
+    with _ for -. Without others they are what the service asks for.
     """
     program, port = binary(), port or free_port()
     if program is None:
@@ -89,7 +92,8 @@ def start(folder: Path, port: int | None = None, **options: str) -> Valkey:
     ]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "valkey.log").open("ab") as log:
-        process = subprocess.Popen([program, *words], stdout=log, stderr=log)
+        variables = os.environ | ({"LD_PRELOAD": str(preload)} if preload else {})
+        process = subprocess.Popen([program, *words], stdout=log, stderr=log, env=variables)
     valkey, end = Valkey(process, port, folder), time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < end:
         try:
@@ -106,7 +110,7 @@ def start(folder: Path, port: int | None = None, **options: str) -> Valkey:
 @contextmanager
 def running(folder: Path, port: int | None = None, **options: str) -> Iterator[Valkey]:
     """Run a server until the block ends."""
-    valkey = start(folder, port, **options)
+    valkey = start(folder, port, None, **options)
     try:
         yield valkey
     finally:

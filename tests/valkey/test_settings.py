@@ -1,4 +1,4 @@
-"""What of Valkey's settings is refused at start, how the service logs in, and what is never shown."""
+"""Which settings of Valkey are refused at start, how the service logs in, and what is not shown."""
 
 import asyncio
 import ssl
