@@ -18,16 +18,15 @@ tombstones that were read, those that are missing are read and obeyed before any
 """
 
 import asyncio
-import sys
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from secrets import token_bytes
 from typing import Any
 
 from hiredis import ReplyError
 
+from api.events import valkey_upkeep as upkeep
 from api.events.health import JournalHealth
 from api.events.journal import JournalError
 from api.events.recent import RecentEvents
@@ -43,22 +42,21 @@ from api.events.valkey_client import (
     pack,
     packed,
 )
-from api.events.valkey_session import Session, Target, open_session
+from api.events.valkey_link import Link
+from api.events.valkey_session import Session, Target
+from api.events.valkey_tracks import TrackNumbers
 from jobs.contract import valkey
 from jobs.contract.ids import INTEGER
-from jobs.contract.journal import KEY_BYTES, Id, OtherKind, Tombstone, named_kinds
+from jobs.contract.journal import Id, OtherKind, Tombstone, named_kinds
 from jobs.contract.text_ids import Kinds
 
 START_SECONDS = 2.0  # how long the start waits for Valkey before requests are answered
-RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4)  # between two tries to connect; then always the last
 UPKEEP_SECONDS = 1.0
 ROUNDS_BETWEEN_COUNTS = 10  # of the upkeep
 WAIT_MILLISECONDS = 500  # for replicas
-NUMBERS_KEPT = 2_000_000  # of tracks whose ids are text
-PUT, FORGET, SINCE, NUMBER, ADOPT = map(
-    valkey.sha_of,
-    (valkey.PUT, valkey.FORGET, valkey.FORGOTTEN_SINCE, valkey.NUMBER, valkey.ADOPT),
-)
+# users whose events stay in memory at least, so that none leaves it between refresh and answer
+FEWEST_USERS = 10_000
+PUT, FORGET = valkey.sha_of(valkey.PUT), valkey.sha_of(valkey.FORGET)
 # Valkey answers the second one with an error if it has become a replica: it would be behind
 LOOK = packed([("GET", valkey.FORGOTTEN_LAST), ("GETDEL", "reco:nothing")])
 
@@ -82,26 +80,21 @@ class ValkeyStore(RecentEvents):
         obey: Callable[[], None],
         recover: Callable[[], Awaitable[None]],
     ) -> None:
-        super().__init__(per_user, max_users)
+        super().__init__(per_user, max(max_users, FEWEST_USERS))
         self.stale_answers = 0
-        self._target = target
+        self._replicas = target.replicas or 0
         self._tombstones = tombstones
-        self._obey, self._recover = obey, recover
+        self._obey = obey
         self._health = JournalHealth()
-        self._session: Session | None = None
-        self._verified = True
+        self._link = Link(target, self._health, self._begin, self._note_lost, recover)
         self._not_exported = 0
         self._kinds: Kinds | None = None  # those that calls have
         self._adopted: Kinds | None = None  # those of the served release
         self._tombstones_until = 0  # the seq of the newest tombstone that was read
         self._asked: Asked = []  # whom this turn reads
         self._group: list[tuple[bytes, asyncio.Future[None]]] = []  # puts of this turn
-        self._numbers: dict[str, int] = {}  # of tracks whose ids are text
-        self._texts: dict[int, str] = {}
+        self._tracks = TrackNumbers()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._first_try_done = asyncio.Event()
-
-    # --- what the service sees ---
 
     @property
     def status(self) -> str:
@@ -111,14 +104,14 @@ class ValkeyStore(RecentEvents):
     @property
     def events_state(self) -> str:
         """ "ok", "unverified" where Valkey hides its settings, or "stale"."""
-        if self._session is None or self._session.reads.late:
+        if self._link.session is None or self._link.session.reads.late:
             return "stale"
-        return "ok" if self._verified else "unverified"
+        return "ok" if self._link.verified else "unverified"
 
     @property
     def journal(self) -> JournalState:
         """Whether events can be stored, and how long the oldest put has been waiting."""
-        session = self._session
+        session = self._link.session
         if session is None:
             return JournalState(False, 0.0)
         return JournalState(self._health.problem is None, session.writes.waiting_seconds)
@@ -126,7 +119,7 @@ class ValkeyStore(RecentEvents):
     @property
     def shared(self) -> SharedState:
         """The further state, for metrics."""
-        return SharedState(self.stale_answers, self._not_exported, not self._verified)
+        return SharedState(self.stale_answers, self._not_exported, not self._link.verified)
 
     @property
     def kinds(self) -> Kinds | None:
@@ -135,30 +128,30 @@ class ValkeyStore(RecentEvents):
 
     async def start(self) -> None:
         """Connect, and stay connected from then on. Valkey may be away: it is tried again."""
-        self._run(self._keep_session())
+        self._run(self._link.keep())
         self._run(self._keep_up())
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._first_try_done.wait(), START_SECONDS)
+            await asyncio.wait_for(self._link.tried.wait(), START_SECONDS)
 
     async def stop(self) -> None:
         """Wait for what was sent, and close."""
-        session = self._session
+        session = self._link.session
         while session and not session.ended.is_set() and session.writes.waiting_seconds:
             await asyncio.sleep(0.01)
         for task in [*self._tasks]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._session:
-            self._session.end("the service stops")
+        if self._link.session:
+            self._link.session.end("the service stops")
 
     async def adopt(self, kinds: Kinds) -> None:
         """Take events with ids of these kinds from now on; OtherKind if Valkey has others."""
         if kinds == self._adopted:
             return
-        session = self._session
+        session = self._link.session
         if session:
             with suppress(Lost, Refused):  # they are compared at the next connect
-                await self._agree(session, kinds)
+                await upkeep.agree(session, kinds)
         self._adopted = self._kinds = kinds
 
     async def refresh(self, user_ids: Iterable[Id]) -> bool:
@@ -184,12 +177,12 @@ class ValkeyStore(RecentEvents):
         """Store an event: done once Valkey has it and reads return it, else JournalError."""
         if isinstance(item_id, int):
             return self._put(user_id, item_id)
-        number = self._numbers.get(item_id)
+        number = self._tracks.number(item_id)
         return self._put_text(user_id, item_id) if number is None else self._put(user_id, number)
 
     async def forget(self, user_id: Id) -> int:
         """Store a tombstone and remove the user's events; return their number, or JournalError."""
-        session = self._session
+        session = self._link.session
         if session is None or (isinstance(user_id, str) and not self._tombstones.key):
             raise JournalError(self._away())
         if self._group:
@@ -212,8 +205,6 @@ class ValkeyStore(RecentEvents):
             raise JournalError(problem)
         return int(n_events)
 
-    # --- puts ---
-
     def _put(self, user_id: Id, number: int) -> "asyncio.Future[None]":
         loop = asyncio.get_running_loop()
         if not self._group:
@@ -226,22 +217,20 @@ class ValkeyStore(RecentEvents):
 
     async def _put_text(self, user_id: Id, item_id: str) -> None:
         """Store an event of a track whose number is not known here yet."""
-        session = self._session
+        session = self._link.session
         if session is None:
             raise JournalError(self._away())
         try:
-            ask = [("EVALSHA", NUMBER, 1, valkey.TRACKS, item_id)]
-            (number,) = checked(await session.writes.ask(ask))
+            number = await self._tracks.make_number(session.writes, item_id)
         except (Lost, Refused) as error:
             self._failed(error, session)
             raise JournalError(self._unknown(error)) from None
-        self._learn(int(number), item_id)
-        await self._put(user_id, int(number))
+        await self._put(user_id, number)
 
     def _send_puts(self) -> None:
         """Send the puts of this turn."""
         group, self._group = self._group, []
-        session = self._session
+        session = self._link.session
         if session is None:
             self._refuse([stored for _, stored in group], self._away())
         elif group:
@@ -277,18 +266,18 @@ class ValkeyStore(RecentEvents):
 
     def _wait(self) -> list[Command]:
         """Return what to send after puts so that replicas have them, if any must."""
-        if not self._target.replicas:
+        if not self._replicas:
             return []
-        return [("WAIT", self._target.replicas, WAIT_MILLISECONDS)]
+        return [("WAIT", self._replicas, WAIT_MILLISECONDS)]
 
     def _too_few(self, replies: Replies) -> str | None:
         """Return why events do not count as stored: too few replicas have them; None if enough."""
-        if not self._target.replicas or not isinstance(replies[0], int):
+        if not self._replicas or not isinstance(replies[0], int):
             return None
-        if replies[0] >= self._target.replicas:
+        if replies[0] >= self._replicas:
             return None
         error = JournalError(
-            f"{replies[0]} of {self._target.replicas} replica(s) of Valkey have confirmed it in "
+            f"{replies[0]} of {self._replicas} replica(s) of Valkey have confirmed it in "
             f"{WAIT_MILLISECONDS} ms: it may be stored or not"
         )
         self._health.note_failure("put", error)
@@ -311,18 +300,16 @@ class ValkeyStore(RecentEvents):
         if isinstance(error, Refused) and not str(error).startswith(("OOM", "MISCONF", "NOREPL")):
             session.end(str(error))
 
-    # --- reads ---
-
     def _recall(self, user_id: Id) -> Sequence[Id]:
         """A user who is not in memory has no events, if that was just read."""
-        if self._session is None or self._session.reads.late:
+        if self._link.session is None or self._link.session.reads.late:
             raise JournalError(self._away())
         return ()
 
     def _send_reads(self) -> None:
         """Read the lists of all users whom calls of this turn ask for."""
         asked, self._asked = self._asked, []
-        session = self._session
+        session = self._link.session
         if session is None or session.reads.late:
             _answer(asked, False)
             return
@@ -339,18 +326,15 @@ class ValkeyStore(RecentEvents):
         reason: str,
     ) -> None:
         """Keep the lists that were read, and let the calls go on."""
-        if replies is None or isinstance(replies[1], ReplyError):
-            if replies is not None:
-                session.end(str(replies[1]))
+        problem = next((str(r) for r in replies or () if isinstance(r, ReplyError)), None)
+        if replies is None or problem is not None:
+            if problem:
+                session.end(problem)
             _answer(asked, False)
             return
-        unknown: set[int] = set()
         lists = [(user, found) for (user, _), found in zip(asked, replies[2:], strict=True)]
+        unknown: set[int] = set()
         for user, found in lists:
-            if isinstance(found, ReplyError):
-                session.end(str(found))
-                _answer(asked, False)
-                return
             if not self._keep(user, found):
                 unknown.update(map(int, found))
         if unknown or int(replies[0] or 0) > self._tombstones_until:
@@ -367,7 +351,7 @@ class ValkeyStore(RecentEvents):
             self._events[user_id] = array("q", map(int, reversed(found)))
         else:
             try:
-                self._events[user_id] = [self._texts[int(number)] for number in reversed(found)]
+                self._events[user_id] = self._tracks.texts(reversed(found))
             except KeyError:
                 return False
         self._events.move_to_end(user_id)
@@ -386,46 +370,30 @@ class ValkeyStore(RecentEvents):
         """Read new tombstones and texts of unknown numbers, then let the calls go on."""
         try:
             await self._read_tombstones(session.reads)
-            wanted = sorted(unknown - self._texts.keys())
-            commands = [("ZRANGE", valkey.TRACKS, n - 1, n - 1) for n in wanted]
-            if commands:
-                found = checked(await session.reads.ask(commands))
-                for number, text in zip(wanted, found, strict=True):
-                    self._learn(number, text[0].decode())
+            await self._tracks.read(session.reads, unknown)
             for user, numbers in lists:  # once more: the tombstones may have removed them
                 self._keep(user, numbers)
-        except (Lost, Refused) as error:
-            if isinstance(error, Refused):
-                session.end(str(error))
-            _answer(asked, False)
-        else:
             _answer(asked, True)
-
-    def _learn(self, number: int, text: str) -> None:
-        if len(self._texts) >= NUMBERS_KEPT:
-            self._texts.clear()
-            self._numbers.clear()
-        text = sys.intern(text)
-        self._texts[number], self._numbers[text] = text, number
+        except Refused as error:
+            session.end(str(error))
+        except Lost:
+            pass  # the session has ended
+        finally:
+            _answer(asked, False)  # those that have no answer yet
 
     async def _read_tombstones(self, connection: Connection) -> None:
         """Read the tombstones that came since the last look, and have them obeyed."""
-        keys = valkey.FORGOTTEN, valkey.FORGOTTEN_AT
-        ask = [("EVALSHA", SINCE, 2, *keys, self._tombstones_until)]
-        (found,) = checked(await connection.ask(ask))
-        stored = {
-            valkey.name_from(name): Tombstone(int(seq), int(at))
-            for name, seq, at in zip(found[::3], found[1::3], found[2::3], strict=True)
-        }
-        last = max((tombstone.seq for tombstone in stored.values()), default=0)
+        stored = await upkeep.tombstones_since(connection, self._tombstones_until)
+        if not stored:
+            return
+        last = max(tombstone.seq for tombstone in stored.values())
         self._tombstones_until = max(self._tombstones_until, last)
         self._tombstones.take(stored)
-        if stored:
-            self._obey()
-            self.drop(user for user in stored if isinstance(user, int))
-            hashes = {user for user in stored if isinstance(user, bytes)}
-            if hashes:
-                self._run(self._drop_texts(hashes, dict(self._events)))
+        self._obey()
+        self.drop(user for user in stored if isinstance(user, int))
+        hashes = {user for user in stored if isinstance(user, bytes)}
+        if hashes:
+            self._run(self._drop_texts(hashes, dict(self._events)))
 
     async def _drop_texts(self, hashes: set[bytes], seen: dict[Id, Any]) -> None:
         """Remove from memory what was seen of forgotten users, but not what was read since then.
@@ -436,121 +404,52 @@ class ValkeyStore(RecentEvents):
         found = await asyncio.to_thread(lambda: [user for user in seen if name_of(user) in hashes])
         self.drop(user for user in found if self._events.get(user) is seen[user])
 
-    # --- the session, and what is done each second ---
-
-    async def _keep_session(self) -> None:
-        """Connect whenever there is no session."""
-        failures = 0
-        while True:
-            try:
-                session = await open_session(self._target)
-                try:
-                    await self._begin(session)
-                except BaseException as error:
-                    session.end(str(error))
-                    raise
-            except (Lost, Refused) as error:
-                self._note_away(error)
-                self._first_try_done.set()
-                await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
-                failures += 1
-                continue
-            failures = 0
-            self._session, self._verified = session, session.verified
-            self._tombstones.was_read, self._tombstones.problem = True, None
-            self._health.note_success("session")
-            self._health.note_success("put")
-            if self._first_try_done.is_set():
-                self._run(self._tell_recovered())
-            self._first_try_done.set()
-            await session.ended.wait()
-            self._session = None
-            self._note_away(Lost(session.reason))
-
-    async def _tell_recovered(self) -> None:
-        await self._recover()
-
-    def _note_away(self, error: Exception) -> None:
-        self._health.note_failure("session", error)
+    def _note_lost(self) -> None:
         if not self._tombstones.was_read:
             self._tombstones.problem = self.status
 
     async def _begin(self, session: Session) -> None:
         """Agree on the kinds of ids, and read the tombstones. Lost or Refused if that fails."""
-        key: Command = ("SET", valkey.FORGOTTEN_KEY, token_bytes(KEY_BYTES), "NX")
-        ask: list[Command] = [
-            ("EXISTS", valkey.MOVING),
-            key,
-            ("GET", valkey.FORGOTTEN_KEY),
-            ("HMGET", valkey.KINDS, "users", "tracks"),
-        ]
-        moving, _, found, kinds = checked(await session.writes.ask(ask))
-        if moving:
-            raise Refused("jobs.move_events is filling it, or was interrupted: see its message")
-        self._tombstones.key = found
-        before = Kinds(*(kind.decode() for kind in kinds)) if all(kinds) else Kinds()
+        found = await upkeep.first_look(session)
+        if self._tombstones.until and found.key != self._tombstones.key:
+            raise Refused("its data is not what it was: restart the service if that is right")
+        self._tombstones.key = found.key or b""
+        kinds = self._adopted or found.kinds or Kinds()
         try:
-            await self._agree(session, self._adopted or before)
+            await upkeep.agree(session, kinds)
         except OtherKind as error:
-            raise Refused(
-                f"{error}, but those of the served release {named_kinds(self._adopted or before)}"
-            ) from None
-        self._kinds = self._adopted or before
+            raise Refused(f"{error}, but those of the service {named_kinds(kinds)}") from None
+        self._kinds = kinds
         await self._read_tombstones(session.writes)
         if problem := self._tombstones.not_moved():
             raise Refused(problem)
-
-    async def _agree(self, session: Session, kinds: Kinds) -> None:
-        """Let Valkey have ids of these kinds; OtherKind if it has events with others."""
-        keys = [valkey.KINDS, *valkey.shards()]
-        ask: list[Command] = [("EVALSHA", ADOPT, len(keys), *keys, *kinds)]
-        (found,) = checked(await session.writes.ask(ask))
-        if (there := Kinds(*(kind.decode() for kind in found))) != kinds:
-            raise OtherKind(f"those of the events in Valkey are {named_kinds(there)}")
+        self._tombstones.was_read, self._tombstones.problem = True, None
 
     async def _keep_up(self) -> None:
-        """Look each second at what other processes changed, and have the file rewritten."""
+        """Look each second at what other processes changed, and have the file written anew."""
         rounds = 0
         while True:
-            session = self._session
+            session = self._link.session
             if session:
                 try:
                     await self._make_round(session, rounds % ROUNDS_BETWEEN_COUNTS == 0)
-                except (Lost, Refused) as error:
-                    if isinstance(error, Refused):
-                        session.end(str(error))
+                except Refused as error:
+                    session.end(str(error))
+                except Lost:
+                    pass  # the session has ended, or the next round tries again
                 rounds += 1
             await asyncio.sleep(UPKEEP_SECONDS)
 
     async def _make_round(self, session: Session, counts: bool) -> None:
-        ask = [
-            ("MGET", valkey.FORGOTTEN_LAST, valkey.FORGOTTEN_KEY, valkey.FORGOTTEN_LEFT),
-            ("HMGET", valkey.KINDS, "users", "tracks"),
-        ]
-        (last, key, left), kinds = checked(await session.reads.ask(ask))
-        if int(last or 0) > self._tombstones_until:
+        now = await upkeep.look(session)
+        if now.last_tombstone > self._tombstones_until:
             await self._read_tombstones(session.reads)
-        if key != self._tombstones.key:
-            session.end("its tombstones have another key than before")
-        elif tuple(kind and kind.decode() for kind in kinds) != self._kinds:
-            session.end("its ids are of other kinds than before")
-        if int(left or 0):
-            await self._rewrite(session, int(left))
+        if now.found != (self._tombstones.key, self._kinds):
+            raise Refused("its data is not what it was")
+        if now.left:
+            await upkeep.rewrite(session, now.left, self._health)
         if counts:
-            found = await session.reads.ask([("HGET", key, "waiting") for key in valkey.shards()])
-            self._not_exported = sum(int(count or 0) for count in checked(found))
-
-    async def _rewrite(self, session: Session, left: int) -> None:
-        """Have Valkey write its file anew, so that what was forgotten is not on the disk either.
-
-        Valkey refuses while it does so already; then the next round tries again.
-        """
-        (reply,) = await session.writes.ask([("BGREWRITEAOF",)])
-        if not isinstance(reply, ReplyError):
-            checked(await session.writes.ask([("DECRBY", valkey.FORGOTTEN_LEFT, left)]))
-            self._health.note_success("rewrite")
-        elif "in progress" not in str(reply):
-            self._health.note_failure("rewrite", Refused(f"BGREWRITEAOF: {reply}"))
+            self._not_exported = await upkeep.not_exported(session)
 
     def _run(self, work: Any) -> None:
         """Run a coroutine beside the calls."""
