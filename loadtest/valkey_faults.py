@@ -245,11 +245,15 @@ def call_during(
 
 def compare(port: int, callers: list[Caller], counts: Counter[str]) -> None:
     """Compare what is stored at the end with what was acknowledged."""
+    while ask(port, "/health/ready").get("events") != "ok":
+        time.sleep(0.05)
     link = HTTPConnection("127.0.0.1", port, timeout=30)
     for caller in callers:
         for user, events in caller.known.items():
             link.request("GET", f"/get_user_events?user_id={user}&k=100")
-            found = json.loads(link.getresponse().read())["events"][::-1]
+            answer = link.getresponse()
+            found = json.loads(answer.read())["events"][::-1]
+            counts["stale at the end"] += answer.headers.get("X-Events") is not None
             counts["acknowledged"] += sum(known for _, known in events)
             counts["lost"] += len({item for item, known in events if known} - {*found})
             counts["doubled"] += len(found) - len({*found})
@@ -337,7 +341,8 @@ def main() -> int:
     recovered = max(faults.recoveries, default=0.0)
     times += f"; recovered within {recovered:.1f} s" if recovered else ""
     print(f"{options.what}: {summary(counts)}{times}")
-    wrong = any(counts[n] for n in ("lost", "doubled", "users out of order", "violations"))
+    bad = "lost", "doubled", "users out of order", "violations", "stale at the end"
+    wrong = any(counts[name] for name in bad)
     return int(wrong or slowest["refusal"] > 1000 or not counts["acknowledged"])
 
 

@@ -18,7 +18,7 @@ from jobs.contract import valkey
 from jobs.contract.valkey import Access, Server
 
 READ_SECONDS = 0.2  # after which an answer goes on with the list that was seen last
-WRITE_SECONDS = 0.8  # after which a put is refused, and the session ends
+WRITE_SECONDS = 0.7  # after which a put is refused, and the session ends
 SCRIPTS = (
     valkey.PUT, valkey.FORGET, valkey.FORGOTTEN_SINCE, valkey.NUMBER, valkey.ADOPT
 )  # fmt: skip

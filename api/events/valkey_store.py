@@ -33,7 +33,6 @@ from api.events.recent import RecentEvents
 from api.events.shared_tombstones import SharedTombstones
 from api.events.store import JournalState, SharedState
 from api.events.valkey_client import (
-    Command,
     Connection,
     Lost,
     Refused,
@@ -43,6 +42,7 @@ from api.events.valkey_client import (
     packed,
 )
 from api.events.valkey_link import Link
+from api.events.valkey_puts import Puts, away, unknown
 from api.events.valkey_session import Session, Target
 from api.events.valkey_tracks import TrackNumbers
 from jobs.contract import valkey
@@ -53,10 +53,9 @@ from jobs.contract.text_ids import Kinds
 START_SECONDS = 2.0  # how long the start waits for Valkey before requests are answered
 UPKEEP_SECONDS = 1.0
 ROUNDS_BETWEEN_COUNTS = 10  # of the upkeep
-WAIT_MILLISECONDS = 500  # for replicas
 # users whose events stay in memory at least, so that none leaves it between refresh and answer
 FEWEST_USERS = 10_000
-PUT, FORGET = valkey.sha_of(valkey.PUT), valkey.sha_of(valkey.FORGET)
+FORGET = valkey.sha_of(valkey.FORGET)
 # Valkey answers the second one with an error if it has become a replica: it would be behind
 LOOK = packed([("GET", valkey.FORGOTTEN_LAST), ("GETDEL", "reco:nothing")])
 
@@ -82,17 +81,16 @@ class ValkeyStore(RecentEvents):
     ) -> None:
         super().__init__(per_user, max(max_users, FEWEST_USERS))
         self.stale_answers = 0
-        self._replicas = target.replicas or 0
         self._tombstones = tombstones
         self._obey = obey
         self._health = JournalHealth()
         self._link = Link(target, self._health, self._begin, self._note_lost, recover)
+        self._puts = Puts(self._link, self._health, per_user, target.replicas or 0)
         self._not_exported = 0
         self._kinds: Kinds | None = None  # those that calls have
         self._adopted: Kinds | None = None  # those of the served release
         self._tombstones_until = 0  # the seq of the newest tombstone that was read
         self._asked: Asked = []  # whom this turn reads
-        self._group: list[tuple[bytes, asyncio.Future[None]]] = []  # puts of this turn
         self._tracks = TrackNumbers()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -176,17 +174,18 @@ class ValkeyStore(RecentEvents):
     def put(self, user_id: Id, item_id: Id) -> Awaitable[None]:
         """Store an event: done once Valkey has it and reads return it, else JournalError."""
         if isinstance(item_id, int):
-            return self._put(user_id, item_id)
+            return self._puts.put(user_id, item_id)
         number = self._tracks.number(item_id)
-        return self._put_text(user_id, item_id) if number is None else self._put(user_id, number)
+        if number is None:
+            return self._put_text(user_id, item_id)
+        return self._puts.put(user_id, number)
 
     async def forget(self, user_id: Id) -> int:
         """Store a tombstone and remove the user's events; return their number, or JournalError."""
         session = self._link.session
         if session is None or (isinstance(user_id, str) and not self._tombstones.key):
-            raise JournalError(self._away())
-        if self._group:
-            self._send_puts()  # they come before
+            raise JournalError(away(self._health))
+        self._puts.send(at_once=True)  # they come before
         name = self._tombstones.name_of(user_id)
         shard, keys = valkey.place_of(user_id)
         command = (
@@ -194,116 +193,35 @@ class ValkeyStore(RecentEvents):
             valkey.FORGOTTEN_LAST, valkey.FORGOTTEN_LEFT, shard, user_id, valkey.name_for(name),
         )  # fmt: skip
         try:
-            replies = checked(await session.writes.ask([command, *self._wait()]))
+            replies = checked(await session.writes.ask([command, *self._puts.wait()]))
         except (Lost, Refused) as error:
-            self._failed(error, session)
-            raise JournalError(self._unknown(error)) from None
+            self._puts.failed(error, session)
+            raise JournalError(unknown(error)) from None
         seq, at, n_events = replies[0]
         self._tombstones.take({name: Tombstone(int(seq), int(at))})
         self.remove(user_id)
-        if problem := self._too_few(replies[1:]):
+        if problem := self._puts.too_few(replies[1:]):
             raise JournalError(problem)
         return int(n_events)
-
-    def _put(self, user_id: Id, number: int) -> "asyncio.Future[None]":
-        loop = asyncio.get_running_loop()
-        if not self._group:
-            loop.call_soon(self._send_puts)
-        stored = loop.create_future()
-        shard, keys = valkey.place_of(user_id)
-        command = "EVALSHA", PUT, 4, *keys, shard, user_id, number, self._per_user
-        self._group.append((pack(command), stored))
-        return stored
 
     async def _put_text(self, user_id: Id, item_id: str) -> None:
         """Store an event of a track whose number is not known here yet."""
         session = self._link.session
         if session is None:
-            raise JournalError(self._away())
+            raise JournalError(away(self._health))
         try:
             number = await self._tracks.make_number(session.writes, item_id)
         except (Lost, Refused) as error:
-            self._failed(error, session)
-            raise JournalError(self._unknown(error)) from None
-        await self._put(user_id, number)
-
-    def _send_puts(self) -> None:
-        """Send the puts of this turn."""
-        group, self._group = self._group, []
-        session = self._link.session
-        if session is None:
-            self._refuse([stored for _, stored in group], self._away())
-        elif group:
-            wait = self._wait()
-            commands = b"".join([command for command, _ in group]) + packed(wait)
-            futures = [stored for _, stored in group]
-            session.writes.send(
-                len(group) + len(wait), commands, partial(self._stored, session, futures)
-            )
-
-    def _stored(
-        self,
-        session: Session,
-        futures: "list[asyncio.Future[None]]",
-        replies: Replies | None,
-        reason: str,
-    ) -> None:
-        """Tell those who put events what has become of them."""
-        if replies is None:
-            self._refuse(futures, self._unknown(Lost(reason)))
-            return
-        if problem := self._too_few(replies[len(futures) :]):
-            self._refuse(futures, problem)
-            return
-        for stored, reply in zip(futures, replies, strict=False):
-            if isinstance(reply, ReplyError):
-                self._failed(Refused(str(reply)), session)
-                self._refuse([stored], self._unknown(Refused(str(reply))))
-            elif not stored.done():  # its request may have been cancelled
-                stored.set_result(None)
-        if self._health.problem and not any(isinstance(reply, ReplyError) for reply in replies):
-            self._health.note_success("put")
-
-    def _wait(self) -> list[Command]:
-        """Return what to send after puts so that replicas have them, if any must."""
-        if not self._replicas:
-            return []
-        return [("WAIT", self._replicas, WAIT_MILLISECONDS)]
-
-    def _too_few(self, replies: Replies) -> str | None:
-        """Return why events do not count as stored: too few replicas have them; None if enough."""
-        if not self._replicas or not isinstance(replies[0], int):
-            return None
-        if replies[0] >= self._replicas:
-            return None
-        error = JournalError(
-            f"{replies[0]} of {self._replicas} replica(s) of Valkey have confirmed it in "
-            f"{WAIT_MILLISECONDS} ms: it may be stored or not"
-        )
-        self._health.note_failure("put", error)
-        return str(error)
-
-    def _refuse(self, futures: "Sequence[asyncio.Future[Any]]", reason: str) -> None:
-        for future in futures:
-            if not future.done():
-                future.set_exception(JournalError(reason))
-
-    def _away(self) -> str:
-        return f"events can't be stored or read: {self.status}"
-
-    def _unknown(self, error: Exception) -> str:
-        return f"it may be stored or not, as Valkey did not say: {error}"
-
-    def _failed(self, error: Exception, session: Session) -> None:
-        """Note that Valkey refused something; a session with a server that has changed ends."""
-        self._health.note_failure("put", error)
-        if isinstance(error, Refused) and not str(error).startswith(("OOM", "MISCONF", "NOREPL")):
-            session.end(str(error))
+            self._puts.failed(error, session)
+            raise JournalError(unknown(error)) from None
+        if session is not self._link.session:
+            raise JournalError(away(self._health))  # in the next one the number may be another's
+        await self._puts.put(user_id, number)
 
     def _recall(self, user_id: Id) -> Sequence[Id]:
         """A user who is not in memory has no events, if that was just read."""
         if self._link.session is None or self._link.session.reads.late:
-            raise JournalError(self._away())
+            raise JournalError(away(self._health))
         return ()
 
     def _send_reads(self) -> None:
@@ -420,6 +338,8 @@ class ValkeyStore(RecentEvents):
         except OtherKind as error:
             raise Refused(f"{error}, but those of the service {named_kinds(kinds)}") from None
         self._kinds = kinds
+        # what was not stored for good before may be gone, and numbers may be given anew
+        self._tracks = TrackNumbers()
         await self._read_tombstones(session.writes)
         if problem := self._tombstones.not_moved():
             raise Refused(problem)

@@ -27,11 +27,16 @@ class Proxy:
 
     def stop(self) -> None:
         """End all connections."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._cancel)
         self._thread.join()
 
+    def _cancel(self) -> None:
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.call_later(0.1, self._loop.stop)  # after they have ended
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        with suppress(OSError, asyncio.CancelledError):
             there = await asyncio.open_connection("127.0.0.1", self.to_port)
             await asyncio.gather(self._pass(reader, there[1]), self._pass(there[0], writer))
         writer.close()
