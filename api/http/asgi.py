@@ -46,7 +46,8 @@ class Application(Litestar):
             return await self._start_and_stop(scope, receive, send)
         start = perf_counter()
         state = scope.setdefault("state", {})
-        if service.shared:
+        shared = service.shared
+        if shared is not None:
             send = marking(send, state)
 
         # not async: returning the coroutine of `send` itself saves one coroutine for each message
@@ -69,8 +70,8 @@ class Application(Litestar):
             state[BODY_KEY] = body = await _body(receive)
             refusal = TOO_LARGE if len(body) > MAX_BODY else None
         if refusal is None:
-            if service.shared:
-                await read_events(scope, state, service.shared, service.kinds)
+            if shared is not None:
+                await read_events(scope, state, shared, service.kinds)
             refuse_other_spellings(scope, state)
             await super().__call__(scope, receive, send_with_release)
         else:
