@@ -338,9 +338,9 @@ def write(
 ) -> tuple[pa.Table, int, int, accounts.Habits]:
     """Write the files; return users, numbers of tracks with a listen and a shared song, and habits.
 
-    `song` has the number of each track's song, `other` what is no listen, `codes` the codes of each file's rows, `bad` those
-    of the listens. A listen that equals an earlier one gets its code here, but for the first
-    n_plays rows, where equal rows are plays.
+    `song` has the number of each track's song, `other` what is no listen, `codes` the codes of each
+    file's rows, `bad` those of the listens. A listen that equals an earlier one gets its code here,
+    but for the first n_plays rows, where equal rows are plays.
     Where that makes too many interactions bad, nothing is written.
     """
     track_ids = items["track_id"].to_numpy()

@@ -19,7 +19,7 @@ from jobs.data.ids import Encoder, encode
 
 KINDS = ("listen", "skip", "like", "unlike", "dislike", "undislike")  # of rows of the interactions
 LISTEN, SKIP, LIKE, UNLIKE, DISLIKE, UNDISLIKE = range(len(KINDS))
-EVER = np.iinfo(np.int64).max  # a moment after all others
+EVER = np.iinfo(np.int64).max  # a moment after all others, in seconds
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,15 @@ class Feedback:
     """Likes and dislikes and what takes them back, (n,) each, by user, track and time."""
 
     user: np.ndarray  # rows among the users
-    track: np.ndarray  # places among the tracks: the very ids, not those under which songs are shown
-    at: np.ndarray  # int64 seconds since 1970
+    track: (
+        np.ndarray
+    )  # places among the tracks: the very ids, not those under which songs are shown
+    at: np.ndarray  # int64 microseconds since 1970
     kind: np.ndarray  # places in KINDS
 
     def before(self, until: np.ndarray) -> "Feedback":
         """Return what each user said before a moment, (users,) int64 seconds."""
-        return self.take(self.at < until[self.user])
+        return self.take(self.at // 1_000_000 < until[self.user])
 
     def take(self, rows: np.ndarray) -> "Feedback":
         """Return some rows, by their places or a mask."""
@@ -75,8 +77,17 @@ def read(folder: Path, user_ids: np.ndarray, track_ids: np.ndarray) -> Feedback 
     user = Encoder.of(user_ids, len(table)).positions(table["user_id"].to_numpy())
     track = encode(table["track_id"].to_numpy(), track_ids, "track_id", tables.FEEDBACK, folder)
     kind = pc.index_in(table["kind"], pa.array(KINDS)).to_numpy()
-    at = table["at"].cast(pa.int64()).to_numpy() // 1_000_000
+    at = table["at"].cast(pa.int64()).to_numpy()
     return Feedback(user, track, at, kind).take(user != MISSING)
+
+
+def users_who_dislike(folder: Path) -> np.ndarray:
+    """Return the ids of the users of a folder who ever disliked a track, ascending."""
+    if not exists(folder):
+        return np.empty(0, np.int64)
+    table = tables.read(tables.FEEDBACK, folder, ["user_id", "kind"])
+    dislikes = pc.equal(table["kind"], KINDS[DISLIKE])
+    return np.unique(table.filter(dislikes)["user_id"].to_numpy())
 
 
 def write(folder: Path, table: pa.Table) -> None:

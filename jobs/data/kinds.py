@@ -1,4 +1,4 @@
-"""What the rows of the interactions are: listens, skips, likes or dislikes, and how much was played.
+"""What the rows of the interactions are, listens, skips, likes or others, and how much was played.
 
     kind          listen, skip, like, unlike, dislike or undislike; without one a row is a listen
     played_share  how much of the track was played, 0 to 1; or
