@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -50,6 +50,10 @@ class Hyperparameters:
     similar_half_life: HalfLife = 64.0  # plays, in the generators "similar" and "artist"
     own_half_life: HalfLife = 64.0  # plays, in the generator "replayed"
 
+    def values(self) -> dict[str, Any]:
+        """Return the values by name, without those that are UNSET."""
+        return {name: value for name, value in vars(self).items() if value is not UNSET}
+
     @property
     def folds_in(self) -> bool:
         """Return whether users are folded in from fading plays, or keep their trained vectors."""
@@ -81,6 +85,4 @@ def load(work: Path) -> Hyperparameters:
 
 def save(work: Path, settings: Hyperparameters) -> None:
     """Write the folder's settings.json."""
-    content = dataclasses.asdict(settings)
-    known = {name: value for name, value in content.items() if value is not UNSET}
-    storage.write_json(work / SETTINGS, known)
+    storage.write_json(work / SETTINGS, settings.values())

@@ -226,8 +226,8 @@ def _allowed_rows(folder: Path, name: str, n: int) -> RowFilter:
     pair of user and track is one number, user * n + track, for n tracks.
     """
     begins, items = (
-        np.load(folder / SERVING / f"{name}.npy", mmap_mode="r")
-        for name in (f"{name}_offsets", f"{name}_items")
+        np.load(folder / SERVING / f"{name}_{part}.npy", mmap_mode="r")
+        for part in ("offsets", "items")
     )
 
     def allowed_rows(user: np.ndarray, track: np.ndarray) -> np.ndarray:

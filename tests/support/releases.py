@@ -223,7 +223,7 @@ def write_manifest(folder: Path, chosen: Hyperparameters, blending: Mapping[str,
             if name in serving.SERVING_ARRAYS or (folder / f"serving/{name}.npy").exists()
         },
         "metrics": {},
-        "settings": vars(chosen) | {"blending": dict(blending)},
+        "settings": chosen.values() | {"blending": dict(blending)},
         "data": {"first": "2022-01-01", "last": "2022-12-31"},
     }
     if kinds != INTEGERS:
