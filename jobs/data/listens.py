@@ -276,8 +276,8 @@ def _load(
             some = counted[rows] | (rows == MISSING)
             batch = batch.filter(pa.array(some))
         start, end = end, end + len(batch)
-        if share is not None:
-            share[start:end] = share[own] if some is None else share[own][some]  # start <= own
+        if share is not None and some is not None:
+            share[start:end] = share[own][some]  # own begins at start or later
         ids = batch["user_id"].to_numpy()
         first = np.flatnonzero(np.diff(ids, prepend=-1))  # of each user's rows
         user = encode(ids[first], users, "user_id", table, work)
@@ -299,7 +299,7 @@ def _read_shares(work: Path, n: int) -> np.ndarray | None:
     """Return how much of the track was played in each listen, (n,); None if that is not known."""
     if not (work / tables.SHARES.file).exists():
         return None
-    share = np.array(tables.read(tables.SHARES, work)["played_share"])
+    share: np.ndarray = tables.read(tables.SHARES, work)["played_share"].to_numpy().copy()
     if len(share) != n:
         raise JobError(
             f"{work / tables.SHARES.file} has {len(share):,} rows, but {tables.LISTENS.file} has "
