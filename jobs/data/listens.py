@@ -37,7 +37,8 @@ class Listens:
     track_ids: np.ndarray  # (items,) int64, ascending
     # Where nobody likes or dislikes anything, or no share of a listen is known, these are None.
     share: np.ndarray | None = None  # (n,) float32: how much of the track was played, NaN: unknown
-    liked: csr_matrix | None = None  # (users, items) float32: 1 where a like stands, and no dislike
+    # (users, items) float32: 1 where a like stands and no dislike, if anybody played the track
+    liked: csr_matrix | None = None
     disliked: csr_matrix | None = None  # (users, items) float32: 1 where a dislike stands
 
     @property
@@ -289,6 +290,11 @@ def _load(
     likes = dislikes = None
     if table is tables.LISTENS:
         likes, dislikes = _standing(work, user_ids, track_ids, shown, counted)
+        if likes is not None:
+            played = np.zeros(len(track_ids), np.float32)
+            played[item[:end]] = 1
+            likes = csr_matrix(likes.multiply(played))
+            likes.eliminate_zeros()
     return Listens(
         offsets_of(counts), item[:end], at[:end], user_ids, track_ids,
         None if share is None else share[:end], likes, dislikes,

@@ -5,6 +5,8 @@ from typing import BinaryIO
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
+from msgspec import UNSET
+from scipy.sparse import csr_matrix
 
 from jobs.contract.fold_in import FoldInModel, fold_in
 from jobs.contract.ids import Ties
@@ -118,6 +120,27 @@ def fold_in_model(
     )
 
 
+def pair_weights(
+    data: Listens,
+    hyperparameters: Hyperparameters,
+    plays: float | None = None,
+    days: float | None = None,
+    most: int | None = None,
+) -> csr_matrix:
+    """Return how much each pair of a user and a track tells, (users, items) float32.
+
+    It is what Listens.weights returns for these plays and days, and for at most so many listens of
+    a pair. With als_by_share a pair weighs as much less as the share of the track that was played
+    is smaller. A like that stands adds als_like_weight, also where the user has not played the
+    track.
+    """
+    by_share, like = hyperparameters.als_by_share is True, hyperparameters.als_like_weight
+    weights = data.weights(hyperparameters.als_repeats, plays, days, most, by_share)
+    if data.liked is None or like is UNSET or not like:
+        return weights
+    return csr_matrix(weights + np.float32(like) * data.liked)
+
+
 def recent_tastes(
     block: Listens, items: np.ndarray, gram: np.ndarray, hyperparameters: Hyperparameters
 ) -> np.ndarray:
@@ -128,7 +151,7 @@ def recent_tastes(
     can take those instead (see Hyperparameters.folds_in).
     """
     return fold_in(
-        block.weights(hyperparameters.als_repeats, hyperparameters.als_half_life),
+        pair_weights(block, hyperparameters, hyperparameters.als_half_life),
         items,
         gram,
         hyperparameters.als_regularization,

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 from implicit.cpu._als import least_squares_cg
-from msgspec import UNSET
 from scipy.sparse import csr_matrix
 
 from jobs.contract.fold_in import penalty_groups, row_penalties
@@ -26,19 +25,10 @@ def training_weights(data: Listens, hyperparameters: Hyperparameters) -> csr_mat
     """Return the weight of each pair of a user and a track in training, (users, items) float32.
 
     A user's plays of one track count as at most PLAYS_OF_PAIR, so that no user's weight decides the
-    track's vector. With als_by_share, a pair weighs as much less as the share of the track that was
-    played is smaller. A like that stands weighs als_like_weight more, also if the user has not
-    played the track, but not if nobody has.
+    track's vector.
     """
-    days, by_share = hyperparameters.als_recency, hyperparameters.als_by_share is True
-    weights = data.weights(hyperparameters.als_repeats, None, days, PLAYS_OF_PAIR, by_share)
-    like = hyperparameters.als_like_weight
-    if data.liked is None or like is UNSET or not like:
-        return weights
-    played = weights.getnnz(axis=0) > 0
-    likes = data.liked.multiply(np.where(played, np.float32(like), np.float32(0))).tocsr()
-    likes.eliminate_zeros()
-    return csr_matrix(weights + likes)
+    days = hyperparameters.als_recency
+    return als_model.pair_weights(data, hyperparameters, days=days, most=PLAYS_OF_PAIR)
 
 
 def factorise(

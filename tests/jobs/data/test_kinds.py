@@ -98,7 +98,7 @@ def test_the_last_of_a_pair_counts_whatever_the_order_of_the_rows(tmp_path, kind
     said = [(USER, TRACK, 3.5, kind, None), (USER, TRACK, 2.5, f"un{kind}", None)]
     if opposite:
         said = [(*row[:2], 6 - row[2], *row[3:]) for row in said]
-    found = prepared(tmp_path, [*others(), *said])
+    found = prepared(tmp_path, [*others(), (2, TRACK, 1, None, None), *said])
     matrix = found.liked if kind == "like" else found.disliked
     assert matrix is not None
     assert (matrix[0, found.shape[1] - 1] > 0) == (not opposite)
