@@ -88,7 +88,8 @@ def _told(
     if told is None or flaws is None:
         return np.ones(len(table), bool), np.empty(0, np.int64)
     if flaws.any():
-        raise pa.ArrowInvalid(f"{kinds.REASONS[flaws[np.argmax(flaws > 0)] - 1]}")
+        row = int(np.argmax(flaws > 0))
+        raise pa.ArrowInvalid(f"in row {row:,} {kinds.REASONS[flaws[row] - 1]}")
     kind = told.kind if len(told.kind) else np.full(len(table), LISTEN)
     listened = kind == LISTEN
     if len(told.share):
@@ -109,7 +110,9 @@ def numbers(column: pa.Array, known: TextIds | None, name: str) -> np.ndarray:
         return found
     encoded, flaws = id_columns.texts(column)
     if flaws.any():
-        raise pa.ArrowInvalid(f"a {name} can't be a text id")
+        row = int(np.argmax(flaws > 0))
+        flaw = raw_files.ID_FLAWS[flaws[row] - 1]
+        raise pa.ArrowInvalid(f"in row {row:,} the {name} {flaw}")
     unknown = -2 - encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     read: np.ndarray = known.read(encoded).to_numpy(zero_copy_only=False)
     return np.where(read == MISSING, unknown, read)

@@ -8,8 +8,9 @@ import pytest
 from jobs.contract import tables
 from jobs.contract.names import MAX_ID
 from jobs.contract.storage import JobError
+from jobs.contract.text_ids import TextIds
 from jobs.data import holdout, listens
-from jobs.evaluation.labels import read_labels
+from jobs.evaluation.labels import numbers, read_labels
 from tests.support.workspace import run, save_listens
 
 
@@ -90,3 +91,9 @@ def test_of_rows_with_kinds_only_listens_to_tracks_that_are_not_disliked_are_lab
 
 def past_ids(work):
     return listens.load(work).track_ids
+
+
+def test_a_label_whose_text_id_is_none_is_named_by_its_row():
+    known = TextIds.of(pa.array(["a", "b"]))
+    with pytest.raises(pa.ArrowInvalid, match="in row 1 the track_id is longer than 256 bytes"):
+        numbers(pa.array(["a", "x" * 257, ""]), known, "track_id")
