@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> str:
     shown = songs.shown(args.work, past.track_ids)
     ids = text_ids.of(args.work)
     under = skip_under(args.work)
-    later = read_labels(args.labels, past, heard, shown, ids, under)
+    later = read_labels(args.labels, past, heard, shown, ids, under, args.work)
     known, labels = later.row, later.labels
     if not len(known):
         raise JobError(
@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> str:
     }
     if shown is not None:
         raw = listens.load(args.work, timed=False, by_song=False)
-        played = read_labels(args.labels, raw, heard, None, ids, under)
+        played = read_labels(args.labels, raw, heard, None, ids, under, args.work)
         by_id = played.take(np.isin(played.user_ids, later.user_ids)).labels
         for name, found in lists.items():
             rows[name]["ndcg by id"] = accuracy.per_user(found, by_id, K)["ndcg"].mean()

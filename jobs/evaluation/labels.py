@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from jobs.contract.ids import MISSING, find
 from jobs.contract.storage import JobError
 from jobs.contract.text_ids import FolderIds, TextIds
-from jobs.data import holdout, id_columns, kinds, raw_files
+from jobs.data import feedback, holdout, id_columns, kinds, raw_files
 from jobs.data.feedback import DISLIKE, LISTEN, UNDISLIKE
 from jobs.data.holdout import Holdout
 from jobs.data.listens import Listens
@@ -23,6 +23,7 @@ def read_labels(
     shown: np.ndarray | None = None,
     ids_of_past: FolderIds | None = None,
     skip_under: float = kinds.SKIP_UNDER,
+    work: Path | None = None,
 ) -> Holdout:
     """Return the users of a file of labels who have one, with their rows in the past, and labels.
 
@@ -30,9 +31,12 @@ def read_labels(
     in the catalogue: no list can contain them, but each counts as a label that was missed. With
     `shown` (see songs.shown) a label is of the track under which its song is shown. If heard is
     "exclude", tracks that the user has played in the past are no labels. `ids_of_past` has the text
-    ids of the past. Tracks that the user dislikes are no labels, be it by the past or by the file,
-    if that has a column `kind`; nor are its rows that are no listens (see data/kinds), where
-    `skip_under` says which ones are skips. Raises JobError if the file can't be read or is empty.
+    ids of the past.
+
+    Tracks that the user dislikes are no labels, be it by the feedback in `work`, if that is given,
+    or by the file, if that has a column `kind`; nor are its rows that are no listens (see
+    data/kinds), where `skip_under` says which ones are skips. Raises JobError if the file can't be
+    read or is empty.
     """
     try:
         names = set(pq.read_schema(path).names)
@@ -66,7 +70,9 @@ def read_labels(
     known = holdout.rows_in(past, ids)
     out = csr_matrix((np.ones(len(disliked), np.float32), (row[disliked], item[disliked])), shape)
     labels = holdout.without(labels, out)
-    labels = holdout.without(labels, holdout.kept_out(past, known, "include"))
+    said = work and feedback.read(work, ids, past.track_ids)
+    if said:
+        labels = holdout.without(labels, said.standing(DISLIKE, (len(ids), n), shown))
     if heard == "exclude":
         labels = holdout.unheard(labels, past, known)
     return Holdout(ids, known, labels).take(labels.getnnz(axis=1) > 0)

@@ -64,10 +64,10 @@ def test_labels_that_are_none_are_refused_by_name(finished, tmp_path, columns):
 def test_of_rows_with_kinds_only_listens_to_tracks_that_are_not_disliked_are_labels(tmp_path):
     save_listens(tmp_path, [(1, 10, 0), (2, 11, 1)], tracks=range(10, 30))
     said = {
-        "user_id": [1, 1],
-        "track_id": [20, 21],
-        "at": pa.array([0, 0], tables.TIME),
-        "kind": ["dislike", "like"],
+        "user_id": [1, 1, 3],  # the last one has no listen
+        "track_id": [20, 21, 12],
+        "at": pa.array([0, 0, 0], tables.TIME),
+        "kind": ["dislike", "like", "dislike"],
     }
     tables.write(tables.FEEDBACK, tmp_path, pa.table(said))
     rows = [
@@ -82,8 +82,11 @@ def test_of_rows_with_kinds_only_listens_to_tracks_that_are_not_disliked_are_lab
     columns = {"kind": kind, "played_share": share, "started_at": pa.array(at, pa.timestamp("s"))}
     users = [1] * len(rows)
     path = save_labels(tmp_path / "l.parquet", user_id=users, track_id=track, **columns)
-    found = read(tmp_path, path)
+    found = read_labels(path, listens.load(tmp_path), "exclude", work=tmp_path)
     assert past_ids(tmp_path)[found.labels.indices].tolist() == [12, 14, 18, 19, 21]
+    path = save_labels(tmp_path / "l.parquet", user_id=[3, 3], track_id=[12, 13])
+    found = read_labels(path, listens.load(tmp_path), "exclude", work=tmp_path)
+    assert past_ids(tmp_path)[found.labels.indices].tolist() == [13]
     bad = save_labels(tmp_path / "l.parquet", user_id=[1], track_id=[12], kind=["heard"])
     with pytest.raises(JobError, match="kind is none of listen, skip, like"):
         read(tmp_path, bad)
