@@ -116,6 +116,8 @@ install() {
 }
 install requirements.txt
 [[ ! " ${command[*]-} " =~ \ (pytest|ruff|mypy|loadtest\.schema)\  ]] || install requirements-dev.txt
+# events in Valkey, for the service and for jobs that read or move them
+[[ -z ${RECO_EVENTS-} && " ${command[*]-} " != *" --store "* ]] || install requirements-valkey.txt
 source .venv/bin/activate
 if [[ ${#command[@]} -gt 0 ]]; then exec "${command[@]}"; fi
 

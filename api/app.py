@@ -1,5 +1,6 @@
 """The Litestar application: start it with `litestar run` from the repository root."""
 
+import asyncio
 import logging
 import multiprocessing
 import os
@@ -18,7 +19,7 @@ from litestar.openapi.spec import Components, Reference, SecurityScheme
 from litestar.plugins import CLIPlugin
 
 from api.http import console, problems, routes
-from api.http.asgi import Application
+from api.http.asgi import Application, check_server
 from api.http.description import Description
 from api.http.guard import Guard, check_host
 from api.http.viewer import Viewer
@@ -51,6 +52,8 @@ class CheckSettings(CLIPlugin):
         assert isinstance(app, Application)
         try:
             settings = usable_settings(app.given_settings)
+            if settings.events:
+                asyncio.run(check_server(settings))
             check_host(settings, get_current_context(silent=True))
         except SettingsError as error:
             sys.exit(str(error))
@@ -82,7 +85,7 @@ async def serve(app: Litestar) -> AsyncIterator[None]:
     assert isinstance(app, Application)
     settings = usable_settings(app.given_settings)
     set_up_logging(settings.log_level)
-    warn_of_several_workers(settings.journal)
+    warn_of_several_workers(settings)
     service = Service(settings)
     app.guard = Guard(settings)
     app.metrics = Metrics([route.path for route in app.routes], service.state)
@@ -110,13 +113,13 @@ def set_up_logging(level: str) -> None:
     access.propagate = False
 
 
-def warn_of_several_workers(journal: str) -> None:
+def warn_of_several_workers(settings: Settings) -> None:
     """Warn if this process is one of several workers: a child process, not started by --reload."""
-    if multiprocessing.parent_process() and "--reload" not in sys.argv:
+    if settings.events is None and multiprocessing.parent_process() and "--reload" not in sys.argv:
         logger.warning(
             "Several workers: each keeps its own events and counters%s, so answers depend on which "
             "one is asked. Run one worker, or keep each user on one of them.",
-            "" if journal == "off" else " and sees the others' events a second later",
+            "" if settings.journal == "off" else " and sees the others' events a second later",
         )
 
 

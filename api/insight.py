@@ -80,7 +80,7 @@ class Insight:
         users = None
         if people and kind in ("any", "user"):
             if catalog.kinds.users == INTEGER:
-                users = self._users(catalog, text.strip(), limit)
+                users = await self._users(catalog, text.strip(), limit)
             else:
                 users = await self._users_of_text(catalog, text, limit)
         if kind == "user":
@@ -88,7 +88,7 @@ class Insight:
         found = await self._in_thread(_search, catalog, text, kind, limit)
         return schemas.Found(*found, users, _lacks_search(catalog))
 
-    def _users(self, catalog: Catalog, text: str, limit: int) -> list[schemas.FoundUser]:
+    async def _users(self, catalog: Catalog, text: str, limit: int) -> list[schemas.FoundUser]:
         """Return listeners whose id is the text or begins with it; drawn at random without one."""
         if not text:
             found = catalog.random_users(limit)
@@ -96,7 +96,7 @@ class Insight:
             return []
         else:
             low, found = int(text), []
-            if low <= MAX_ID and catalog.row(low) < 0 and self._service.events_of(low):
+            if low <= MAX_ID and catalog.row(low) < 0 and await self._has_events(low):
                 found.append(low)  # the release does not know them, but they have events
             size = 1
             while low * size <= MAX_ID and size <= MAX_ID and len(found) < limit:
@@ -113,9 +113,14 @@ class Insight:
             found: list[Id] = catalog.random_users(limit)
         else:
             found = [*await self._in_thread(catalog.users_beginning_with, text, limit)]
-            if catalog.row(text) < 0 and flaw_of(text) is None and self._service.events_of(text):
+            unknown = catalog.row(text) < 0 and flaw_of(text) is None
+            if unknown and await self._has_events(text):
                 found = [text, *found][:limit]
         return [schemas.FoundUser(user, len(catalog.history(catalog.row(user)))) for user in found]
+
+    async def _has_events(self, user_id: Id) -> bool:
+        await self._service.store.refresh([user_id])
+        return bool(self._service.events_of(user_id))
 
     async def tracks(self, catalog: Catalog, ids: list[Id], near: int) -> schemas.Tracks:
         """Return what the release knows of tracks, with the first `near` of what is near each."""

@@ -21,7 +21,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
-from api.events.store import JournalState
+from api.events.store import JournalState, SharedState
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"  # the label of every path that is not a route
@@ -70,6 +70,7 @@ class ServiceState:
     max_age_seconds: int
     journal: JournalState | None  # None without a journal
     release: ReleaseState | None  # None while no release is served
+    shared: SharedState | None = None  # None where events are not in Valkey
 
 
 class AnswerTimes:
@@ -147,6 +148,8 @@ class _StateCollector(Collector):
         yield from _counts(state)
         if state.journal:
             yield from _journal(state.journal)
+        if state.shared:
+            yield from _shared(state.shared)
         yield _gauge(
             "release_max_age_seconds", "RECO_MAX_AGE_HOURS in seconds.", state.max_age_seconds
         )
@@ -188,6 +191,15 @@ def _journal(journal: JournalState) -> Iterator[Metric]:
     yield _gauge("journal_works", "1 if events can be stored, else 0.", float(journal.works))
     what = "Seconds that the running commit has taken so far."
     yield _gauge("journal_lag_seconds", what, journal.lag_seconds)
+
+
+def _shared(shared: SharedState) -> Iterator[Metric]:
+    what = "Answers made with the events that were seen last, since Valkey did not answer."
+    yield CounterMetricFamily("reco_stale_answers", what, shared.stale_answers)
+    what = "Events in Valkey that the jobs have not exported yet."
+    yield _gauge("events_not_exported", what, shared.not_exported)
+    what = "1 if Valkey does not show its settings, else 0."
+    yield _gauge("events_unverified", what, float(shared.unverified))
 
 
 def _release(release: ReleaseState) -> Iterator[Metric]:

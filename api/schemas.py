@@ -193,6 +193,14 @@ class Ready(Struct):
             examples=["ok"],
         ),
     ]
+    events: Annotated[
+        str | UnsetType,
+        Meta(
+            description='where events are in Valkey: "ok", "unverified" if it hides its settings, '
+            'or "stale" if answers are made with the events that were seen last',
+            examples=["ok"],
+        ),
+    ] = UNSET
 
 
 class Problem(Struct):

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from api.events.journal import Journal, JournalError
 from api.events.journaled_store import JournaledStore
 from api.events.memory_store import MemoryStore
+from api.events.shared_tombstones import SharedTombstones
 from api.events.store import EventStore
 from api.events.tombstones import Tombstones, TombstoneWatcher
 from api.prometheus import ReleaseState, ServiceState
@@ -24,6 +26,9 @@ from jobs.contract.ids import INTEGER
 from jobs.contract.journal import Id, OtherKind
 from jobs.contract.names import FORGOTTEN, JOURNAL, LIST_LENGTH
 from jobs.contract.text_ids import Kinds
+
+if TYPE_CHECKING:  # its client is an optional package
+    from api.events.valkey_store import ValkeyStore
 
 logger = logging.getLogger("api")
 
@@ -47,12 +52,37 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.counters = Counters()
-        self.tombstones = Tombstones(settings.state_folder / FORGOTTEN)
-        self.store = open_store(settings, self.tombstones)
-        self.releases = ReleaseManager(settings, self.tombstones, self._adopt)
         self.kinds = Kinds()  # of the ids in calls
-        self._watcher = TombstoneWatcher(
-            self.tombstones, self._obey_others, self.releases.load_if_none
+        # what reads the events of users before each answer; None where no other host has them
+        self.shared: ValkeyStore | None = None
+        self.tombstones: Tombstones
+        self.store: EventStore
+        self._watcher: TombstoneWatcher | None = None
+        if settings.events:
+            self._use_valkey(settings)
+        else:
+            self.tombstones = Tombstones(settings.state_folder / FORGOTTEN)
+            self.store = open_store(settings, self.tombstones)
+        self.releases = ReleaseManager(settings, self.tombstones, self._adopt)
+        if not settings.events:
+            self._watcher = TombstoneWatcher(
+                self.tombstones, self._obey_others, self.releases.load_if_none
+            )
+
+    def _use_valkey(self, settings: Settings) -> None:
+        """Keep events and tombstones in Valkey. Its client is an optional package."""
+        from api.events.valkey_session import target_of
+        from api.events.valkey_store import ValkeyStore
+
+        tombstones = SharedTombstones(settings.state_folder / FORGOTTEN)
+        self.tombstones = tombstones
+        self.store = self.shared = ValkeyStore(
+            target_of(settings),
+            tombstones,
+            settings.events_per_user,
+            settings.max_users,
+            lambda: self.releases.obey_tombstones(),
+            lambda: self.releases.load_if_none(),
         )
 
     async def start(self) -> None:
@@ -60,7 +90,8 @@ class Service:
 
         What cannot be opened is logged; calls that need it answer 503 with the reason.
         """
-        await self._watcher.start()
+        if self._watcher:
+            await self._watcher.start()
         await self.store.start()
         found = self.store.kinds or Kinds()  # until a release is served
         self.kinds = found._replace(users=self.tombstones.kind or found.users)
@@ -73,7 +104,8 @@ class Service:
         """Store the events that wait, and end all background tasks."""
         gc.unfreeze()
         self.releases.stop()
-        self._watcher.stop()
+        if self._watcher:
+            self._watcher.stop()
         await self.store.stop()
 
     async def _adopt(self, kinds: Kinds) -> None:
@@ -253,6 +285,7 @@ class Service:
             refusals=self.releases.refusals,
             max_age_seconds=self.settings.max_age_hours * 3600,
             journal=self.store.journal,
+            shared=self.shared.shared if self.shared else None,
             release=ReleaseState(catalog.id, _age_seconds(catalog)) if catalog else None,
         )
 

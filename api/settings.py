@@ -4,17 +4,20 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
 from jobs.contract.blending import RECENT_EVENTS, Rule, Source, parse_sources
 from jobs.contract.journal import JOURNAL_KEEPS
 from jobs.contract.names import STATE
+from jobs.contract.valkey import Access, Server, parse_server, password_in
 
 PREFIX = "RECO_"
 # off: no journal; normal: commits do not wait for the disk; full: each commit waits for it
 JOURNALS = ("off", "normal", "full")
-SECRETS = ("admin_key", "read_key", "write_key", "console_key")  # never printed or logged
+KEYS = ("admin_key", "read_key", "write_key", "console_key")
+SECRETS = (*KEYS, "events_password", "events")  # never printed or logged; an address may have one
 CHECKS = ("hashes", "sizes")  # what of a release's files is compared with its manifest
 SWITCH = ("on", "off")
 HOST = re.compile(r"[a-z0-9_](?:[a-z0-9._-]{0,252})|\[[0-9a-f:.]{2,45}\]")
@@ -48,6 +51,16 @@ class Settings:
     console_key: str | None = field(default=None, repr=False)  # reading, and listeners' histories
     console: str = "on"  # the page and its calls
     hosts: tuple[str, ...] | None = None  # names of the service, beside those of this machine
+    events: Server | None = None  # the Valkey that has the events; None: they are in `state`
+    events_password: str | None = field(default=None, repr=False)
+    events_password_file: Path | None = None
+    events_ca: Path | None = (
+        None  # of certificates by which the server is known; None: the system's
+    )
+    events_certificate: Path | None = None  # of the client
+    events_certificate_key: Path | None = None
+    events_unverified: str = "off"  # whether Valkey may forbid to look at its settings
+    events_replicas: int | None = None  # how many must have an event; None: Valkey has no replica
     rate_limit: int | None = None  # requests per second of a key or address; 0: no limit
     log_level: str = "INFO"
 
@@ -55,6 +68,15 @@ class Settings:
     def state_folder(self) -> Path:
         """The folder of the journal and of the tombstones."""
         return self.state or self.work / STATE
+
+    @property
+    def events_access(self) -> Access:
+        """With what Valkey lets the service in. ValueError if the file can't be read."""
+        file = self.events_password_file
+        password = password_in(file) if file else self.events_password
+        return Access(
+            password, self.events_ca, self.events_certificate, self.events_certificate_key
+        )
 
     def blending_overrides(self) -> dict[str, Any]:
         """Return the fields of the release's blending that settings replace, with their values."""
@@ -89,6 +111,18 @@ def _key(text: str) -> str:
     return text
 
 
+def _password(text: str) -> str:
+    if not (1 <= len(text) <= 512 and text.isprintable()):
+        raise ValueError("a text that can be printed, of at most 512 characters")
+    return text
+
+
+def _file(text: str) -> Path:
+    if not text or "\0" in text or not Path(text).is_file():
+        raise ValueError("a file that is there")
+    return Path(text)
+
+
 def _one_of(*names: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in names:
@@ -121,7 +155,15 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "online_source": parse_sources,
     "online_events": _whole(1, 100),
     "online_neighbours": _whole(1, 100),
-    **dict.fromkeys(SECRETS, _key),
+    **dict.fromkeys(KEYS, _key),
+    "events": parse_server,
+    "events_password": _password,
+    "events_password_file": _file,
+    "events_ca": _file,
+    "events_certificate": _file,
+    "events_certificate_key": _file,
+    "events_unverified": _one_of(*SWITCH),
+    "events_replicas": _whole(0, 9),
     "console": _one_of(*SWITCH),
     "hosts": _hosts,
     "rate_limit": _whole(0, 1_000_000),
@@ -148,7 +190,28 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     others = settings.read_key, settings.write_key, settings.console_key
     if any(others) and not settings.admin_key:
         raise SettingsError(f"{PREFIX}ADMIN_KEY is missing: set it too, since another key is set")
+    check_events(settings, values)
     return settings
+
+
+def check_events(settings: Settings, given: Mapping[str, Any]) -> None:
+    """Raise SettingsError if the settings of Valkey don't go together."""
+    of_events = [name for name in given if name.startswith("events_") and name != "events_per_user"]
+    if settings.events is None:
+        if of_events:
+            names = ", ".join(PREFIX + name.upper() for name in of_events)
+            raise SettingsError(f"{names}: set {PREFIX}EVENTS too, or leave out what needs it")
+        return
+    if settings.events_password and settings.events_password_file:
+        raise SettingsError(f"{PREFIX}EVENTS_PASSWORD and {PREFIX}EVENTS_PASSWORD_FILE: set one")
+    if bool(settings.events_certificate) != bool(settings.events_certificate_key):
+        raise SettingsError(
+            f"{PREFIX}EVENTS_CERTIFICATE and {PREFIX}EVENTS_CERTIFICATE_KEY: set both or none"
+        )
+    if (settings.events_ca or settings.events_certificate) and not settings.events.tls:
+        raise SettingsError(
+            f"{PREFIX}EVENTS={settings.events}: expected valkeys://, since certificates are set"
+        )
 
 
 def usable_settings(given: Settings | None = None) -> Settings:
@@ -156,6 +219,10 @@ def usable_settings(given: Settings | None = None) -> Settings:
     settings = given or from_environment(os.environ)
     check_work_folder(settings)
     check_state_folder(settings)
+    if settings.events and find_spec("hiredis") is None:
+        raise SettingsError(
+            f"{PREFIX}EVENTS needs the package hiredis: pip install -r requirements-valkey.txt"
+        )
     return settings
 
 
@@ -171,7 +238,7 @@ def check_work_folder(settings: Settings) -> None:
 def check_state_folder(settings: Settings) -> None:
     """Make the journal's folder; raise SettingsError if it can't be made or written."""
     folder = settings.state_folder
-    if settings.journal == "off":
+    if settings.journal == "off" or settings.events:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,11 +2,15 @@
 
     python -m jobs.export_events --work data
     python -m jobs.prepare --data IN --work data --events data/events.parquet
+    python -m jobs.export_events --work data --store valkey://HOST:PORT/DB
 
 Adds to WORK/events.parquet the events in the service's journal that come after the last one in the
 file, so exporting twice adds nothing. Exported events are then deleted from the journal, except for
 the last 1,000 of each user, which the service needs. Events from before a user asked to be
 forgotten are not exported, and are removed from the file. The service may run at the same time.
+
+With --store, events and tombstones are those of a Valkey that several services share. Exported
+events leave its log, and the tombstones are copied to WORK/state, where jobs.prepare finds them.
 
 An event that is over a day later than now was stored while the service's clock was wrong. It gets
 the time of the last event before it that is not, or of the next one after it, or now if all are
@@ -27,11 +31,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.contract import tables
+from jobs.contract.ids import TEXT
 from jobs.contract.journal import (
     JOURNAL_KEEPS,
     JOURNAL_VERSION,
     TEXT_VERSION,
     TIME_OF_EVENT,
+    Id,
+    change_kinds,
     kinds_of_journal,
     upgrade_journal,
 )
@@ -39,8 +46,9 @@ from jobs.contract.names import FORGOTTEN, JOURNAL, STATE
 from jobs.contract.storage import JobError
 from jobs.contract.tables import EVENTS, EVENTS_OF_VERSION_1, TIME, Table
 from jobs.contract.text_ids import Kinds
-from jobs.data import clock, tombstones
+from jobs.data import clock, tombstones, valkey_events
 from jobs.data.tombstones import Tombstones
+from jobs.data.valkey_client import Client, connected
 from jobs.runtime import cli
 from jobs.runtime.progress import progress_bar
 
@@ -52,6 +60,8 @@ def main(argv: Sequence[str]) -> str:
     """Write WORK/events.parquet; return a summary with the number of new events."""
     options = arguments(argv)
     path = options.state or options.work / STATE
+    if options.store:
+        return export_valkey(options, path)
     try:
         with closing(open_journal(path / JOURNAL)) as journal:
             table = table_of(kinds_of_journal(journal))
@@ -61,11 +71,66 @@ def main(argv: Sequence[str]) -> str:
             dropped = drop(journal, last)
     except sqlite3.Error as error:
         raise JobError(f"{path / JOURNAL} can't be used ({error}): check its permissions") from None
+    return summary(options.work, table, added, corrected, dropped, "the journal")
+
+
+def summary(work: Path, table: Table, added: int, corrected: int, dropped: int, source: str) -> str:
+    """Return what was done in one line."""
     return (
-        f"{added:,} new events, {tables.n_rows(table, options.work):,} in "
-        f"{options.work / EVENTS.file}; {dropped:,} exported ones deleted from the journal"
+        f"{added:,} new events, {tables.n_rows(table, work):,} in "
+        f"{work / EVENTS.file}; {dropped:,} exported ones deleted from {source}"
         + (f"; {corrected:,} later than now were given their neighbours' time" if corrected else "")
     )
+
+
+def export_valkey(options: argparse.Namespace, state: Path) -> str:
+    """The same with the events of a Valkey; the tombstones are copied to the folder `state`.
+
+    The events are brought into their order by a temporary journal. They leave Valkey once the file
+    is complete, so those of an export that was interrupted are found in both, and taken once.
+    """
+    with connected(options.store) as client, closing(sqlite3.connect("")) as journal:
+        kinds = valkey_events.kinds(client)
+        until = valkey_events.raise_seqs(client)
+        table = table_of(kinds)
+        check_kinds(options.work, table)
+        valkey_events.save_forgotten(state / FORGOTTEN, *valkey_events.forgotten(client))
+        exported = last_exported(options.work, table)
+        if exported > until:
+            raise JobError(
+                f"{options.work / EVENTS.file} holds events of another store: move the file "
+                "elsewhere, or pass another --work"
+            )
+        users = valkey_events.waiting_users(client, kinds.users)
+        fill(journal, client, users, kinds, (exported, until))
+        to_forget = tombstones.read(state / FORGOTTEN)
+        added, corrected, _ = export(journal, options.work, table, to_forget, options.now)
+        dropped = valkey_events.remove_exported(client, users, until)
+    return summary(options.work, table, added, corrected, dropped, "Valkey")
+
+
+def fill(
+    journal: sqlite3.Connection,
+    client: Client,
+    users: Sequence[Id],
+    kinds: Kinds,
+    between: tuple[int, int],
+) -> None:
+    """Make a new journal with the users' events that are after one seq and not after another."""
+    journal.isolation_level = None
+    upgrade_journal(journal)
+    change_kinds(journal, kinds)
+    after, until = between
+    rows = valkey_events.waiting(client, users)
+    found = ((r.seq, r.user, r.track, r.at) for r in rows if after < r.seq <= until)
+    journal.execute("BEGIN")
+    journal.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", found)
+    if kinds.tracks == TEXT:
+        numbers = [int(n) for (n,) in journal.execute("SELECT DISTINCT track_id FROM events")]
+        texts = valkey_events.texts_of(client, numbers)
+        journal.create_function("text_of", 1, lambda number: texts[int(number)])
+        journal.execute("UPDATE events SET track_id = text_of(track_id)")
+    journal.execute("COMMIT")
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -73,6 +138,11 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     parser.add_argument(
         "--state", type=Path, help="folder of the journal, the service's RECO_STATE (WORK/state)"
+    )
+    parser.add_argument(
+        "--store",
+        help="valkey://HOST:PORT/DB or valkeys://..., the service's RECO_EVENTS (default: the "
+        "journal in --state); RECO_EVENTS_PASSWORD and the like are those of the service",
     )
     parser.add_argument(
         "--now",

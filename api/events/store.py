@@ -1,7 +1,8 @@
 """What the service asks of a store of live events, and the states that events go through.
 
 `MemoryStore` keeps events in memory only (RECO_JOURNAL=off). `JournaledStore` stores each event in
-the journal before it is acknowledged, and keeps those of recently active users in memory.
+the journal before it is acknowledged, and keeps those of recently active users in memory. With
+RECO_EVENTS, `ValkeyStore` has events in a server that several hosts share; it is described there.
 
 The states of a put in the JournaledStore:
 
@@ -55,6 +56,15 @@ from typing import Protocol
 
 from jobs.contract.journal import Id
 from jobs.contract.text_ids import Kinds
+
+
+@dataclass(frozen=True)
+class SharedState:
+    """What metrics tell of events in Valkey, beside the journal's state."""
+
+    stale_answers: int  # since the start, made with the lists that were seen last
+    not_exported: int  # events that the jobs have not taken yet
+    unverified: bool  # whether Valkey hides its settings
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,12 @@ class EventStore(Protocol):
 
     def drop(self, user_ids: Iterable[Id]) -> None:
         """Remove users from memory whom another process was told to forget."""
+
+    async def refresh(self, user_ids: Iterable[Id]) -> bool:
+        """Read the users' events where they are, if others may have changed them.
+
+        False if that is impossible now: `last` and `of` then return what was read before.
+        """
 
     def last(self, user_id: Id, k: int) -> list[Id]:
         """Return the user's last k item ids, newest first, repeats kept; [] without events.

@@ -8,6 +8,7 @@ from litestar.types import Message
 
 from api.http.guard import TOO_LARGE, Guard, Refusal, refuse
 from api.http.ids import undecodable
+from api.http.shared_events import marking, read_events
 from api.http.whole_numbers import refuse_other_spellings
 from api.prometheus import Metrics
 from api.schemas import MAX_BODY
@@ -45,6 +46,9 @@ class Application(Litestar):
             return await self._start_and_stop(scope, receive, send)
         start = perf_counter()
         state = scope.setdefault("state", {})
+        shared = service.shared
+        if shared is not None:
+            send = marking(send, state)
 
         # not async: returning the coroutine of `send` itself saves one coroutine for each message
         def send_with_release(message: Message) -> Any:
@@ -66,6 +70,8 @@ class Application(Litestar):
             state[BODY_KEY] = body = await _body(receive)
             refusal = TOO_LARGE if len(body) > MAX_BODY else None
         if refusal is None:
+            if shared is not None:
+                await read_events(scope, state, shared, service.kinds)
             refuse_other_spellings(scope, state)
             await super().__call__(scope, receive, send_with_release)
         else:
@@ -80,12 +86,21 @@ class Application(Litestar):
         """
         if scope["type"] == "lifespan":
             try:
-                usable_settings(self.given_settings)
+                settings = usable_settings(self.given_settings)
+                if settings.events:
+                    await check_server(settings)
             except SettingsError as error:
                 await receive()
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 raise
         await super().__call__(scope, receive, send)
+
+
+async def check_server(settings: Settings) -> None:
+    """Raise SettingsError if the Valkey of the settings can't keep what is promised of events."""
+    from api.events import valkey_session  # its client is an optional package
+
+    await valkey_session.check_server(settings)
 
 
 def _may_have_events(scope: Any) -> bool:

@@ -25,6 +25,7 @@ from api.http.described import (
 from api.http.description import Call, CallWithEvents
 from api.http.ids import EXPECTED, BadParameter, event_of, id_of, ids_of, ids_of_body
 from api.http.problems import AnyRequest, events_of_body
+from api.http.shared_events import STALE_KEY
 from api.prometheus import CONTENT_TYPE, Metrics
 from api.schemas import (
     MAX_BODY,
@@ -158,6 +159,8 @@ class Calls(Controller):
         events = None
         if data.events is not UNSET:
             events = ids_of_body("events", data.events, tracks, lax=True)
+        if not await self.service.store.refresh(user_ids):
+            request.state[STALE_KEY] = True
         lists = await self.service.recommend_many(user_ids, data.k, recommender, events)
         return b'{"recs":%b}' % lists
 
@@ -245,7 +248,14 @@ class Calls(Controller):
     def ready(self) -> Ready:
         """Say which release is served and whether the journal works; 503 while no release is."""
         store, catalog = self.service.store, self.service.releases.current().catalog
-        return Ready(catalog.id, store.users, store.evictions, self.service.journal_status)
+        shared = self.service.shared
+        return Ready(
+            catalog.id,
+            store.users,
+            store.evictions,
+            self.service.journal_status,
+            shared.events_state if shared else UNSET,
+        )
 
     @read("/freshness", NO_RELEASE)
     def freshness(self) -> Freshness:
