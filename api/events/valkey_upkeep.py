@@ -24,17 +24,18 @@ class Found(NamedTuple):
 
 async def first_look(session: Session) -> Found:
     """Return what Valkey has, after making a key if there is none. Lost or Refused."""
-    key: Command = ("SET", valkey.FORGOTTEN_KEY, token_bytes(KEY_BYTES), "NX")
     ask: list[Command] = [
         ("EXISTS", valkey.MOVING),
-        key,
         ("GET", valkey.FORGOTTEN_KEY),
         ("HMGET", valkey.KINDS, "users", "tracks"),
     ]
-    moving, _, found, kinds = checked(await session.writes.ask(ask))
+    moving, key, kinds = checked(await session.writes.ask(ask))
     if moving:
         raise Refused("jobs.move_events is filling it, or was interrupted: see its message")
-    return Found(found, _kinds(kinds))
+    if key is None:
+        make: Command = ("SET", valkey.FORGOTTEN_KEY, token_bytes(KEY_BYTES), "NX")
+        _, key = checked(await session.writes.ask([make, ("GET", valkey.FORGOTTEN_KEY)]))
+    return Found(key, _kinds(kinds))
 
 
 class Looked(NamedTuple):

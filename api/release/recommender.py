@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from api.release import kernels
 from api.release.catalog import Catalog, Name
 from api.release.explanations import reasons
+from api.release.taste import user_vector
 from api.schemas import Reason
 from jobs.contract.blending import (
     LISTED,
@@ -144,7 +145,7 @@ class Recommender:
         """Compile what answers need, or read it from the cache, before the first call needs it."""
         tracks, sums = self._competing(NO_TRACKS, Blending(), NO_TRACKS, NO_WORTH)
         if self.catalog.model is not None:
-            taste = np.zeros(len(self.catalog.model.gram), np.float32)
+            taste = user_vector(self.catalog.model, NO_TRACKS)
             self._add_fits(tracks, sums, taste, Blending())
         kernels.best(tracks, sums, self.catalog.ties, 1)
 
@@ -171,8 +172,8 @@ class Recommender:
         model, known = self.catalog.model, played[played >= 0]
         if model is None or not len(known) or "fold_in" not in weights_of(rule):
             return None
-        taste = model.taste(np.concatenate([self.catalog.history(row), known[::-1]]))
-        return taste if taste.any() else None
+        vector = user_vector(model, np.concatenate([self.catalog.history(row), known[::-1]]))
+        return vector if vector.any() else None
 
     def explained(self, row: int, k: int, events: Events) -> tuple[bytes, list[Reason]]:
         """Return the list of `answer` and a reason for each of its tracks; takes much longer."""

@@ -25,10 +25,7 @@ from jobs.contract.top_k import NormOrder, top_k
 
 # A play whose weight is so small a part of that of unobserved tracks is lost in the rounding.
 NEGLIGIBLE = 1e-9
-
-
-# A play whose weight is so small a part of that of unobserved tracks is lost in the rounding.
-NEGLIGIBLE = 1e-9
+LADDER = 1.1  # factor between the penalties that are used: see penalty_groups
 
 
 def fold_in(
@@ -93,8 +90,8 @@ def penalty_groups(penalties: np.ndarray) -> list[tuple[np.ndarray, float]]:
 
 
 def on_ladder(penalties: np.ndarray) -> np.ndarray:
-    """Return the nearest steps of a ladder whose steps are a factor of 1.1 apart."""
-    steps: np.ndarray = 1.1 ** (np.floor(np.log(penalties) / np.log(1.1)) + 0.5)
+    """Return the nearest steps of a ladder whose steps are a factor LADDER apart."""
+    steps: np.ndarray = LADDER ** (np.floor(np.log(penalties) / np.log(LADDER)) + 0.5)
     return steps
 
 
@@ -114,6 +111,12 @@ class FoldInModel:
     repeats: float
     half_life: float | None
 
+    def penalty(self, weights: np.ndarray) -> float:
+        """Return the penalty of one user, from the weights (n,) of what they have played."""
+        settings = self.regularization, self.unobserved, self.exponent
+        exact = row_penalties(weights.sum(), len(self.order.position), *settings)
+        return float(on_ladder(exact))
+
     def taste(self, plays: np.ndarray) -> np.ndarray:
         """Return the vector (d,) that fold_in gives for one user's plays, oldest first.
 
@@ -126,14 +129,12 @@ class FoldInModel:
         vectors, weights = self.order.vectors[places[known]], weights[known]
         if not len(weights):
             return np.zeros(self.gram.shape[0], np.float32)
-        settings = self.regularization, self.unobserved, self.exponent
-        penalty = row_penalties(weights.sum(), len(self.order.position), *settings)
         extra = weights / np.float32(self.unobserved)
         counts = extra > NEGLIGIBLE  # with a half-life few of many plays do
         near = vectors[counts]
         left = (near.T * extra[counts]) @ near
         left += self.gram
-        left.flat[:: len(left) + 1] += np.float32(on_ladder(penalty))
+        left.flat[:: len(left) + 1] += np.float32(self.penalty(weights))
         taste: np.ndarray
         # the transpose of a symmetric matrix has the order that LAPACK expects, without a copy
         _, taste, _ = sposv(left.T, (1 + extra) @ vectors, overwrite_a=True)

@@ -60,6 +60,10 @@ FORGOTTEN_LEFT = "reco:forgotten:left"
 MOVING = "reco:moving"
 HOSTS = "valkey://HOST:PORT/DB, several hosts separated by commas"
 
+# Scripts that make room, or that must work where memory is short, begin with this line. Others are
+# refused as a whole at `maxmemory`, before they have done anything.
+ALLOWED_AT_MAXMEMORY = "#!lua flags=allow-oom\n"
+
 NEXT_SEQ = """
 local now = redis.call('TIME')
 local at = now[1] * 1000000 + now[2]
@@ -91,7 +95,8 @@ return 1
 # Returns the tombstone's seq and time, and how many events were removed. The list of the last
 # events and the log overlap: the longer one has all events of the shorter one.
 FORGET = (
-    NEXT_SEQ
+    ALLOWED_AT_MAXMEMORY
+    + NEXT_SEQ
     + """
 local last = tonumber(redis.call('GET', KEYS[7]) or 0)
 if seq <= last then seq = last - last % 64 + 64 + shard end
@@ -134,18 +139,23 @@ return tonumber(number)
 
 # Keys: KINDS, then all shards. Arguments: the kinds of users and of tracks.
 # Sets the kinds if there has never been an event. Returns those that count.
-ADOPT = """
+ADOPT = (
+    ALLOWED_AT_MAXMEMORY
+    + """
 local used = redis.call('EXISTS', unpack(KEYS, 2))
 if used == 0 or redis.call('EXISTS', KEYS[1]) == 0 then
     redis.call('HSET', KEYS[1], 'users', ARGV[1], 'tracks', ARGV[2])
 end
 return redis.call('HMGET', KEYS[1], 'users', 'tracks')
 """
+)
 
 # Keys: all shards. Argument: a seq, or 0. Lets all shards go on after the newest seq of all, the
 # clock and the argument, so that an export may take what is there, and later events come after it.
 # Returns that seq.
-RAISE = """
+RAISE = (
+    ALLOWED_AT_MAXMEMORY
+    + """
 local now = redis.call('TIME')
 local newest = math.max(now[1] * 1000000 + now[2], tonumber(ARGV[1]))
 for _, key in ipairs(KEYS) do
@@ -157,10 +167,13 @@ for shard, key in ipairs(KEYS) do
 end
 return string.format('%.0f', base + 63)
 """
+)
 
 # Keys: as those of PUT. Arguments: the user, the last seq that was exported.
 # Removes the user's events up to that seq from the log; returns how many.
-EXPORTED = """
+EXPORTED = (
+    ALLOWED_AT_MAXMEMORY
+    + """
 local removed = 0
 while true do
     local seq = redis.call('LINDEX', KEYS[3], 1)
@@ -172,6 +185,7 @@ if redis.call('EXISTS', KEYS[3]) == 0 then redis.call('SREM', KEYS[4], ARGV[1]) 
 redis.call('HINCRBY', KEYS[1], 'waiting', -removed)
 return removed
 """
+)
 
 
 def sha_of(script: str) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from jobs import export_events
 from jobs.contract.valkey import parse_server
 from tests.api.release.test_answers import client_of
 from tests.support import releases
@@ -178,3 +179,24 @@ def test_stopping_waits_for_the_puts_that_were_sent(work, valkey):
         service.process.terminate()
         service.process.wait()
     assert service.process.returncode == 0 or service.process.returncode == -signal.SIGTERM
+
+
+def test_where_memory_is_short_only_puts_are_refused_and_an_export_makes_room(work, start):
+    valkey = start(maxmemory="3mb")
+    with running(work, valkey.address) as (client, _):
+        user = 0
+        while (answer := put(client, user // 50, 5)).status_code == 200:
+            user += 1
+            if user == 1000:
+                valkey.ask("CONFIG", "SET", "maxmemory", "1")
+        assert "OOM" in answer.json()["detail"]
+        assert recs(client, 0)[1] is None
+        assert client.post("/forget_user?user_id=3").json()["events"] == 50
+        assert client.get("/get_user_events?user_id=3").json() == {"events": []}
+        with running(work, valkey.address) as (other, _):
+            assert recs(other, 0)[1] is None
+        exported = export_events.main(["--work", str(work), "--store", valkey.address])
+        assert exported.startswith("950 new events")
+        valkey.ask("CONFIG", "SET", "maxmemory", "0")
+        assert put(client, 9, 6).status_code == 200
+        assert client.get("/health/ready").json()["journal"] == "ok"
