@@ -30,6 +30,7 @@
 #   --max-bad-share X   stop if more than this share of the interactions is bad (default: 0.1)
 #   --artist-limit N    auto | off | 1 to 9: how many of a list's first 10 may be by one artist
 #   --now MOMENT        what counts as now; listens that are later are left out (default: the clock)
+#   --skip-under X      a listen of which less than this share was played is a skip (default: 0.5)
 #   --equal-rows RULE   auto | plays | copies: what equal interactions are
 #   --user-ids KIND     auto | integer | text: of which kind ids of users are
 #   --track-ids KIND    auto | integer | text: of which kind ids of tracks are
@@ -58,7 +59,7 @@ while [[ $# -gt 0 ]]; do
     --check) check=yes; shift; continue ;;
     --data | --work | --heard | --tune | --split | --share | --gap | --events | --forgotten | --memory-limit | \
     --max-bad-share | --now | --far | --equal-rows | --same-song | --suspicious | --artist-limit | --new-share | \
-    --columns | --time-unit | --origin | --delimiter | --user-ids | --track-ids)
+    --columns | --time-unit | --origin | --delimiter | --user-ids | --track-ids | --skip-under)
       [[ -n ${2-} ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
     *) help >&2; fail "unknown option $1; the known ones are listed above" ;;
   esac
@@ -76,7 +77,7 @@ while [[ $# -gt 0 ]]; do
     --share | --gap) windows+=("$1" "$2") ;;
     --events | --forgotten) prepare+=("$1" "$(realpath -m "$2")") ;;
     --time-unit) one_of "$1" "$2" s ms us; prepare+=("$1" "$2") ;;
-    --max-bad-share | --now | --far | --columns | --origin | --delimiter) prepare+=("$1" "$2") ;;
+    --max-bad-share | --now | --far | --columns | --origin | --delimiter | --skip-under) prepare+=("$1" "$2") ;;
     --new-share) rank+=("$1" "$2") ;;
     --memory-limit) every+=("$1" "$2") ;;
   esac

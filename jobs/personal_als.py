@@ -44,9 +44,9 @@ def main(argv: Sequence[str]) -> str:
         block, tastes = data.of_users(np.arange(first, last)), users[first:last]
         if settings.folds_in:
             tastes = als_model.recent_tastes(block, items, gram, settings)
-        heard = block.pairs() if settings.heard == "exclude" else None
-        found, scores = top_k(tastes, order, LIST_LENGTH, heard)
-        found_new, new_scores = top_k(tastes, new, NEW_LENGTH, heard)
+        out = block.kept_out(settings.heard)
+        found, scores = top_k(tastes, order, LIST_LENGTH, out)
+        found_new, new_scores = top_k(tastes, new, NEW_LENGTH, out)
         for of_list in (scores, new_scores):
             of_list[~tastes.any(axis=1)] = -np.inf
         ids = data.user_ids[first:last], data.track_ids

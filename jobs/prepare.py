@@ -19,6 +19,12 @@ stands. --user-ids and --track-ids say which. By default they are text if more t
 of them are no such numbers; up to there, such rows are bad. The kind stays: if ids that were text
 in WORK are all whole numbers now, or the other way round, the job stops and names the option.
 
+A row of the interactions may be another than a listen: a column `kind` says listen, skip, like,
+unlike, dislike or undislike, and played_share, or played_ms and the tracks' duration_ms, say how
+much was played. A listen of less than --skip-under of the track is a skip. Listens go to
+listens.parquet, and likes and dislikes to feedback.parquet; kinds.json counts all of them. See
+data/kinds.
+
 --events names a file with more interactions, as jobs.export_events writes them. Its rows do
 not count for --max-bad-share: a listen of a track that tracks.parquet does not have yet, and one
 that is also in interactions.parquet, only go to the quarantine.
@@ -41,7 +47,8 @@ user's history, and 1 if it is the first.
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -53,17 +60,19 @@ import pyarrow.compute as pc
 
 from jobs.contract import journal, storage, tables, text_ids
 from jobs.contract.ids import INTEGER, TEXT
-from jobs.contract.names import CLOCK, FORGOTTEN, JOURNAL, STATE
-from jobs.contract.results import Clock
+from jobs.contract.names import CLOCK, FORGOTTEN, JOURNAL, KINDS, STATE
+from jobs.contract.results import Clock, KindsOfRows
 from jobs.contract.storage import JobError
 from jobs.contract.text_ids import FolderIds, Kinds
 from jobs.data import (
     accounts,
     clock,
     equal_rows,
+    feedback,
     id_columns,
     input_check,
     input_options,
+    kinds,
     raw_columns,
     songs,
     tombstones,
@@ -77,6 +86,7 @@ from jobs.data.cleaning import (
     REASONS,
     SAME_ROW,
     UNKNOWN_TRACK,
+    ReadListens,
     read_listens,
     read_names,
     read_tracks,
@@ -84,6 +94,7 @@ from jobs.data.cleaning import (
 )
 from jobs.data.histories import Listens, histories
 from jobs.data.id_columns import AUTO
+from jobs.data.kinds import SortedOut
 from jobs.data.quarantine import bad_rows, stop_if_bad
 from jobs.data.tombstones import Tombstones
 from jobs.inputs import files
@@ -110,7 +121,7 @@ def main(argv: Sequence[str]) -> str:
         songs.same_songs(items) if options.same_song == "on" else items["track_id_enc"].to_numpy()
     )
     to_forget = tombstones.read(options.forgotten or options.work / STATE / FORGOTTEN)
-    listens, user_texts, bad, ends = read_played(
+    (listens, bad, told), user_texts, ends = read_played(
         options,
         kept and kept.users,
         partial(read_listens, played, items, to_forget, track_texts),
@@ -130,16 +141,25 @@ def main(argv: Sequence[str]) -> str:
     bounds = clock.mark_far(listens, bad, len(of_file), options.far)
     asked = options.user_ids, options.track_ids
     stop_if_bad(played[0], of_file, options.max_bad_share, asked)
+    other = told and kinds.sort_out(listens, told, durations_of(items), options.skip_under)
     plays = equal_rows.are_plays(listens, len(of_file), options.equal_rows)
     if plays and options.equal_rows == "auto":
         equal_rows.stop_if_doubled(listens, len(of_file), played[0])
     if not (listens.user >= 0).any():
+        if other and not forgotten.all():
+            raise JobError(
+                f"{played[0].path} holds no listen, only {about_kinds(other)}: add listens, or "
+                "pass a lower --skip-under"
+            )
         raise JobError(f"{played[0].path} holds listens of users to be forgotten only: add others")
     try:
         n_plays = len(of_file) if plays else 0
-        ids = FolderIds(user_texts and id_columns.number_users(listens, user_texts), track_texts)
+        known = user_texts and id_columns.number_users(
+            listens, user_texts, other and other.feedback
+        )
+        ids = FolderIds(known, track_texts)
         users, heard, n_shared, habits = write(
-            options, items, song, listens, bad, codes, n_plays, ids
+            options, items, song, listens, other, bad, codes, n_plays, ids
         )
         tombstones.note(options.work, to_forget)
         storage.write_json(options.work / CLOCK, record_of_times(bad, bounds, options))
@@ -162,6 +182,7 @@ def main(argv: Sequence[str]) -> str:
         f"{options.data}: {pc.sum(users['listens']).as_py():,} listens of {len(users):,} users and "
         f"{heard:,} tracks"
         + (f"; {n_shared:,} tracks are one song with another" if options.same_song == "on" else "")
+        + (f"; {about_kinds(other)}" if other else "")
         + f"; {sum(map(np.count_nonzero, codes.values())):,} rows quarantined"
         + lost_links(bad_tracks)
         + (f"; {note}" if note else "")
@@ -174,12 +195,31 @@ def main(argv: Sequence[str]) -> str:
     )
 
 
-Played = tuple[Listens, pa.Array | None, np.ndarray, list[int]]  # what read_listens returns
+def durations_of(items: pa.Table) -> np.ndarray | None:
+    """Return the durations of the tracks (n,) in milliseconds; None if no file has them."""
+    if kinds.DURATION not in items.column_names:
+        return None
+    durations: np.ndarray = items[kinds.DURATION].to_numpy()
+    return durations
+
+
+def about_kinds(other: SortedOut) -> str:
+    """Return how many rows are no listens, by what they are.
+
+    >>> nothing = dict.fromkeys(feedback.KINDS, 0)
+    >>> about_kinds(SortedOut(nothing | {"skip": 7, "like": 1}, 5, 0, None, None, None))
+    '7 skips, 1 likes'
+    """
+    found = [f"{n:,} {kind}s" for kind, n in other.counts.items() if n and kind != "listen"]
+    return ", ".join(found) or "no skips, likes or dislikes"
 
 
 def read_played(
-    options: argparse.Namespace, kept: str | None, read: Callable[[str], Played], source: Input
-) -> Played:
+    options: argparse.Namespace,
+    kept: str | None,
+    read: Callable[[str], ReadListens],
+    source: Input,
+) -> ReadListens:
     """Return what `read` returns for the kind of the user ids, which `source` has.
 
     With --user-ids auto the kind is guessed. If it turns out to be the other one, all is read
@@ -191,7 +231,7 @@ def read_played(
     least = 0 if kept == TEXT else options.max_bad_share
     guessed = id_columns.likely_kind(source, least)
     found = read(guessed)
-    listens, texts, bad, (n, *_) = found
+    (listens, bad, _), texts, (n, *_) = found
     if texts is None:
         share = share_not_integer(bad[:n])
     else:
@@ -290,6 +330,7 @@ def write(
     items: pa.Table,
     song: np.ndarray,
     listens: Listens,
+    other: SortedOut | None,
     bad: np.ndarray,
     codes: dict[Input, np.ndarray],
     n_plays: int,
@@ -297,17 +338,21 @@ def write(
 ) -> tuple[pa.Table, int, int, accounts.Habits]:
     """Write the files; return users, numbers of tracks with a listen and a shared song, and habits.
 
-    `song` has the number of each track's song, `codes` the codes of each file's rows, `bad` those
-    of the listens. A listen that equals an earlier one gets its code here, but for the first
-    n_plays rows, where equal rows are plays.
+    `song` has the number of each track's song, `other` what is no listen, `codes` the codes of each
+    file's rows, `bad` those of the listens. A listen that equals an earlier one gets its code here,
+    but for the first n_plays rows, where equal rows are plays.
     Where that makes too many interactions bad, nothing is written.
     """
     track_ids = items["track_id"].to_numpy()
     heard = np.zeros(len(track_ids), bool)
     shared, heard_by = songs.shared(song), np.zeros(len(track_ids), np.int64)
     users, habits = [], accounts.Habits()
-    with tables.writer(tables.LISTENS, options.work, ids) as append:
-        for part, repeated in histories(listens, n_plays):
+    share = other and other.share
+    with (
+        tables.writer(tables.LISTENS, options.work, ids) as append,
+        writer_of_shares(options.work, share) as append_share,
+    ):
+        for part, repeated, kept in histories(listens, n_plays, share is not None):
             if ids.users is not None:
                 part = part._replace(user=ids.users.numbers[part.user])
             bad[repeated] = REASONS.index(SAME_ROW)
@@ -315,6 +360,8 @@ def write(
             if shared.any():
                 heard_by += songs.listeners(part.user, part.track, shared)
             append(listens_table(part, track_ids))
+            if share is not None:
+                append_share(pa.table({"played_share": share[kept]}))
             users.append(users_table(part))
             habits.add(part.user, part.track, part.time // 1_000_000)
         played = next(source for source in codes if source.kind == files.INTERACTIONS)
@@ -326,12 +373,46 @@ def write(
         tables.write(tables.ITEMS, options.work, items)
         n_shared = songs.write(options.work, track_ids, song, heard_by)
         tables.write(tables.USERS, options.work, encoded(pa.concat_tables(users)))
+        write_other(options, other, ids, track_ids)
         tables.write(tables.SUSPICIOUS, options.work, habits.table(options.suspicious))
         with tables.writer(tables.QUARANTINE, options.work) as append_bad:
             for source in sorted(codes, key=lambda source: source.path.name):
                 for rows in bad_rows(source, codes[source]):
                     append_bad(rows)
     return pa.concat_tables(users), int(heard.sum()), n_shared, habits
+
+
+@contextmanager
+def writer_of_shares(work: Path, share: np.ndarray | None) -> Iterator[Callable[[pa.Table], None]]:
+    """Yield what writes shares.parquet, which is removed if no share is known."""
+    if share is None:
+        yield lambda rows: None
+        (work / tables.SHARES.file).unlink(missing_ok=True)
+        return
+    with tables.writer(tables.SHARES, work) as append:
+        yield append
+
+
+def write_other(
+    options: argparse.Namespace, other: SortedOut | None, ids: FolderIds, track_ids: np.ndarray
+) -> None:
+    """Write feedback.parquet and kinds.json, or remove those of an earlier run."""
+    if other is None:
+        for name in (tables.FEEDBACK.file, KINDS):
+            (options.work / name).unlink(missing_ok=True)
+        return
+    said = other.feedback
+    user = said.user if ids.users is None else ids.users.numbers[said.user]
+    order = np.lexsort((said.seq, said.time, said.track, user))  # stable: ties keep file order
+    columns = {
+        "user_id": user[order].astype(np.int64),
+        "track_id": track_ids[said.track[order]],
+        "at": said.time[order].astype("datetime64[us]"),
+        "kind": pa.array(feedback.KINDS).take(pa.array(other.kind[order])),
+    }
+    feedback.write(options.work, pa.table(columns))
+    content = KindsOfRows(other.counts, options.skip_under, other.under, other.shares)
+    storage.write_json(options.work / KINDS, content)
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -354,6 +435,13 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         default="auto",
         help="what equal interactions are (default: plays where all times are whole minutes and "
         "there is no track_seq, else copies of one play)",
+    )
+    parser.add_argument(
+        "--skip-under",
+        type=float,
+        default=kinds.SKIP_UNDER,
+        help="a listen of which a smaller share of the track was played is a skip, 0 to 1 "
+        f"(default: {kinds.SKIP_UNDER})",
     )
     for option, name in (("--user-ids", "users"), ("--track-ids", "tracks")):
         parser.add_argument(
@@ -403,6 +491,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         parser.error(f"--far is {options.far}, expected at least 1")
     if not 0 <= options.max_bad_share <= 1:
         parser.error(f"--max-bad-share is {options.max_bad_share}, expected 0 to 1")
+    if not 0 <= options.skip_under <= 1:
+        parser.error(f"--skip-under is {options.skip_under}, expected 0 to 1")
     if options.events and not options.events.is_file():
         raise JobError(f"{options.events} is no file: run python -m jobs.export_events")
     if options.forgotten and not options.forgotten.is_file():

@@ -6,7 +6,8 @@ labels.parquet has the columns user_id and track_id: the tracks that users playe
 data. Prints NDCG, recall, precision and other metrics at 10, as means over all users with a label,
 for top popular, personal ALS and the final list. A user without a final list gets the top list, as
 from the service. Tracks that a user has heard don't count as labels, unless the run's settings
-include heard tracks.
+include heard tracks. If the file has the columns kind or played_share, only listens are labels, and
+no track that the user dislikes (see data/kinds).
 
 If songs have several ids, a label is a hit under any of them. The column "ndcg by id" has the NDCG
 of the same users where only the very id that was played is a hit.
@@ -23,12 +24,15 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from jobs.contract import text_ids
+from jobs.contract import storage, text_ids
+from jobs.contract.names import KINDS
+from jobs.contract.results import KindsOfRows
 from jobs.contract.storage import JobError
 from jobs.contract.tables import NEW_TRACKS, PERSONAL_ALS, RECOMMENDATIONS
 from jobs.contract.top_k import NOTHING
 from jobs.data import holdout, listens, songs
 from jobs.data.holdout import COLD
+from jobs.data.kinds import SKIP_UNDER
 from jobs.evaluation import new_tracks
 from jobs.evaluation.labels import read_labels
 from jobs.evaluation.new_tracks import only
@@ -52,18 +56,19 @@ def main(argv: Sequence[str]) -> str:
     past, heard = listens.load(args.work), hyperparameters.load(args.work).heard
     shown = songs.shown(args.work, past.track_ids)
     ids = text_ids.of(args.work)
-    later = read_labels(args.labels, past, heard, shown, ids)
+    under = skip_under(args.work)
+    later = read_labels(args.labels, past, heard, shown, ids, under, args.work)
     known, labels = later.row, later.labels
     if not len(known):
         raise JobError(
-            f"{args.labels}: the user of each row has heard the track before: give later plays"
+            f"{args.labels}: in each row the user has heard the track before, dislikes it, or did "
+            "not listen to it: give later plays"
         )
     cold = (known == COLD)[:, None]
     order = popularity.read_top(args.work, past.track_ids)
 
     def unheard(first: int, last: int) -> np.ndarray:
-        played = holdout.heard_by(past, known[first:last])
-        return first_unheard(order, played if heard == "exclude" else csr_matrix(played.shape))
+        return first_unheard(order, holdout.kept_out(past, known[first:last], heard))
 
     lists = {
         "top popular": np.concatenate(list(in_blocks(unheard, len(known), USERS_A_BLOCK, "score")))
@@ -81,7 +86,7 @@ def main(argv: Sequence[str]) -> str:
     }
     if shown is not None:
         raw = listens.load(args.work, timed=False, by_song=False)
-        played = read_labels(args.labels, raw, heard, None, ids)
+        played = read_labels(args.labels, raw, heard, None, ids, under, args.work)
         by_id = played.take(np.isin(played.user_ids, later.user_ids)).labels
         for name, found in lists.items():
             rows[name]["ndcg by id"] = accuracy.per_user(found, by_id, K)["ndcg"].mean()
@@ -99,6 +104,13 @@ def main(argv: Sequence[str]) -> str:
         print(f"\nBy the labels of tracks without a listen, {users.sum():,} users:")
         print(pd.DataFrame(scores_of_new(lists, users, of_new, new)).T.round(5).to_string())
     return f"{len(known):,} users with a label"
+
+
+def skip_under(work: Path) -> float:
+    """Return of which share of a track less has to be played for a skip, as in the run."""
+    if not (work / KINDS).exists():
+        return SKIP_UNDER
+    return storage.read_json(work / KINDS, "jobs.prepare", KindsOfRows).skip_under
 
 
 def scores_of_new(

@@ -17,6 +17,9 @@ tracks have short lifetimes, the holdout covers only half the lifetime of a trac
 most of its tracks would be unknown to the model.
 
 One user's listens weigh at most a bounded share where cuts and shares are chosen (see data/bounds).
+What listeners like and dislike is known up to the cut, or, in a split by user, up to the user's
+last listen before it. A track that a user dislikes at the end of the holdout is not in it.
+
 Suspicious accounts are found in each window again, by its past alone; they are not in its listens,
 and suspicious.parquet names them. A holdout is also without the accounts that are suspicious by all
 listens. With --suspicious keep nobody is left out.
@@ -24,6 +27,7 @@ listens. With --suspicious keep nobody is left out.
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +39,12 @@ from jobs.contract.names import EARLIER, SPLIT, WINDOWS
 from jobs.contract.results import Split
 from jobs.contract.storage import JobError
 from jobs.contract.text_ids import TRACK_IDS, USER_IDS
-from jobs.data import bounds, listens, songs, splitting
+from jobs.data import bounds, feedback, listens, songs, splitting
 from jobs.data.accounts import LEAVE_OUT, RULES, Habits
+from jobs.data.feedback import DISLIKE, EVER, KINDS, Feedback
 from jobs.data.listens import Listens
 from jobs.data.splitting import Window, sample
+from jobs.metrics.accuracy import marked
 from jobs.runtime import cli, memory, parallel
 
 MOST_DAYS = 36_500  # of a gap
@@ -51,11 +57,14 @@ def write_window(
     data: Listens,
     window: Window,
     suspicious: pa.Table,
+    said: Feedback | None,
     split: Split,
 ) -> None:
     """Write a window: listens, users, items, songs, suspicious accounts, holdout, split.json.
 
-    `sampled` (listens of WORK,) bool marks the listens that `data` and `window` consist of.
+    `sampled` (listens of WORK,) bool marks the listens that `data` and `window` consist of; `said`
+    is what their users like and dislike. Where there are such files, it gets feedback.parquet and
+    shares.parquet too.
     """
     folder = work / "windows" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,6 +86,8 @@ def write_window(
             hold(table.filter(pa.array(window.holdout[rows])))
             seen, start = seen + len(batch), rows.stop
     _write_users(folder, data, window.past)
+    _write_shares(work, folder, sampled, window.past)
+    _write_feedback(folder, data, said and said.before(known_until(data, window)))
     tables.write(tables.SUSPICIOUS, folder, suspicious)
     _link(work / tables.ITEMS.file, folder / tables.ITEMS.file)
     _write_songs(work, folder, data, window.past)
@@ -103,7 +114,66 @@ def without_suspicious(
         return window, table
     past = window.past & ~found[data.user]
     holdout = window.holdout & ~(found | left_out)[data.user]
-    return Window(past, holdout, window.cut), table
+    return replace(window, past=past, holdout=holdout), table
+
+
+def known_until(data: Listens, window: Window) -> np.ndarray:
+    """Return the moment up to which a window knows what each user says, (users,) in seconds.
+
+    It is the cut, or, where that is a place in each history, just after the last listen before it.
+    Users without a listen before the cut are not known.
+    """
+    last = np.full(data.shape[0], -1, np.int64)
+    last[data.user[window.past]] = data.at[window.past]  # numpy keeps the last, thus latest one
+    if window.begins is None:
+        return last + 1
+    return np.where(last >= 0, window.begins, 0)
+
+
+def without_disliked(
+    data: Listens, window: Window, said: Feedback, shown: np.ndarray | None
+) -> Window:
+    """Return a window without the held-out listens of tracks that the user dislikes at its end.
+
+    `shown` are the tracks under which songs are shown, (tracks,) or None.
+    """
+    if window.ends is None:
+        later = ~(window.past | window.holdout)
+        end = np.full(data.shape[0], EVER)
+        rows = np.flatnonzero(later)[::-1]  # so that numpy keeps the first one
+        end[data.user[rows]] = data.at[rows]
+    else:
+        end = np.full(data.shape[0], window.ends)
+    disliked = said.before(end).standing(DISLIKE, data.shape, shown)
+    item = data.item if shown is None else shown[data.item]
+    rows = np.flatnonzero(window.holdout)
+    holdout = window.holdout.copy()
+    holdout[rows] = ~marked(disliked, data.user[rows], item[rows])
+    return replace(window, holdout=holdout)
+
+
+def _write_shares(work: Path, folder: Path, sampled: np.ndarray, past: np.ndarray) -> None:
+    """Write shares.parquet of a window's past, if WORK has that file."""
+    if not (work / tables.SHARES.file).exists():
+        (folder / tables.SHARES.file).unlink(missing_ok=True)
+        return
+    of_sample = tables.read(tables.SHARES, work).filter(pa.array(sampled))
+    tables.write(tables.SHARES, folder, of_sample.filter(pa.array(past)))
+
+
+def _write_feedback(folder: Path, data: Listens, known: Feedback | None) -> None:
+    """Write feedback.parquet of a window, or remove an older one if nothing is known."""
+    columns = tables.FEEDBACK.schema.empty_table()
+    if known is not None:
+        columns = pa.table(
+            {
+                "user_id": data.user_ids[known.user],
+                "track_id": data.track_ids[known.track],
+                "at": known.at.astype("datetime64[us]"),
+                "kind": pa.array(KINDS).take(pa.array(known.kind)),
+            }
+        )
+    feedback.write(folder, columns)
 
 
 def _write_users(folder: Path, data: Listens, past: np.ndarray) -> None:
@@ -169,10 +239,12 @@ def main(argv: Sequence[str]) -> str:
             f"--gap is for the time split, but this is the user split ({reason}): "
             f"leave --gap out, or add --split time"
         )
-    cleaned = [
-        without_suspicious(data, part, left_out, args.suspicious)
-        for part in splitting.with_earlier(choice, data, args.gap, weights)
-    ]
+    cuts = splitting.with_earlier(choice, data, args.gap, weights)
+    said = feedback.read(args.work, data.user_ids, data.track_ids)
+    if said is not None:
+        shown = songs.shown(args.work, data.track_ids)
+        cuts = [without_disliked(data, part, said, shown) for part in cuts]
+    cleaned = [without_suspicious(data, part, left_out, args.suspicious) for part in cuts]
     named = dict(zip(reversed((*EARLIER, *WINDOWS)), cleaned, strict=False))
     for name in EARLIER:  # those of an earlier run
         if name not in named or not (named[name][0].past.any() and named[name][0].holdout.any()):
@@ -194,7 +266,7 @@ def main(argv: Sequence[str]) -> str:
             users=float(users.mean()),
             cut=window.cut,
         )
-        write_window(args.work, name, sampled, data, window, suspicious, facts)
+        write_window(args.work, name, sampled, data, window, suspicious, said, facts)
     held = ", ".join(f"{name} {int(window.holdout.sum()):,}" for name, (window, _) in named.items())
     of_sample = "" if users.all() else f" of a sample of {users.mean():.1%} of the users"
     return f"{split} split ({reason}); listens{of_sample} held out: {held}"

@@ -88,7 +88,8 @@ class Catalog:
         }
         self._lists = {
             name: (arrays[f"{name}_offsets"], arrays[f"{name}_items"])
-            for name in ("recommendations", "history", "names")
+            for name in ("recommendations", "history", "names", "disliked")
+            if f"{name}_items" in arrays  # nobody may dislike anything
         }
         self.neighbours: dict[str, Neighbours] = {
             name: Neighbours(*(arrays[f"{name}_{part}"] for part in Neighbours._fields))
@@ -104,7 +105,7 @@ class Catalog:
 
     @property
     def n_users(self) -> int:
-        """Number of users with a history or a final list."""
+        """Number of users with a history, a final list, or a track that they dislike."""
         return len(self._user_ids)
 
     @property
@@ -140,6 +141,13 @@ class Catalog:
     def history(self, row: int) -> Tracks:
         """Return the listens of the user in a row, oldest first."""
         return self._list("history", row)
+
+    def kept_out(self, row: int) -> Tracks:
+        """Return what no list of the user in a row may have: disliked tracks, and perhaps heard."""
+        out = self._list("history", row) if self.excludes_heard else NO_TRACKS
+        if "disliked" not in self._lists:
+            return out
+        return np.concatenate([out, self._list("disliked", row)])
 
     def knows(self, item_id: Id) -> bool:
         """Return whether the release knows a track."""

@@ -44,7 +44,7 @@ def reasons(
     final = {track: rank for rank, track in enumerate(catalog.final(row).tolist(), 1)}
     competing = max(len(answer), WEIGHED) + len(final)
     # the answer needed at most so many tracks of the top list
-    reach = competing + len(catalog.history(row)) + len(events)
+    reach = competing + max(len(catalog.history(row)), len(catalog.kept_out(row))) + len(events)
     top = {track: rank for rank, track in enumerate(catalog.top(reach).tolist(), 1)}
     online = catalog.blending.rule != "offline" and len(events) > 0
     sources = catalog.blending.weights() if online else {}

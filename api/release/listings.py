@@ -166,7 +166,7 @@ def _not_released(catalog: Catalog, user_id: Id, row: int) -> Tracks:
 
 def _heard(catalog: Catalog, row: int) -> Tracks:
     """Return the tracks that no list may have, ascending, each once."""
-    return np.unique(catalog.history(row) if catalog.excludes_heard else catalog.top(0))
+    return np.unique(catalog.kept_out(row))
 
 
 GENERATORS: dict[str, Generator] = {

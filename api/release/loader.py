@@ -157,6 +157,9 @@ def arrays(folder: Path, manifest: Manifest[ServedSettings]) -> Arrays:
             folder, "tracks in shown_items that are shown", bool((shown[shown] == shown).all())
         )
     _check_details(folder, mapped, tracks)
+    if _has(folder, mapped, "disliked_offsets", "disliked_items"):
+        _check_lists(folder, "disliked", mapped, users)
+        _check_range(folder, "disliked_items", mapped, tracks)
     for name, kind, rows in zip(("user", "track"), manifest.kinds, (users, tracks), strict=True):
         there = _has(folder, mapped, f"{name}_keys_offsets", f"{name}_keys_items")
         _require(folder, f"{name}_keys where ids of {name}s are text", there == (kind == TEXT))

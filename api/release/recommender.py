@@ -210,7 +210,8 @@ class Recommender:
         return kernels.best(tracks, sums, self.catalog.ties, len(tracks))
 
     def _kept_out(self, row: int, played: Tracks) -> Tracks:
-        """Return what was heard, in the history or just now, as positions."""
+        """Return what no answer may have: what was heard, before or just now, and is disliked."""
         if not self.catalog.excludes_heard:
-            return played[: self._recent_events]
-        return np.concatenate([self.catalog.history(row), played])
+            played = played[: self._recent_events]
+        kept_out = self.catalog.kept_out(row)
+        return np.concatenate([kept_out, played]) if len(kept_out) else played

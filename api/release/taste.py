@@ -5,15 +5,15 @@ NumPy much of the time goes into the calls, since a user has some hundred plays 
 compare `user_vector` with fold_in.FoldInModel.taste, which jobs.replay uses. The two add up in
 different orders, so the last digits of the float32 numbers differ.
 
-See kernels for how these functions are compiled, and where the code is kept.
+See jobs/contract/compiled.py for how these functions are compiled, and where the code is kept.
 """
 
 import math
 
 import numpy as np
 
-from api.release.kernels import compiled
 from jobs.contract.blending import Scores, Tracks
+from jobs.contract.compiled import compiled
 from jobs.contract.fold_in import NEGLIGIBLE, FoldInModel
 
 

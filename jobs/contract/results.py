@@ -36,6 +36,15 @@ class Clock(Struct):
     far: int  # listens that were left out because they are outside the bounds
 
 
+class KindsOfRows(Struct):
+    """kinds.json: what the rows of the interactions are that could be used."""
+
+    rows: dict[str, int]  # by kind: listen, skip, like, unlike, dislike, undislike
+    skip_under: float  # the share of a track of which less has to be played: --skip-under
+    skips_by_share: int  # skips that are so because less was played
+    shares: int  # listens of which it is known how much was played
+
+
 class ForgottenUntil(Struct):
     """forgotten.json: the newest request to be forgotten that the listens beside it obey."""
 

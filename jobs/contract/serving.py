@@ -34,6 +34,8 @@ SERVING_ARRAYS: dict[str, np.dtype[Any]] = {
 # Arrays that a release may lack, since it was made before, or since nothing is to be told:
 OPTIONAL_ARRAYS: dict[str, np.dtype[Any]] = {
     "shown_items": np.dtype(np.int32),  # the track under which each track's song is shown
+    "disliked_offsets": np.dtype(np.int64),  # of each user
+    "disliked_items": np.dtype(np.int32),  # tracks that no answer may have, as they are shown
     # names of artists and genres: those of a track are places among the distinct names
     "artists_offsets": np.dtype(np.int64),
     "artists_items": np.dtype(np.int32),

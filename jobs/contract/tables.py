@@ -114,6 +114,24 @@ SUSPICIOUS = Table(
 )
 
 
+FEEDBACK = Table(
+    "feedback.parquet",
+    "jobs.prepare",
+    "one like or dislike of a track, or what takes it back",
+    pa.schema([("user_id", ID), ("track_id", ID), ("at", TIME), ("kind", TEXT)]),
+    ("user_id", "track_id", "at"),
+)
+
+
+SHARES = Table(
+    "shares.parquet",
+    "jobs.prepare",
+    "how much of the track was played in the listen that has the same row in listens.parquet",
+    pa.schema([("played_share", SCORE)]),  # 0 to 1; NaN where it is not known
+    (),
+)
+
+
 EVENTS = Table(
     "events.parquet",
     "jobs.export_events",
@@ -208,8 +226,9 @@ RECOMMENDATIONS = _ranked(
 TABLES = {
     t.file: t
     for t in (
-        LISTENS, USERS, ITEMS, SONGS, QUARANTINE, SUSPICIOUS, EVENTS, HOLDOUT, TOP_POPULAR,
-        PERSONAL_ALS, NEW_TRACKS, SIMILAR, NEXT_PLAYED, FOLLOWERS, ITEM_WEIGHTS, RECOMMENDATIONS,
+        LISTENS, USERS, ITEMS, SONGS, QUARANTINE, SUSPICIOUS, FEEDBACK, SHARES, EVENTS, HOLDOUT,
+        TOP_POPULAR, PERSONAL_ALS, NEW_TRACKS, SIMILAR, NEXT_PLAYED, FOLLOWERS, ITEM_WEIGHTS,
+        RECOMMENDATIONS,
     )
 }  # fmt: skip
 

@@ -86,7 +86,9 @@ def _split(source: Input) -> tuple[Input, Input, bool]:
     columns = raw_files.table(source)
     n = len(columns["track_id"])
     has_names = "name" in columns
-    tracks = {"track_id": columns["track_id"], BAD_LINE: columns[BAD_LINE]}
+    tracks = {
+        name: columns[name] for name in ("track_id", "duration_ms", BAD_LINE) if name in columns
+    }
     ids, types, names = [], [], []
     if has_names:
         ids, names = [columns["track_id"]], [raw_files.text(columns["name"])]

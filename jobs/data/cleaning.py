@@ -11,10 +11,11 @@ from jobs.contract.ids import INTEGER, MISSING, TEXT, find
 from jobs.contract.ragged import offsets_of_sorted
 from jobs.contract.storage import JobError
 from jobs.contract.text_ids import TextIds
-from jobs.data import id_columns, raw_columns, raw_files
+from jobs.data import id_columns, kinds, raw_columns, raw_files
 from jobs.data.histories import NO_SEQ, Listens, blocks
 from jobs.data.id_columns import Texts
 from jobs.data.ids import Encoder
+from jobs.data.kinds import Told
 from jobs.data.tombstones import NOT_OF_JOURNAL, Tombstones
 from jobs.inputs import sizes
 from jobs.inputs.files import Input, Reading
@@ -27,6 +28,7 @@ SAME_TRACK = "track_id stands in an earlier row"
 OTHER_NAME = "type and id have another name in an earlier row"
 SAME_ROW = "the row equals an earlier one"
 NOT_YET = "track_id of an event is not in tracks.parquet yet"
+LOST_DURATION = "duration_ms is not a number above 0, and was left out"
 LOST_LINK = "a value in artists or genres is not an id, and was left out"
 LATER_THAN_NOW = "started_at is over a day later than now"
 NO_ROW = "the line can't be read as a row"
@@ -36,8 +38,9 @@ REASONS = (  # why a row is bad, by its code; 0 means that it is good
     *(f"{name} {flaw}" for name in ("user_id", "track_id", "id") for flaw in raw_files.ID_FLAWS),
     *(f"started_at {flaw}" for flaw in raw_files.TIME_FLAWS),
     UNKNOWN_TRACK, UNKNOWN_TYPE, SAME_TRACK, OTHER_NAME, SAME_ROW, NOT_YET,
-    LATER_THAN_NOW, FAR_TIME, LOST_LINK, NO_ROW,
+    LATER_THAN_NOW, FAR_TIME, LOST_LINK, NO_ROW, LOST_DURATION, *kinds.REASONS,
 )  # fmt: skip
+FIRST_OF_KINDS = REASONS.index(kinds.REASONS[0])
 
 
 class Names(NamedTuple):
@@ -107,7 +110,8 @@ def read_tracks(
     """Return the items, by track_id, and the codes (n,) of the rows of tracks.parquet.
 
     Between them is what the numbers of tracks stand for, where track ids are text. A row whose
-    artists or genres have values that are no ids has a code too, but is kept.
+    artists or genres have values that are no ids, or whose duration can't be right, has a code too,
+    but is kept. The items have the tracks' durations as a further column, if these are known.
     """
     columns = raw_files.table(source)
     if track_kind == TEXT:
@@ -137,6 +141,8 @@ def read_tracks(
         columns["artists"].take(kept), names.of["artist"], read
     )
     genres, genre_names, lost_genres = named(columns["genres"].take(kept), names.of["genre"], read)
+    durations, lost = _durations(columns, kept)
+    bad[rows[first[lost]]] = REASONS.index(LOST_DURATION)
     bad[rows[first[np.union1d(lost_artists, lost_genres)]]] = REASONS.index(LOST_LINK)
     items = {
         "track_id": track_ids,
@@ -147,7 +153,23 @@ def read_tracks(
         "genre_ids": genres,
         "genre_names": genre_names,
     }
+    if durations is not None:
+        items[kinds.DURATION] = durations
     return pa.table(items), texts, bad
+
+
+def _durations(
+    columns: dict[str, pa.Array], rows: pa.Array
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return the durations of tracks in milliseconds, (n,), NaN where unknown; None without any.
+
+    The second result is which of the tracks (m,) have one that can't be right.
+    """
+    if kinds.DURATION not in columns:
+        return None, np.zeros(0, np.int64)
+    values, flaws = raw_files.numbers(columns[kinds.DURATION].take(rows))
+    wrong = (flaws == raw_files.UNREADABLE) | (values <= 0)
+    return np.where(wrong, np.nan, values), np.flatnonzero(wrong)
 
 
 def coded(column: str, flaws: np.ndarray) -> np.ndarray:
@@ -191,6 +213,22 @@ def mark_unreadable(bad: np.ndarray, lines: pa.Array) -> None:
     bad[lines.is_valid().to_numpy(zero_copy_only=False)] = REASONS.index(NO_ROW)
 
 
+class Read(NamedTuple):
+    """What is read of the interactions, row by row; bad rows have the user -1."""
+
+    listens: Listens
+    bad: np.ndarray  # (n,) uint8: places in REASONS
+    told: Told | None  # what kind of row each is, and how much was played; None: all are listens
+
+
+class ReadListens(NamedTuple):
+    """What is read of all interactions."""
+
+    read: Read
+    users: pa.Array | None  # the texts that users are places of, where user ids are text
+    ends: list[int]  # where each input ends
+
+
 class Ids(NamedTuple):
     """What ids of users and tracks in the listens are read by."""
 
@@ -209,12 +247,10 @@ def read_listens(
     tombstones: Tombstones,
     track_texts: TextIds | None = None,
     user_kind: str = INTEGER,
-) -> tuple[Listens, pa.Array | None, np.ndarray, list[int]]:
-    """Return the listens of all inputs, one after the other in their order, and their codes (n,).
+) -> ReadListens:
+    """Return the rows of all inputs, one after the other in their order.
 
-    Bad rows have the user -1, and so have listens that are to be forgotten, whose code is 0. Where
-    user ids are text, the second result has the texts, and users are places there. The last result
-    is where each input ends.
+    Bad rows have the user -1, and so have listens that are to be forgotten, whose code is 0.
     """
     n = sum(map(sizes.rows, sources))
     ids = Ids(
@@ -223,6 +259,7 @@ def read_listens(
     )
     listens = Listens(*(np.empty(n, dtype) for dtype in ("int32", "int32", "int64", "int32")))
     bad = np.empty(n, np.uint8)
+    told = kinds.of_columns({name for source in sources for name in raw_columns.check(source)}, n)
     # text ids are compared with those of the forgotten once all are known
     places = np.empty(n if ids.users and len(tombstones.user) else 0, np.int64)
     end, ends = 0, []
@@ -231,39 +268,46 @@ def read_listens(
             for batch in raw_files.batches(source, encoded=ids.text_columns()):
                 start, end = end, end + len(batch)
                 if end > len(bad):  # the number of rows of a text file was an estimate
-                    resize(listens, bad, places, end + end // 8)
-                part, bad[start:end], place = check(batch, ids, tombstones, source.reading)
+                    resize(listens, bad, told, places, end + end // 8)
+                (part, bad[start:end], of_part), place = check(
+                    batch, ids, tombstones, source.reading
+                )
                 if part.user.max(initial=0) > np.iinfo(listens.user.dtype).max:
                     listens = listens._replace(user=listens.user.astype(np.int64))
                 for column, values in zip(listens, part, strict=True):
                     column[start:end] = values
+                if told is not None:
+                    told.put(slice(start, end), of_part)
                 if len(places):
                     places[start:end] = place
                 bar.update(len(batch))
             ends.append(end)
     if end < len(bad):
-        resize(listens, bad, places, end)
+        resize(listens, bad, told, places, end)
     if isinstance(ids.tracks, Texts):
         assert track_texts is not None
         settle_tracks(listens, bad, ids.tracks, track_texts)
     users = None
     if ids.users is not None:
         users = _settle_users(listens, bad, ids.users, tombstones, places)
-    return listens, users, bad, ends
+    return ReadListens(Read(listens, bad, told), users, ends)
 
 
-def resize(listens: Listens, bad: np.ndarray, places: np.ndarray, n: int) -> None:
+def resize(
+    listens: Listens, bad: np.ndarray, told: Told | None, places: np.ndarray, n: int
+) -> None:
     """Change the number of rows in place, which keeps no second copy of large arrays."""
-    for column in (*listens, bad, *([places] if len(places) else [])):
+    others = [column for column in (*(told or ()), places) if len(column)]
+    for column in (*listens, bad, *others):
         column.resize(n, refcheck=False)
 
 
 def check(
     batch: pa.RecordBatch, ids: Ids, tombstones: Tombstones, reading: Reading
-) -> tuple[Listens, np.ndarray, np.ndarray]:
-    """Return the listens of a batch of interactions, bad ones too, and the rows' codes (n,).
+) -> tuple[Read, np.ndarray]:
+    """Return the rows of a batch of interactions, bad ones too, and their places in the journal.
 
-    The third result are their places in the journal's sequence. Text ids are slots of `Texts`.
+    Text ids are slots of `Texts`.
     """
     time, time_flaws = raw_files.times(batch["started_at"], reading.unit, reading.origin)
     position, track_flaws, unknown = _tracks(batch["track_id"], ids)
@@ -271,6 +315,10 @@ def check(
     bad = coded("user_id", user_flaws)
     for codes in (coded("track_id", track_flaws), unknown, coded("started_at", time_flaws)):
         bad = np.where(bad == 0, codes, bad)
+    told, reasons = kinds.read(batch)
+    if reasons is not None:
+        bad = np.where((bad == 0) & (reasons > 0), FIRST_OF_KINDS + reasons - 1, bad)
+        bad = bad.astype(np.uint8)
     if BAD_LINE in batch.schema.names:
         mark_unreadable(bad, batch[BAD_LINE])
     seq = np.full(len(batch), NO_SEQ)
@@ -283,11 +331,12 @@ def check(
         place = np.where(flaws == 0, numbers, NOT_OF_JOURNAL)
     readable = np.where(time_flaws == 0, time, 0)
     if ids.users is not None:  # the others are left out once all texts are known
-        return Listens(np.where(user_flaws == 0, user, -1), position, time, seq), bad, place
+        found = Listens(np.where(user_flaws == 0, user, -1), position, time, seq)
+        return Read(found, bad, told), place
     forgotten = (user_flaws == 0) & tombstones.covers(user, readable, place)
     bad[forgotten] = 0
     kept = np.where((bad == 0) & ~forgotten, user, -1)
-    return Listens(kept, position, time, seq), bad, place
+    return Read(Listens(kept, position, time, seq), bad, told), place
 
 
 def _users(column: pa.Array, ids: Ids) -> tuple[np.ndarray, np.ndarray]:

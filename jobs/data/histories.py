@@ -27,11 +27,18 @@ class Listens(NamedTuple):
         return Listens(*(column[index] for column in self))
 
 
-def histories(listens: Listens, plays: int = 0) -> Iterator[tuple[Listens, np.ndarray]]:
+class History(NamedTuple):
+    """The listens of some whole users, in order."""
+
+    listens: Listens
+    repeated: np.ndarray  # (m,) rows that were left out because they equal an earlier one
+    rows: np.ndarray  # (n,) the row of each listen; (0,) if they were not asked for
+
+
+def histories(listens: Listens, plays: int = 0, with_rows: bool = False) -> Iterator[History]:
     """Yield the good listens by user_id, time, track_seq and row, in parts of whole users.
 
-    With each part come the rows (m,) that were left out because they equal an earlier one. The
-    first `plays` rows are never left out: there equal rows are several plays.
+    The first `plays` rows are never left out: there equal rows are several plays.
     """
     with progress_bar(total=len(listens.user), desc="sort", unit=" rows", unit_scale=True) as bar:
         for low, high in pairwise(cuts(listens.user)):
@@ -42,7 +49,8 @@ def histories(listens: Listens, plays: int = 0) -> Iterator[tuple[Listens, np.nd
             order = np.lexsort((part.seq, part.time, part.user))  # stable: ties keep file order
             part = part.take(order)
             repeated = repeats(part) & (rows[order] >= plays)
-            yield numbered(part.take(~repeated)), rows[order[repeated]]
+            kept = rows[order[~repeated]] if with_rows else np.empty(0, np.int64)
+            yield History(numbered(part.take(~repeated)), rows[order[repeated]], kept)
             bar.update(len(rows))
 
 

@@ -1,5 +1,6 @@
 """The tracks played after a window's cut: the labels for training and evaluation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,17 +75,33 @@ def rows_in(past: Listens, user_ids: np.ndarray) -> np.ndarray:
 
 def unheard(labels: csr_matrix, past: Listens, row: np.ndarray) -> csr_matrix:
     """Return labels (users, items) without what the users, rows of the past, have heard there."""
-    heard = heard_by(past, row)
-    heard.resize(labels.shape)  # labels may have more columns, for tracks that nobody has heard
-    result = csr_matrix(labels - labels.multiply(heard))
+    return without(labels, heard_by(past, row))
+
+
+def without(labels: csr_matrix, out: csr_matrix) -> csr_matrix:
+    """Return labels (users, items) without those that have an entry in `out`."""
+    if not out.nnz:
+        return labels
+    out.resize(labels.shape)  # labels may have more columns, for tracks that nobody has heard
+    result = csr_matrix(labels - labels.multiply(out))
     result.eliminate_zeros()
     return result
 
 
 def heard_by(past: Listens, row: np.ndarray) -> csr_matrix:
     """Return what users have heard in the past, (rows, items); COLD users have heard nothing."""
+    return _of_rows(past, row, Listens.pairs)
+
+
+def kept_out(past: Listens, row: np.ndarray, heard: str) -> csr_matrix:
+    """Return what no list of some users may have, (rows, items): see Listens.kept_out."""
+    return _of_rows(past, row, lambda warm: warm.kept_out(heard))
+
+
+def _of_rows(past: Listens, row: np.ndarray, of: Callable[[Listens], csr_matrix]) -> csr_matrix:
+    """Return a matrix of users (rows, items), with nothing in the rows of COLD users."""
     warm = np.flatnonzero(row != COLD)
-    pairs = past.of_users(row[warm]).pairs()
+    pairs = of(past.of_users(row[warm]))
     lengths = np.zeros(len(row), np.int64)
     lengths[warm] = np.diff(pairs.indptr)
     entries = pairs.data, pairs.indices, offsets_of(lengths)

@@ -198,15 +198,17 @@ def check_kept(column: str, kept: str | None, found: str, asked: str, work: Path
         )
 
 
-def number_users(listens: Listens, texts: pa.Array) -> TextIds:
-    """Return the ids of the users who have a listen left; `listens` gets their places there.
+def number_users(listens: Listens, texts: pa.Array, feedback: Listens | None = None) -> TextIds:
+    """Return the ids of the users who have a listen left, or feedback.
 
-    texts are those of which listens.user has the places.
+    `listens` and `feedback` get their places there; texts are those of which they have the places.
     """
     kept = np.zeros(len(texts), bool)
     for rows in blocks(len(listens.user)):
         user = listens.user[rows]
         kept[user[user >= 0]] = True
+    if feedback is not None:
+        kept[feedback.user] = True
     texts = texts.filter(pa.array(kept))
     ids = TextIds.of(texts)
     place = np.full(len(kept) + 1, MISSING, np.int32)  # the last one is of MISSING
@@ -215,6 +217,8 @@ def number_users(listens: Listens, texts: pa.Array) -> TextIds:
     )
     for rows in blocks(len(listens.user)):
         listens.user[rows] = place[listens.user[rows]]
+    if feedback is not None:
+        feedback.user[:] = place[feedback.user]
     return ids
 
 

@@ -156,7 +156,7 @@ def _sampled(
         if kinds.tracks != TEXT:
             any_track = np.unique(raw_files.ids(batch["track_id"])[0])
             tracks = known.numbers or Encoder.of(any_track)
-        listens, codes, _ = check(batch, Ids(tracks, users), NO_ONE, source.reading)
+        (listens, codes, _), _ = check(batch, Ids(tracks, users), NO_ONE, source.reading)
         if known.texts and isinstance(tracks, Texts):
             settle_tracks(listens, codes, tracks, known.texts)
         codes[(codes == 0) & (listens.time > latest)] = REASONS.index(LATER_THAN_NOW)

@@ -1,7 +1,7 @@
 """The options that say how the user's files are to be read."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jobs.data import clock
 from jobs.data.raw_columns import COLUMNS, NAMED_COLUMNS
@@ -14,6 +14,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the options to a parser."""
     parser.add_argument(
         "--columns",
+        action="append",
         type=columns,
         help="what columns are called in your files, as interactions.user_id=uid,tracks.track_id=i",
     )
@@ -44,7 +45,7 @@ def readings(options: argparse.Namespace) -> dict[str, Reading]:
     if options.origin and not options.time_unit:
         raise argparse.ArgumentTypeError("--origin needs --time-unit: s, ms or us")
     origin = clock.microseconds(options.origin) if options.origin else 0
-    called: Mapping[str, dict[str, str]] = options.columns or {}
+    called = together(options.columns or [])
     return {
         kind: Reading(
             called.get(kind, {}),
@@ -55,6 +56,22 @@ def readings(options: argparse.Namespace) -> dict[str, Reading]:
         )
         for kind in COLUMNS
     }
+
+
+def together(given: Sequence[Mapping[str, dict[str, str]]]) -> dict[str, dict[str, str]]:
+    """Return what all --columns say. Raises ArgumentTypeError if two name one column.
+
+    >>> together([columns("interactions.user_id=uid"), columns("interactions.track_id=item")])
+    {'interactions': {'user_id': 'uid', 'track_id': 'item'}}
+    """
+    result: dict[str, dict[str, str]] = {}
+    for called in given:
+        for kind, names in called.items():
+            known = result.setdefault(kind, {})
+            if again := sorted(known.keys() & names.keys()):
+                raise argparse.ArgumentTypeError(f"{kind}.{again[0]} is named twice in --columns")
+            known |= names
+    return result
 
 
 def columns(text: str) -> dict[str, dict[str, str]]:

@@ -1,7 +1,7 @@
 """The listens of a folder as arrays, and the sparse matrices that the models are made from."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from jobs.contract import tables
 from jobs.contract.ids import MISSING, Ties, find, ties_of
 from jobs.contract.plays import faded
 from jobs.contract.ragged import last_entries, offsets_of, runs
-from jobs.data import songs
+from jobs.contract.storage import JobError
+from jobs.data import feedback, songs
+from jobs.data.feedback import DISLIKE, LIKE
 from jobs.data.ids import Encoder, encode
 
 SECONDS_A_DAY = 86_400
@@ -33,6 +35,11 @@ class Listens:
     at: np.ndarray  # (0,) if times were not requested
     user_ids: np.ndarray  # (users,) int64, ascending
     track_ids: np.ndarray  # (items,) int64, ascending
+    # Where nobody likes or dislikes anything, or no share of a listen is known, these are None.
+    share: np.ndarray | None = None  # (n,) float32: how much of the track was played, NaN: unknown
+    # (users, items) float32: 1 where a like stands and no dislike, if anybody played the track
+    liked: csr_matrix | None = None
+    disliked: csr_matrix | None = None  # (users, items) float32: 1 where a dislike stands
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -65,7 +72,16 @@ class Listens:
         else:
             rows = runs(self.starts[users], counts)
         at = self.at[rows] if len(self.at) else self.at
-        return Listens(starts, self.item[rows], at, self.user_ids[users], self.track_ids)
+        return Listens(
+            starts,
+            self.item[rows],
+            at,
+            self.user_ids[users],
+            self.track_ids,
+            None if self.share is None else self.share[rows],
+            None if self.liked is None else csr_matrix(self.liked[users]),
+            None if self.disliked is None else csr_matrix(self.disliked[users]),
+        )
 
     def blocks(self, some: np.ndarray | None = None) -> Iterator["Listens"]:
         """Yield all users in blocks of about LISTENS_A_BLOCK listens, each renumbered from 0.
@@ -88,13 +104,28 @@ class Listens:
         """Return each user's last plays, at most so many."""
         rows, counts = last_entries(self.starts, most)
         at = self.at[rows] if len(self.at) else self.at
-        return Listens(offsets_of(counts), self.item[rows], at, self.user_ids, self.track_ids)
+        share = None if self.share is None else self.share[rows]
+        return replace(self, starts=offsets_of(counts), item=self.item[rows], at=at, share=share)
 
     def pairs(self) -> csr_matrix:
         """Return (users, items) float32: 1 where the user has heard the track."""
         result = self._matrix(np.ones(len(self.item), np.float32))
         result.data[:] = 1
         return result
+
+    def kept_out(self, heard: str) -> csr_matrix:
+        """Return what no list of a user may have, (users, items) float32, nonzero there.
+
+        That is what the user dislikes, and, where `heard` is "exclude", what they have heard.
+        """
+        if heard == "exclude":
+            heard_pairs = self.pairs()
+            if self.disliked is None:
+                return heard_pairs
+            return csr_matrix(heard_pairs.maximum(self.disliked))
+        if self.disliked is None:
+            return csr_matrix(self.shape, dtype=np.float32)
+        return self.disliked
 
     def profiles(self, half_life: float | None) -> csr_matrix:
         """Return (users, items) float32: the weights of a user's listens, added up by track.
@@ -112,16 +143,17 @@ class Listens:
         plays: float | None,
         days: float | None = None,
         most: int | None = None,
+        by_share: bool = False,
     ) -> csr_matrix:
         """Return (users, items) float32: how much each pair tells about the user's taste.
 
         It is the pair's count (at most `most`) to the power `repeats`, halved for every `plays`
         plays of the user after its last listen, and for every `days` from that listen to the end of
-        the span.
+        the span. With `by_share` it is multiplied by the mean share of the track that was played.
         """
         end = self.span[1] if days is not None else None
         return vstack(
-            [block._weights(repeats, plays, days, end, most) for block in self.blocks()],
+            [block._weights(repeats, plays, days, end, most, by_share) for block in self.blocks()],
             format="csr",
         )
 
@@ -132,11 +164,17 @@ class Listens:
         days: float | None,
         end: int | None,
         most: int | None,
+        by_share: bool,
     ) -> csr_matrix:
         counts = self.profiles(None)
+        shares = None
+        if by_share and self.share is not None:  # the same pairs in the same order
+            shares = self._matrix(np.nan_to_num(self.share, nan=1)).data / counts.data
         if most is not None:
             np.minimum(counts.data, most, out=counts.data)
         counts.data **= np.float32(repeats)
+        if shares is not None:
+            counts.data *= shares
         if plays is None and days is None:
             return counts
         last = np.arange(len(self.item))
@@ -224,17 +262,23 @@ def _load(
 ) -> Listens:
     """Read a table; without the listens of the users for whom `counted` (users,) is false."""
     n = tables.n_rows(table, work)
+    share = _read_shares(work, n) if table is tables.LISTENS else None
     users, tracks = Encoder.of(user_ids), Encoder.of(track_ids)
     shown = songs.shown(work, track_ids) if by_song else None
     counts = np.zeros(len(user_ids), np.int64)
     item, at = np.empty(n, np.int32), np.empty(n if timed else 0, np.uint32)
-    end = 0
+    end = seen = 0
     columns = ["user_id", "track_id", *(["started_at"] if timed else [])]
     for batch in tables.batches(table, work, columns):
+        own, seen = slice(seen, seen + len(batch)), seen + len(batch)
+        some = None
         if counted is not None and not counted.all():
             rows = users.positions(batch["user_id"].to_numpy())
-            batch = batch.filter(pa.array(counted[rows] | (rows == MISSING)))
+            some = counted[rows] | (rows == MISSING)
+            batch = batch.filter(pa.array(some))
         start, end = end, end + len(batch)
+        if share is not None and some is not None:
+            share[start:end] = share[own][some]  # own begins at start or later
         ids = batch["user_id"].to_numpy()
         first = np.flatnonzero(np.diff(ids, prepend=-1))  # of each user's rows
         user = encode(ids[first], users, "user_id", table, work)
@@ -243,4 +287,53 @@ def _load(
         item[start:end] = played if shown is None else shown[played]
         if timed:
             at[start:end] = batch["started_at"].cast(pa.int64()).to_numpy() // 1_000_000
-    return Listens(offsets_of(counts), item[:end], at[:end], user_ids, track_ids)
+    likes = dislikes = None
+    if table is tables.LISTENS:
+        likes, dislikes = _standing(work, user_ids, track_ids, shown, counted)
+        if likes is not None:
+            played = np.zeros(len(track_ids), np.float32)
+            played[item[:end]] = 1
+            likes = csr_matrix(likes.multiply(played))
+            likes.eliminate_zeros()
+    return Listens(
+        offsets_of(counts), item[:end], at[:end], user_ids, track_ids,
+        None if share is None else share[:end], likes, dislikes,
+    )  # fmt: skip
+
+
+def _read_shares(work: Path, n: int) -> np.ndarray | None:
+    """Return how much of the track was played in each listen, (n,); None if that is not known."""
+    if not (work / tables.SHARES.file).exists():
+        return None
+    share: np.ndarray = tables.read(tables.SHARES, work)["played_share"].to_numpy().copy()
+    if len(share) != n:
+        raise JobError(
+            f"{work / tables.SHARES.file} has {len(share):,} rows, but {tables.LISTENS.file} has "
+            f"{n:,}, so they come from different runs: run python -m jobs.prepare and all later "
+            "jobs again"
+        )
+    return share
+
+
+def _standing(
+    work: Path,
+    user_ids: np.ndarray,
+    track_ids: np.ndarray,
+    shown: np.ndarray | None,
+    counted: np.ndarray | None,
+) -> tuple[csr_matrix | None, csr_matrix | None]:
+    """Return which likes and dislikes stand, (users, items) each; None if there are none.
+
+    A like of a track that the user dislikes does not count, nor do those of users who are not
+    `counted`, (users,) bool.
+    """
+    said = feedback.read(work, user_ids, track_ids)
+    if said is None:
+        return None, None
+    if counted is not None:
+        said = said.take(counted[said.user])
+    shape = len(user_ids), len(track_ids)
+    likes, dislikes = (said.standing(kind, shape, shown) for kind in (LIKE, DISLIKE))
+    likes = csr_matrix(likes - likes.multiply(dislikes))
+    likes.eliminate_zeros()
+    return likes, dislikes

@@ -12,20 +12,21 @@ from jobs.inputs.json_files import json_schema
 
 JOURNAL_SEQ = "journal_seq"  # of events of the service, as in tables.EVENTS
 COLUMNS = {
-    TRACKS: {"track_id": "id", "artists": "ids", "genres": "ids"},
+    TRACKS: {"track_id": "id", "artists": "ids", "genres": "ids", "duration_ms": "number"},
     NAMES: {"id": "id", "type": "text", "name": "text"},
     INTERACTIONS: {
         "user_id": "id", "track_id": "id", "started_at": "time", "track_seq": "id",
-        JOURNAL_SEQ: "id",
+        JOURNAL_SEQ: "id", "kind": "text", "played_share": "number", "played_ms": "number",
     },
 }  # fmt: skip
 NAMED_TRACKS = "tracks with names"  # where there is no input of names
 NAMED_COLUMNS = {
     "track_id": "id", "name": "text", "artist": "texts", "artists": "texts", "genre": "texts",
-    "genres": "texts",
+    "genres": "texts", "duration_ms": "number",
 }  # fmt: skip
 OPTIONAL = {
-    INTERACTIONS: {"track_seq", JOURNAL_SEQ},
+    INTERACTIONS: {"track_seq", JOURNAL_SEQ, "kind", "played_share", "played_ms"},
+    TRACKS: {"duration_ms"},
     NAMED_TRACKS: {*NAMED_COLUMNS} - {"track_id"},
 }
 EXPECTED = {
@@ -33,6 +34,7 @@ EXPECTED = {
     "ids": "lists of whole numbers",
     "texts": "text, or lists of text",
     "text": "text",
+    "number": "numbers",
     "time": "dates (numbers are ambiguous: pass --time-unit s, ms or us)",
 }
 

@@ -58,6 +58,7 @@ BETWEEN_NAMES = r"\s*[|;]\s*"  # names have commas in them
 PLAIN_NUMBER = r"^-?(0|[1-9]\d{0,39})$"  # so that 7, 007 and 7.0 can't be one id and three
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a timestamp's unit, in a second
 NUMBER = r"^-?\d+(\.\d+)?$"
+ANY_NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?$"
 LAST_SECOND = 4_102_444_800  # 2100-01-01
 EXACT = {pa.float16(): 2**11, pa.float32(): 2**24}  # whole numbers of a float are exact up to here
 
@@ -318,6 +319,28 @@ def ids(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     flaws[other_text] = OTHER_TEXT
     flaws[~present] = MISSING
     return np.where(flaws == 0, values, 0).astype(np.int64), flaws
+
+
+def numbers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Return numbers of any number or text type: float64, and flaws MISSING or UNREADABLE, (n,).
+
+    Those with a flaw are NaN.
+
+    >>> [array.tolist() for array in numbers(pa.array(["1", " .5 ", "2e3", "x", None]))]
+    [[1.0, 0.5, 2000.0, nan, nan], [0, 0, 0, 2, 1]]
+    """
+    column = _plain(column)
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    if is_text(column.type):
+        present = text(column).is_valid().to_numpy(zero_copy_only=False)
+        column = _matching(column, ANY_NUMBER)
+    values = column.cast(pa.float64()).to_numpy(zero_copy_only=False).copy()
+    flaws = np.where(np.isfinite(values), 0, UNREADABLE).astype(np.uint8)
+    if not is_text(column.type):
+        flaws[np.isnan(values)] = MISSING  # as pandas writes missing numbers
+    flaws[~present] = MISSING
+    values[flaws > 0] = np.nan
+    return values, flaws
 
 
 def times(

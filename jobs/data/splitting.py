@@ -19,6 +19,7 @@ from jobs.contract.ragged import place_in_row
 from jobs.contract.results import Split
 from jobs.data import sampling
 from jobs.data.bounds import ENOUGH_USERS, moments, track_ends
+from jobs.data.feedback import EVER
 from jobs.data.listens import SECONDS_A_DAY, Listens
 
 FEWEST_LISTENS = 3  # a user with fewer has no listens in a holdout of the user split
@@ -42,6 +43,10 @@ class Window:
     past: np.ndarray
     holdout: np.ndarray
     cut: str
+    # The moments of the cut and of the end of the holdout, in seconds since 1970, where these are
+    # the same for all users; None where the cut is a place in each user's history.
+    begins: int | None = None
+    ends: int | None = None
 
 
 def by_time(
@@ -51,14 +56,15 @@ def by_time(
 
     weights (users,) are those of each user's listens, 1 if they are not given.
     """
-    result = []
-    end = np.inf
+    result: list[Window] = []
+    end: int | None = None
     weights = np.ones(data.shape[0]) if weights is None else weights
     for at in moments(data, weights, [1 - i * share for i in range(1, n + 1)]):
-        past, before_end = data.at < at, data.at < end
+        past, before_end = data.at < at, data.at < (np.inf if end is None else end)
         holdout = before_end & (data.at >= at + gap_days * SECONDS_A_DAY)
-        result.append(Window(past, holdout, datetime.fromtimestamp(int(at), UTC).isoformat()))
-        end = at
+        cut = datetime.fromtimestamp(int(at), UTC).isoformat()
+        result.append(Window(past, holdout, cut, int(at), EVER if end is None else end))
+        end = int(at)
     return result
 
 

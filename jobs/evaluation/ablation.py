@@ -142,8 +142,8 @@ def als_by_epoch(snapshot: Snapshot, later: Holdout) -> list[float]:
             tastes = users[rows]
             if hyperparameters.folds_in:
                 tastes = als_model.recent_tastes(block_listens, items, gram, hyperparameters)
-            heard = block_listens.pairs() if hyperparameters.heard == "exclude" else None
-            found, _ = top_k(tastes, order, K, heard)
+            out = block_listens.kept_out(hyperparameters.heard)
+            found, _ = top_k(tastes, order, K, out)
             return accuracy.per_user(found, csr_matrix(later.labels[first:last]), K)["ndcg"]
 
         values = list(in_blocks(block, len(later.row), USERS_A_BLOCK, "epochs"))

@@ -173,9 +173,9 @@ def lists_of(
 
     def block(first: int, last: int) -> np.ndarray:
         of_block = past.of_users(rows[first:last])
-        played = of_block.pairs()
-        excluded = played if heard == "exclude" else None
-        return recommend(rows[first:last], of_block.profiles(None) if counted else played, excluded)
+        plays = of_block.profiles(None) if counted else of_block.pairs()
+        excluded = of_block.kept_out(heard)
+        return recommend(rows[first:last], plays, excluded if excluded.nnz else None)
 
     blocks = in_blocks(block, len(rows), USERS_A_BLOCK, "peers")
     return np.concatenate([np.empty((0, LIST_LENGTH), np.int32), *blocks])

@@ -51,10 +51,9 @@ class Evaluator:
             )
 
         def unheard(first: int, last: int) -> np.ndarray:
-            known = holdout.heard_by(snapshot.data, later.row[first:last])
-            return first_unheard(
-                snapshot.top, known if snapshot.hyperparameters.heard == "exclude" else 0 * known
-            )
+            heard = snapshot.hyperparameters.heard
+            out = holdout.kept_out(snapshot.data, later.row[first:last], heard)
+            return first_unheard(snapshot.top, out)
 
         blocks = in_blocks(unheard, len(later.row), USERS_A_BLOCK, "evaluate")
         return cls(snapshot, later, np.concatenate(list(blocks)))

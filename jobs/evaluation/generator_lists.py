@@ -132,13 +132,12 @@ def forecast_pays(snapshot: Snapshot, users: Holdout) -> bool:
     """
     if len(users.row) < ENOUGH_USERS or not len(snapshot.rising):
         return False
-    exclude = snapshot.hyperparameters.heard == "exclude"
 
     def block(first: int, last: int) -> np.ndarray:
-        played = snapshot.data.of_users(users.row[first:last]).pairs()
-        heard = played if exclude else csr_matrix(played.shape, dtype=np.float32)
+        own = snapshot.data.of_users(users.row[first:last])
+        out = own.kept_out(snapshot.hyperparameters.heard)
         labels = csr_matrix(users.labels[first:last])
-        lists = (first_unheard(order, heard) for order in (snapshot.rising, snapshot.top))
+        lists = (first_unheard(order, out) for order in (snapshot.rising, snapshot.top))
         return np.array([accuracy.per_user(found, labels, K)["ndcg"] for found in lists])
 
     blocks = list(in_blocks(block, len(users.row), USERS_A_BLOCK, "forecast"))

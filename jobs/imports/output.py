@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.contract import storage, tables
@@ -25,6 +26,9 @@ LONGEST_ID = 256  # bytes of UTF-8
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # what no id may have in it
 BLOCK = 1 << 20  # rows that are written at a time
 TEXT, NUMBER = pa.large_string(), pa.int64()
+NAME, ARTISTS = pa.field("name", TEXT), pa.field("artists", pa.large_list(TEXT))
+LISTEN = "listen"
+KIND = pa.field("kind", pa.string())
 
 
 class Output:
@@ -35,16 +39,36 @@ class Output:
         self._writers = writers
         self._waiting: dict[str, list[pa.Table]] = {name: [] for name in writers}
         self._known: list[np.ndarray] = []  # hashes of the tracks, in ascending arrays
-        self.listens = self.tracks = self.unreadable = 0
+        self.listens = self.others = self.tracks = self.unreadable = 0
         self.left_out: Counter[str] = Counter()  # rows that are no listens, by what they are
 
-    def add(self, user: pa.Array, track: pa.Array, seconds: np.ndarray) -> None:
-        """Write listens: ids of users and tracks, and seconds since 1970, each (n,)."""
+    def add(
+        self,
+        user: pa.Array,
+        track: pa.Array,
+        seconds: np.ndarray,
+        kind: pa.Array | None = None,
+        **played: pa.Array,
+    ) -> None:
+        """Write listens: ids of users and tracks, and seconds since 1970, each (n,).
+
+        Without `kind` all are listens. `played` has further columns of the file, null without it.
+        """
         schema = self._writers["interactions"].schema
-        times = pa.array(np.rint(seconds * 1e6).astype(np.int64), schema.field(2).type)
-        columns = [user.cast(schema.field(0).type), track.cast(schema.field(1).type), times]
+        times = np.rint(seconds * 1e6).astype(np.int64)
+        kind = pa.repeat(LISTEN, len(times)) if kind is None else kind.cast(pa.string())
+        found = {"user_id": user, "track_id": track, "kind": kind, **played}
+        found["started_at"] = pa.array(times)
+        columns = [
+            found[field.name].cast(field.type)
+            if field.name in found
+            else pa.nulls(len(times), field.type)
+            for field in schema
+        ]
         self._add("interactions", pa.table(columns, schema=schema))
-        self.listens += len(times)
+        n = pc.sum(pc.equal(kind, LISTEN)).as_py() or 0
+        self.listens += n
+        self.others += len(times) - n
 
     def add_tracks(self, columns: dict[str, Any]) -> None:
         """Write those of some tracks, by the columns of tracks.parquet, that are new."""
@@ -81,10 +105,14 @@ class Output:
 
     def summary(self, folder: Path) -> str:
         """Return the summary line of an import into a folder."""
-        return f"{self.listens:,} listens and {self.tracks:,} tracks in {folder}{self.others()}"
+        others = f", {self.others:,} skips, likes and the like" if self.others else ""
+        return (
+            f"{self.listens:,} listens{others} and {self.tracks:,} tracks in {folder}"
+            f"{self.not_written()}"
+        )
 
-    def others(self) -> str:
-        """Return how many rows were no listens."""
+    def not_written(self) -> str:
+        """Return how many rows were left out, and how many could not be read."""
         left = "".join(f"; {n:,} {what} left out" for what, n in self.left_out.items() if n)
         bad = f"; {self.unreadable:,} unreadable lines in quarantine.parquet"
         return left + (bad if self.unreadable else "")
@@ -92,17 +120,21 @@ class Output:
 
 @contextmanager
 def output(
-    folder: Path, ids: pa.DataType, names: Sequence[pa.Field] | None = None
+    folder: Path,
+    ids: pa.DataType,
+    names: Sequence[pa.Field] | None = None,
+    played: Sequence[pa.Field] = (),
 ) -> Iterator[Output]:
     """Yield the output of an import into a folder, with ids of this type.
 
-    tracks.parquet has the columns track_id and `names`, by default name and artists. The files
+    interactions.parquet has the columns `played` (see data/kinds) beside the usual ones, and
+    tracks.parquet the columns track_id and `names`, by default name and artists. The files
     replace older ones at the end, if there was no error. Raises JobError if there is no listen.
     """
-    of_track = names or [pa.field("name", TEXT), pa.field("artists", pa.large_list(TEXT))]
-    listens = [("user_id", ids), ("track_id", ids), ("started_at", pa.timestamp("us"))]
+    of_track = names or [NAME, ARTISTS]
+    listens = {"user_id": ids, "track_id": ids, "started_at": pa.timestamp("us")}
     schemas = {
-        "interactions": pa.schema(listens),
+        "interactions": pa.schema([*map(pa.field, listens, listens.values()), *played]),
         "tracks": pa.schema([pa.field("track_id", ids), *of_track]),
         "quarantine": tables.QUARANTINE.schema,
     }
@@ -114,7 +146,7 @@ def output(
         result = Output(writers)
         yield result
         if not result.listens:
-            raise JobError(f"no listen was found{result.others()}: is it the right folder?")
+            raise JobError(f"no listen was found{result.not_written()}: is it the right folder?")
         for name in writers:
             result.write(name)
 

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 
 from jobs.contract.storage import JobError
 from jobs.inputs import files
-from jobs.inputs.files import CSV, PARQUET, Input
+from jobs.inputs.csv_files import layout
+from jobs.inputs.files import CSV, PARQUET, Input, Part, Reading
 from jobs.inputs.lines import number_of_lines
 
 
@@ -19,9 +20,17 @@ def rows(source: Input) -> int:
     return sum(
         int(pq.read_metadata(part.path).num_rows)
         if part.form == PARQUET
-        else max(0, number_of_lines(part) - (part.form == CSV))  # one is the header
+        else max(0, number_of_lines(part) - _has_header(part, source.reading))
         for part in source.parts
     )
+
+
+def _has_header(part: Part, reading: Reading) -> bool:
+    """Return whether the first line of a part has the names of the columns."""
+    if part.form != CSV:
+        return False
+    found = layout(part, reading, [*reading.columns.values()])
+    return found is not None and found.header
 
 
 def rows_in(data: Path, kind: str) -> int:

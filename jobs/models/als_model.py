@@ -5,6 +5,8 @@ from typing import BinaryIO
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
+from msgspec import UNSET
+from scipy.sparse import csr_matrix
 
 from jobs.contract import compiling
 from jobs.contract.fold_in import FoldInModel, fold_in, on_ladder, row_penalties
@@ -120,6 +122,27 @@ def fold_in_model(
     )
 
 
+def pair_weights(
+    data: Listens,
+    hyperparameters: Hyperparameters,
+    plays: float | None = None,
+    days: float | None = None,
+    most: int | None = None,
+) -> csr_matrix:
+    """Return how much each pair of a user and a track tells, (users, items) float32.
+
+    It is what Listens.weights returns for these plays and days, and for at most so many listens of
+    a pair. With als_by_share a pair weighs as much less as the share of the track that was played
+    is smaller. A like that stands adds als_like_weight, also where the user has not played the
+    track.
+    """
+    by_share, like = hyperparameters.als_by_share is True, hyperparameters.als_like_weight
+    weights = data.weights(hyperparameters.als_repeats, plays, days, most, by_share)
+    if data.liked is None or like is UNSET or not like:
+        return weights
+    return csr_matrix(weights + np.float32(like) * data.liked)
+
+
 def recent_tastes(
     block: Listens, items: np.ndarray, gram: np.ndarray, hyperparameters: Hyperparameters
 ) -> np.ndarray:
@@ -129,7 +152,7 @@ def recent_tastes(
     als_half_life and als_recency these are the vectors that training ends with, so that callers
     can take those instead (see Hyperparameters.folds_in).
     """
-    weights = block.weights(hyperparameters.als_repeats, hyperparameters.als_half_life)
+    weights = pair_weights(block, hyperparameters, hyperparameters.als_half_life)
     regularization = hyperparameters.als_regularization
     unobserved, exponent = hyperparameters.als_unobserved, hyperparameters.als_exponent
     if not compiling.is_used():

@@ -35,7 +35,7 @@ def training_weights(data: Listens, hyperparameters: Hyperparameters) -> csr_mat
     track's vector.
     """
     days = hyperparameters.als_recency
-    return data.weights(hyperparameters.als_repeats, None, days, PLAYS_OF_PAIR)
+    return als_model.pair_weights(data, hyperparameters, days=days, most=PLAYS_OF_PAIR)
 
 
 def factorise(

@@ -3,10 +3,10 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from jobs.contract import storage
 from jobs.contract.names import SETTINGS
@@ -38,6 +38,9 @@ class Hyperparameters:
     als_repeats: Power = 0.0  # a pair weighs its number of plays to this power; at 0 it weighs 1
     als_recency: HalfLife = None  # days, in training
     als_half_life: HalfLife = None  # plays, when a user is folded in
+    # UNSET where the data has no likes, or no shares that were played: see data/kinds
+    als_like_weight: Annotated[float, Meta(ge=0, le=1000)] | UnsetType = UNSET  # of a like
+    als_by_share: bool | UnsetType = UNSET  # does a pair weigh less if less was played
     next_window: Annotated[int, Meta(ge=1, le=1000)] = 20  # plays after a track that follow it
     next_decay: Annotated[float, Meta(gt=0, le=1)] = 0.9  # factor for each further play in between
     next_recency: HalfLife = None  # days, when followers are counted
@@ -46,6 +49,10 @@ class Hyperparameters:
     next_half_life: HalfLife = 8.0  # plays, in the generator "next_played"
     similar_half_life: HalfLife = 64.0  # plays, in the generators "similar" and "artist"
     own_half_life: HalfLife = 64.0  # plays, in the generator "replayed"
+
+    def values(self) -> dict[str, Any]:
+        """Return the values by name, without those that are UNSET."""
+        return {name: value for name, value in vars(self).items() if value is not UNSET}
 
     @property
     def folds_in(self) -> bool:
@@ -78,4 +85,4 @@ def load(work: Path) -> Hyperparameters:
 
 def save(work: Path, settings: Hyperparameters) -> None:
     """Write the folder's settings.json."""
-    storage.write_json(work / SETTINGS, dataclasses.asdict(settings))
+    storage.write_json(work / SETTINGS, settings.values())

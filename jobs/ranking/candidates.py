@@ -57,12 +57,12 @@ def generate(
     generators says.
     """
     scores, lists = {}, {}
-    heard = block.pairs()
+    out = block.kept_out(snapshot.hyperparameters.heard)
     for name, generator in GENERATORS.items():
         scores_of = no_scores if name in snapshot.switched_off else generator.scores
         scores[name] = scores_of(snapshot, block)
-        if snapshot.hyperparameters.heard == "exclude":
-            clear(scores[name], heard)
+        if out.nnz:
+            clear(scores[name], out)
         lists[name], _ = best_of_rows(
             scores[name], length or generator.candidates, snapshot.data.ties
         )

@@ -9,8 +9,8 @@ sparse matrices: a user's profile (how much each of their plays counts) times a 
 to tracks. If a user's plays of tracks 1 and 2 count 1 and 0.5, and track 9 follows them with scores
 of 0.2 and 0.6, then "next_played" gives track 9 the score 1 × 0.2 + 0.5 × 0.6 = 0.5.
 
-Where heard tracks are excluded, no generator proposes a track that the user has played, so
-"replayed" proposes nothing.
+No generator proposes a track that the user dislikes. Where heard tracks are excluded, none proposes
+a track that the user has played either, so "replayed" proposes nothing.
 """
 
 from collections.abc import Callable
@@ -63,16 +63,14 @@ def no_scores(_: Snapshot, block: Listens) -> csr_matrix:
 
 def popular(snapshot: Snapshot, block: Listens) -> csr_matrix:
     """Score the first tracks of the top list."""
-    excluded = snapshot.hyperparameters.heard == "exclude"
-    heard = block.pairs() if excluded else csr_matrix(block.shape)
-    return _of_lists(first_unheard(snapshot.top, heard), block.shape[1])
+    out = block.kept_out(snapshot.hyperparameters.heard)
+    return _of_lists(first_unheard(snapshot.top, out), block.shape[1])
 
 
 def forecast(snapshot: Snapshot, block: Listens) -> csr_matrix:
     """Score the tracks that most users are expected to play for the first time."""
-    excluded = snapshot.hyperparameters.heard == "exclude"
-    heard = block.pairs() if excluded else csr_matrix(block.shape)
-    return _of_lists(first_unheard(snapshot.rising, heard), block.shape[1])
+    out = block.kept_out(snapshot.hyperparameters.heard)
+    return _of_lists(first_unheard(snapshot.rising, out), block.shape[1])
 
 
 def als(snapshot: Snapshot, block: Listens) -> csr_matrix:

@@ -39,7 +39,7 @@ from jobs.contract.results import (
 )
 from jobs.contract.storage import JobError
 from jobs.contract.text_ids import Kinds
-from jobs.data import tombstones
+from jobs.data import feedback, tombstones
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.releases import details, gate, search_index, serving_arrays, store
@@ -56,6 +56,7 @@ REQUIRED_FILES = {
 # others the service uses the defaults.
 OPTIONAL_FILES = (
     *(tables.SONGS.file, tables.NEW_TRACKS.file, text_ids.USER_IDS, text_ids.TRACK_IDS),
+    tables.FEEDBACK.file,
     *(SETTINGS, REPLAY, FORGOTTEN_UNTIL),
     *(f"{REPORTS}/{name}.html" for name in ("data", "evaluation", "replay")),
 )
@@ -179,7 +180,9 @@ def check_users(folder: Path) -> None:
     For example, a user was forgotten after the lists were made.
     """
     users = np.load(folder / SERVING / "user_ids.npy", mmap_mode="r")
-    if len(users) > tables.n_rows(tables.USERS, folder):
+    listeners = tables.read(tables.USERS, folder, ["user_id"])["user_id"].to_numpy()
+    others = np.setdiff1d(feedback.users_who_dislike(folder), listeners)
+    if len(users) > len(listeners) + len(others):
         raise JobError(
             f"{tables.RECOMMENDATIONS.file} has users that {tables.USERS.file} lacks: "
             f"run all jobs after jobs.prepare again, as run_all.sh does"

@@ -4,7 +4,7 @@ jobs.publish calls `pack(folder, settings)` once the parquet files of a release 
 They are read block by block: memory holds the ids, the offsets and one block at a time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from jobs.contract.ragged import offsets_of
 from jobs.contract.storage import JobError
 from jobs.contract.tables import Table
 from jobs.contract.text_ids import FolderIds, TextIds
-from jobs.data import songs
+from jobs.data import feedback, songs
+from jobs.data.feedback import DISLIKE
 from jobs.models import als_model
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.runtime.progress import progress_bar
@@ -29,12 +30,14 @@ from jobs.runtime.progress import progress_bar
 def pack(folder: Path, settings: Hyperparameters) -> None:
     """Write every array of serving.SERVING_ARRAYS, and shown_items if songs have several ids.
 
-    If the settings exclude heard tracks, the final lists are packed without them, so that the
-    service need not check. Raises JobError if the tables do not fit together.
+    The final lists are packed without tracks that the user dislikes and, if the settings exclude
+    heard tracks, without these, so that the service need not check. Raises JobError if the tables
+    do not fit together.
     """
     tracks = np.sort(_column(tables.ITEMS, folder, "track_id"))
     listeners = _distinct(tables.LISTENS, folder, "user_id")
     users = np.union1d(listeners, _distinct(tables.RECOMMENDATIONS, folder, "user_id"))
+    users = np.union1d(users, feedback.users_who_dislike(folder))
     top = tables.read(tables.TOP_POPULAR, folder, ["track_id", "rank"]).sort_by("rank")
     write_ids(folder, users, tracks, text_ids.of(folder))
     write_names(folder)
@@ -43,8 +46,10 @@ def pack(folder: Path, settings: Hyperparameters) -> None:
     if shown is not None:
         write(folder, "shown_items", shown)
     _write_history(folder, users, tracks, shown)
-    unheard = _unheard_rows(folder, len(tracks)) if settings.heard == "exclude" else None
-    write_lists(folder, tables.RECOMMENDATIONS, "recommendations", users, tracks, unheard)
+    disliked = _write_disliked(folder, users, tracks, shown)
+    filters = [_allowed_rows(folder, "history", len(tracks))] if settings.heard == "exclude" else []
+    filters += [_allowed_rows(folder, "disliked", len(tracks))] if disliked else []
+    write_lists(folder, tables.RECOMMENDATIONS, "recommendations", users, tracks, filters)
     write_lists(folder, tables.SIMILAR, "similar", tracks, tracks)
     write_lists(folder, tables.NEXT_PLAYED, "next_played", tracks, tracks)
     ties = ties_of(tracks)
@@ -194,29 +199,46 @@ def _write_history(
     write(folder, "history_offsets", offsets_of(counts))
 
 
+def _write_disliked(
+    folder: Path, users: np.ndarray, tracks: np.ndarray, shown: np.ndarray | None
+) -> bool:
+    """Write the tracks that each user dislikes; return whether anybody dislikes any."""
+    said = feedback.read(folder, users, tracks)
+    if said is None:
+        return False
+    disliked = said.standing(DISLIKE, (len(users), len(tracks)), shown)
+    if not disliked.nnz:
+        return False
+    disliked.sort_indices()
+    write(folder, "disliked_offsets", disliked.indptr)
+    write(folder, "disliked_items", disliked.indices)
+    return True
+
+
 # Returns the rows of a block to keep, (m,) bool, given the positions of their users and tracks.
 RowFilter = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def _unheard_rows(folder: Path, n: int) -> RowFilter:
-    """Return a filter that keeps the rows whose user, ascending, has not heard their track.
+def _allowed_rows(folder: Path, name: str, n: int) -> RowFilter:
+    """Return a filter that keeps the rows whose track the user, ascending, does not have in lists.
 
-    A pair of user and track is one number, user * n + track, for n tracks.
+    These are the arrays of the given name, "history" or "disliked", which are written already. A
+    pair of user and track is one number, user * n + track, for n tracks.
     """
     begins, items = (
-        np.load(folder / SERVING / f"{name}.npy", mmap_mode="r")
-        for name in ("history_offsets", "history_items")
+        np.load(folder / SERVING / f"{name}_{part}.npy", mmap_mode="r")
+        for part in ("offsets", "items")
     )
 
-    def unheard_rows(user: np.ndarray, track: np.ndarray) -> np.ndarray:
+    def allowed_rows(user: np.ndarray, track: np.ndarray) -> np.ndarray:
         first, last = user[0], user[-1] + 1
         owner = np.repeat(np.arange(first, last), np.diff(begins[first : last + 1]))
-        heard = np.sort(owner * n + items[begins[first] : begins[last]])
+        out = np.sort(owner * n + items[begins[first] : begins[last]])
         pairs = user * n + track
-        unheard: np.ndarray = find(heard, pairs) == MISSING
-        return unheard
+        allowed: np.ndarray = find(out, pairs) == MISSING
+        return allowed
 
-    return unheard_rows
+    return allowed_rows
 
 
 def write_lists(
@@ -225,7 +247,7 @@ def write_lists(
     name: str,
     keys: np.ndarray,
     tracks: np.ndarray,
-    keep: RowFilter | None = None,
+    keep: Sequence[RowFilter] = (),
     source: Path | None = None,
 ) -> None:
     """Write the ranked lists of a table, one for each of the sorted keys; some may be empty.
@@ -244,10 +266,12 @@ def write_lists(
             _check_sorted(order, table, strictly=True)
             last = order[-1:]
             items = _positions(tracks, batch[item], table)
-            rows = slice(None) if keep is None else keep(position, items)
-            counts += _count(position[rows], len(keys))
-            append(items[rows])
-            append_scores(batch["score"][rows])
+            kept: np.ndarray | slice = slice(None)
+            if keep:
+                kept = np.logical_and.reduce([rows(position, items) for rows in keep])
+            counts += _count(position[kept], len(keys))
+            append(items[kept])
+            append_scores(batch["score"][kept])
     write(folder, f"{name}_offsets", offsets_of(counts))
 
 

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.dates import ConciseDateFormatter
 
-from jobs.contract import tables, text_ids
+from jobs.contract import storage, tables, text_ids
+from jobs.contract.names import KINDS
+from jobs.contract.results import KindsOfRows
 from jobs.contract.tables import QUARANTINE, SUSPICIOUS
 from jobs.data import listens
 from jobs.data.statistics import DAY, GAPS, PLAYS, Statistics
@@ -34,6 +36,7 @@ def page(work: Path, users: pa.Table, items: pa.Table, counts: Statistics) -> Pa
     gaps(result, users, items, counts)
     catalogue(result, items, counts)
     suspicious(result, work)
+    kinds_of_rows(result, work)
     quarantine(result, work)
     return result
 
@@ -273,6 +276,21 @@ def suspicious(page: Page, work: Path) -> None:
         ),
         f"The {len(rows)} accounts with most such plays, of {len(found):,} in {SUSPICIOUS.file}",
         page="with users",
+    )
+
+
+def kinds_of_rows(page: Page, work: Path) -> None:
+    """Show how many rows are listens, skips, likes and so on, where the input says so."""
+    if not (work / KINDS).exists():
+        return
+    found = storage.read_json(work / KINDS, "jobs.prepare", KindsOfRows)
+    page.heading("Kinds of rows")
+    rows = np.array([*found.rows.values()])
+    page.table(share_table("kind", found.rows, rows, "rows"), "Rows that could be used, by kind")
+    page.text(
+        f"{found.skips_by_share:,} of the skips are listens of which less than "
+        f"{found.skip_under:.0%} of the track was played. Of {found.shares:,} of "
+        f"{found.rows['listen']:,} listens it is known how much was played."
     )
 
 

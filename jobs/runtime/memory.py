@@ -9,7 +9,7 @@ import argparse
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -70,6 +70,7 @@ NEEDS = {
     "replay": Need(base=800, listen=5, user=500, track=3000, drawn=50_000),
     "publish": Need(base=500, listen=5, user=500, track=700),
 }
+OF_A_SHARE = 9  # bytes a listen, where it is known of which kind rows are and how much was played
 PREPARE_WITH_TEXT_IDS = Need(base=1000, listen=36)
 
 
@@ -88,6 +89,8 @@ def check(job: str, options: argparse.Namespace) -> int:
     if need is None:
         return threads
     counts = sizes(options.work, getattr(options, "data", None), getattr(options, "events", None))
+    if (options.work / tables.SHARES.file).exists():
+        need = replace(need, listen=need.listen + OF_A_SHARE)
     least = need.bytes(*counts, threads=1)
     if least > limit:
         listens, users, tracks = counts

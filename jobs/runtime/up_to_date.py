@@ -48,7 +48,7 @@ INPUTS = ("tracks", "catalog_names", "interactions")  # files of any form, or fo
 TEXT_IDS = ("user_ids.parquet", "track_ids.parquet")  # where ids are text
 LISTENS = (
     "listens.parquet", "users.parquet", "items.parquet", "songs.parquet", "suspicious.parquet",
-    *TEXT_IDS,
+    "feedback.parquet", "shares.parquet", *TEXT_IDS,
 )  # fmt: skip
 CHOSEN = (*LISTENS, "settings.json")
 PAST = (
@@ -65,10 +65,10 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             *(DATA + name + end for name in INPUTS for end in ("", ".*", "/**/*", ".*/**/*")),
             *("state/forgotten.db", "state/forgotten.key"),
         ),
-        (*LISTENS, "quarantine.parquet", "forgotten.json", "clock.json"),
+        (*LISTENS, "quarantine.parquet", "forgotten.json", "clock.json", "kinds.json"),
     ),
     "explore": (
-        (*LISTENS, "quarantine.parquet"),
+        (*LISTENS, "quarantine.parquet", "kinds.json"),
         ("report/explore.html", "report/data.html"),
     ),
     "windows": (LISTENS, _in(ALL_WINDOWS, *LISTENS, "holdout.parquet", "split.json")),

@@ -56,13 +56,19 @@ LADDERS: dict[str, tuple[Any, ...]] = {
     "als_half_life": HALF_LIVES,
     "als_recency": RECENCY,
     "als_repeats": (0.0, 0.25, 0.5, 1.0),
+    "als_like_weight": (0.0, 1.0, 3.0, 10.0),
+    "als_by_share": (False, True),
 }
 
 
 POPULAR = ("popular_half_life",)
 NEXT_PLAYED = ("next_half_life", "next_target_exponent", "next_source_exponent")
 ALS = ("als_regularization", "als_unobserved", "als_half_life")
-ALS_TRAINING = ("als_regularization", "als_unobserved", "als_repeats", "als_recency")
+ALS_TRAINING = (
+    "als_regularization", "als_unobserved", "als_repeats", "als_recency", "als_like_weight",
+    "als_by_share",
+)  # fmt: skip
+WHOLE_LADDERS = ("als_like_weight",)  # a little weight may do nothing where much does something
 
 
 Score = Callable[[Hyperparameters], float]
@@ -86,6 +92,10 @@ def tune(windows: list[TuningWindow], start: Hyperparameters, log: list[str]) ->
     best = climb(best, (*ALS, "als_repeats") if repeats else ALS, als, log)
     if fades and (fading := climb(best, ("als_recency",), als, log)) != best:
         best = climb(fading, ALS, als, log)
+    if any(window.listens.share is not None for window in windows):
+        best = climb(replace(best, als_by_share=False), ("als_by_share",), als, log)
+    if any(window.listens.liked is not None and window.listens.liked.nnz for window in windows):
+        best = climb(replace(best, als_like_weight=0.0), ("als_like_weight",), als, log)
     if repeats and best.heard == "include":
         best = climb(best, ("own_half_life",), replayed, log)
     return best
@@ -103,8 +113,8 @@ def climb(
     """Move some hyperparameters along their ladders while the score rises; log the best values."""
     axes = {}
     for name in names:
-        fades = None in LADDERS[name]
-        search = best_of_all(MARGIN) if fades else best_neighbour(MARGIN)
+        whole = None in LADDERS[name] or name in WHOLE_LADDERS
+        search = best_of_all(MARGIN) if whole else best_neighbour(MARGIN)
         axes[name] = Axis(LADDERS[name], search)
     point = {name: getattr(start, name) for name in names}
     reached, point = hill_climb.climb(lambda values: score(replace(start, **values)), point, axes)

@@ -69,7 +69,7 @@ class Sessions:
     tracks: list[Tracks]  # of each session, in the order played
     final: list[Tracks]  # the user's final list, best first; none of a cold user
     history: list[Tracks]  # what the user has played before, oldest first
-    heard: list[Tracks]  # what the user has heard before and may not be recommended, ascending
+    heard: list[Tracks]  # what may not be recommended, as it was heard before or is disliked
     kept_out: int  # how many last events may not be recommended either
     session: np.ndarray  # (plays,) int64
     at: np.ndarray  # (plays,) int64: the number of events before the play
@@ -283,13 +283,12 @@ def read(window: Path, heard: str, most: int) -> Sessions:
     row = holdout.rows_in(past, later.user_ids)
     final = lists[row]
     final[row == COLD] = NOTHING
-    known = csr_matrix((len(row), past.shape[1]), dtype=np.float32)
+    out = holdout.kept_out(past, row, heard)
     at = place_in_row(np.diff(later.starts))
     foreseen = at < LONGEST
     if heard == "exclude":
-        known = holdout.heard_by(past, row)
-        foreseen &= _first_plays(later) & ~accuracy.marked(known, later.user, later.item)
-    known.sort_indices()
+        foreseen &= _first_plays(later) & ~accuracy.marked(out, later.user, later.item)
+    out.sort_indices()
     return Sessions(
         lists={name: _neighbours(table, window, past.track_ids) for name, table in TABLES.items()},
         model=als_model.load_model(window, hyperparameters.load(window), past.ties),
@@ -301,7 +300,7 @@ def read(window: Path, heard: str, most: int) -> Sessions:
         history=[
             NO_TRACKS if r == COLD else past.item[slice(*past.starts[r : r + 2])] for r in row
         ],
-        heard=np.split(known.indices, known.indptr[1:-1]),
+        heard=np.split(out.indices, out.indptr[1:-1]),
         kept_out=LONGEST if heard == "exclude" else RECENT_EVENTS,
         session=later.user[foreseen].astype(np.int64),
         at=at[foreseen],

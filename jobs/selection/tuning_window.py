@@ -88,9 +88,7 @@ class TuningWindow:
 
         def block(first: int, last: int) -> np.ndarray:
             users = rows[first:last]
-            excluded = self.heard.of_users(users).pairs()
-            if heard == "include":
-                excluded = csr_matrix(excluded.shape, dtype=np.float32)
+            excluded = self.heard.of_users(users).kept_out(heard)
             items = recommend(users, excluded)
             labels = csr_matrix(self.holdout.labels[first:last])
             return accuracy.per_user(items, labels, K)["ndcg"]

@@ -193,3 +193,21 @@ def test_where_no_track_can_be_hidden_that_is_an_error(work, tmp_path, capsys):
     with pytest.raises(JobError, match="no usable track"):
         hide_tracks(argv)
     assert not (tmp_path / "out").exists()
+
+
+def test_tracks_of_inputs_in_any_form_are_hidden(tmp_path):
+    data = tmp_path / "in"
+    (data / "interactions").mkdir(parents=True)
+    rows_of_part = [f"{user},{user % 10},2022-01-0{1 + user % 9}" for user in range(40)]
+    for part in range(2):
+        lines = ["user_id,track_id,started_at", *rows_of_part[part::2], "a,line,of,four"]
+        (data / f"interactions/part-{part}.csv").write_text("\n".join(lines))
+    tracks = [f'{{"track_id": {track}, "name": "n{track}"}}' for track in range(10)]
+    (data / "tracks.jsonl").write_text("\n".join(tracks))
+    summary = hide_tracks(["--data", str(data), "--out", str(tmp_path / "out"), "--share", "0.3"])
+    assert summary.startswith("3 tracks and their 12 listens are hidden")
+    left = pq.read_table(tmp_path / "out/interactions.parquet")
+    assert len(left) == 28 and len(set(left["track_id"].to_pylist())) == 7
+    assert len(pq.read_table(tmp_path / "out/tracks.parquet")) == 10
+    said = run("prepare", tmp_path / "work", "--data", tmp_path / "out")
+    assert "28 listens of 28 users and 7 tracks" in said

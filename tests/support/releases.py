@@ -47,6 +47,7 @@ def make(
     heard: Lists = HEARD,
     similar: Lists = SIMILAR,
     next_played: Lists = NEXT,
+    disliked: Lists | None = None,
     heard_rule: str = "exclude",
     blending: Mapping[str, Any] | None = None,
     text: Kinds = INTEGERS,
@@ -61,7 +62,7 @@ def make(
     folder = work / RELEASES / release_id
     content = {
         "tracks": tracks, "top": top, "final": final, "heard": heard, "similar": similar,
-        "next_played": next_played, "heard_rule": heard_rule,
+        "next_played": next_played, "disliked": disliked or {}, "heard_rule": heard_rule,
         "blending": blending or {"rule": "alternate"}, "text": text,
     }  # fmt: skip
     key = repr(content)
@@ -97,15 +98,18 @@ def _write_files(
     similar: Lists,
     next_played: Lists,
     heard_rule: str,
+    disliked: Lists,
     blending: Mapping[str, Any],
     text: Kinds,
 ) -> None:
     names = {track: f"track {track}" for track in tracks}
     if text != INTEGERS:
-        of_user, of_track = _write_ids(folder, {*final, *heard}, tracks, text)
+        of_user, of_track = _write_ids(folder, {*final, *heard, *disliked}, tracks, text)
         names = {of_track[track]: name for track, name in names.items()}
         tracks, top = [of_track[t] for t in tracks], [of_track[t] for t in top]
-        final, heard = (_renamed(lists, of_user, of_track) for lists in (final, heard))
+        final, heard, disliked = (
+            _renamed(lists, of_user, of_track) for lists in (final, heard, disliked)
+        )
         similar, next_played = (_renamed(x, of_track, of_track) for x in (similar, next_played))
     listens = [(user, track) for user in sorted(heard) for track in heard[user]]
     users = sorted(heard)
@@ -141,6 +145,14 @@ def _write_files(
         tables.NEXT_PLAYED: _ranked(tables.NEXT_PLAYED, _of(next_played, tracks)),
         tables.RECOMMENDATIONS: _ranked(tables.RECOMMENDATIONS, final),
     }
+    if disliked:
+        said = sorted((user, track) for user in disliked for track in disliked[user])
+        columns[tables.FEEDBACK] = {
+            "user_id": [user for user, _ in said],
+            "track_id": [track for _, track in said],
+            "at": range(len(said)),
+            "kind": ["dislike"] * len(said),
+        }
     for table, content in columns.items():
         arrays = [pa.array(content[field.name], field.type) for field in table.schema]
         tables.write(table, folder, pa.table(arrays, schema=table.schema))
@@ -200,7 +212,9 @@ def write_manifest(folder: Path, chosen: Hyperparameters, blending: Mapping[str,
     files = [f for f in folder.rglob("*") if f.is_file() and f.name != MANIFEST]
     kinds = text_ids.kinds_of(folder)
     arrays = serving.SERVING_ARRAYS | {
-        name: dtype for name, dtype in serving.OPTIONAL_ARRAYS.items() if "_keys_" in name
+        name: dtype
+        for name, dtype in serving.OPTIONAL_ARRAYS.items()
+        if "_keys_" in name or name.startswith("disliked_")
     }
     content = {
         "id": folder.name,
@@ -223,7 +237,7 @@ def write_manifest(folder: Path, chosen: Hyperparameters, blending: Mapping[str,
             if name in serving.SERVING_ARRAYS or (folder / f"serving/{name}.npy").exists()
         },
         "metrics": {},
-        "settings": vars(chosen) | {"blending": dict(blending)},
+        "settings": chosen.values() | {"blending": dict(blending)},
         "data": {"first": "2022-01-01", "last": "2022-12-31"},
     }
     if kinds != INTEGERS:

@@ -123,6 +123,35 @@ def test_where_heard_tracks_are_included_only_the_last_few_events_stay_away(tmp_
         assert not {151, 152}.intersection(recs)
 
 
+# User 47 dislikes the first tracks of the final list, of the top list, and neighbours of track 150;
+# user 8 is known by a dislike only.
+DISLIKED = {47: [5, 151, 152, 199, 200], 8: [1, 151]}
+
+
+@pytest.mark.parametrize("heard", ["exclude", "include"])
+@pytest.mark.parametrize("rule", ["alternate", "weighted", "offline"])
+@pytest.mark.parametrize("text", [releases.INTEGERS, releases.TEXTS])
+def test_what_somebody_dislikes_is_in_none_of_their_answers(tmp_path, heard, rule, text):
+    blending = {"rule": rule, "sources": ["similar", "next_played", "fold_in"]}
+    releases.make(tmp_path, disliked=DISLIKED, heard_rule=heard, blending=blending, text=text)
+    named = (lambda n: n) if text == releases.INTEGERS else releases.named
+    with client_of(tmp_path) as client:
+        for user, disliked in DISLIKED.items():
+            out = {*map(named, disliked)}
+            for events in ([], [150], [151]):
+                client.put(named(user), *map(named, events))
+                for k in (1, 100, 1000):
+                    recs = client.recs(named(user), k=k)
+                    assert recs and not out & {*recs}
+                u2i = client.answer("/get_online_u2i", user_id=named(user), N=100)["recs"]
+                assert bool(u2i) == bool(events)
+                assert not out & {*u2i}
+        gone = {*range(1, 301)} - {*DISLIKED[47], 150, 151}
+        gone -= {1, 2, 3} if heard == "exclude" else {*()}
+        assert {*client.recs(named(47), k=1000)} == {*map(named, gone)}
+        assert named(151) in client.recs(named(16), k=1000)  # whoever dislikes nothing
+
+
 def test_a_track_near_several_events_comes_first(client):
     client.put(9, 50, 52)  # 53 is the first neighbour of 52 and the third of 50
     assert client.answer("/get_online_u2i", user_id=9, N=10)["recs"][0] == 53

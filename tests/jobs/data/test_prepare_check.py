@@ -46,6 +46,17 @@ def test_files_rows_columns_types_and_first_rows_are_shown_as_understood(tmp_pat
     )
 
 
+@pytest.mark.parametrize("options", [[], ["--no-header"]])
+def test_the_rows_of_a_csv_without_a_header_are_all_counted(tmp_path, check, options):
+    save(tmp_path / "in")
+    (tmp_path / "in/interactions.parquet").unlink()
+    (tmp_path / "in/interactions.csv").write_text("7,10,2022-01-01\n7,20,2022-01-02\n")
+    names = "interactions.user_id=1,interactions.track_id=2,interactions.started_at=3"
+    said = check("--columns", names, *options)
+    assert "CSV, 32 bytes, about 2 rows" in said
+    assert "of a sample of 2 rows" in said
+
+
 def test_every_part_is_sampled_and_rows_are_named_by_part(tmp_path, check, monkeypatch):
     data = save(tmp_path / "in")
     (data / "interactions.parquet").unlink()

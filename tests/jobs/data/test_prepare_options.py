@@ -36,6 +36,16 @@ def test_a_packed_csv_with_other_names_and_seconds_takes_one_command(tmp_path):
     assert listens(tmp_path / "work") == listens(tmp_path / "expected")
 
 
+def test_columns_that_are_named_in_several_options_add_up(tmp_path):
+    data = save(tmp_path / "in", interactions=interactions().rename_columns(["u", "i", "q", "at"]))
+    more = ["--columns", "interactions.user_id=u", "--columns", "interactions.track_id=i"]
+    run(data, tmp_path / "work", *more, "--columns", "interactions.started_at=at")
+    run(save(tmp_path / "plain"), tmp_path / "expected")
+    assert [row[:3] for row in rows(LISTENS, tmp_path / "work")] == [
+        row[:3] for row in rows(LISTENS, tmp_path / "expected")
+    ]
+
+
 def test_columns_of_any_input_may_have_other_names(tmp_path):
     data = save(tmp_path / "in")
     run(data, tmp_path / "expected")
@@ -120,6 +130,10 @@ def test_a_csv_without_header_is_read_by_the_places_of_columns(tmp_path):
         (["--columns", "interactions.user=uid"], "'interactions.user' is none of"),
         (["--columns", "interactions.user_id"], "'interactions.user_id' is not INPUT.COLUMN=NAME"),
         (["--columns", NAMES + ",interactions.user_id=x"], "interactions.user_id is named twice"),
+        (
+            ["--columns", NAMES, "--columns", "interactions.user_id=x"],
+            "interactions.user_id is named twice in --columns",
+        ),
         (["--time-unit", "ns"], "--time-unit: invalid choice"),
         (["--time-unit", "s", "--origin", "soon"], "--origin: invalid moment value: 'soon'"),
         (["--origin", "2022-01-01"], "--origin needs --time-unit: s, ms or us"),

@@ -5,11 +5,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.contract import tables
 from jobs.contract.names import MAX_ID
 from jobs.contract.storage import JobError
+from jobs.contract.text_ids import TextIds
 from jobs.data import holdout, listens
-from jobs.evaluation.labels import read_labels
-from tests.support.workspace import run
+from jobs.evaluation.labels import numbers, read_labels
+from tests.support.workspace import run, save_listens
 
 
 def save_labels(path, **columns):
@@ -57,3 +59,44 @@ def test_labels_that_are_none_are_refused_by_name(finished, tmp_path, columns):
     path = save_labels(tmp_path / "labels.parquet", **columns)
     with pytest.raises(JobError, match="columns user_id and track_id"):
         read(finished, path)
+
+
+def test_of_rows_with_kinds_only_listens_to_tracks_that_are_not_disliked_are_labels(tmp_path):
+    save_listens(tmp_path, [(1, 10, 0), (2, 11, 1)], tracks=range(10, 30))
+    said = {
+        "user_id": [1, 1, 3],  # the last one has no listen
+        "track_id": [20, 21, 12],
+        "at": pa.array([0, 0, 0], tables.TIME),
+        "kind": ["dislike", "like", "dislike"],
+    }
+    tables.write(tables.FEEDBACK, tmp_path, pa.table(said))
+    rows = [
+        # track, kind, share, second; the listen of 20 comes after a dislike in the past
+        (12, "listen", 0.5, 0), (13, "listen", 0.4, 0), (14, None, None, 0), (15, "skip", 1.0, 0),
+        (16, "like", None, 0), (17, "listen", 1.0, 0), (17, "dislike", None, 5),
+        (18, "dislike", None, 1), (18, "listen", 1.0, 2), (18, "undislike", None, 3),
+        (19, "undislike", None, 9), (19, "dislike", None, 8), (19, "listen", 1.0, 1),
+        (20, "listen", 1.0, 0), (21, "listen", 1.0, 0), (10, "listen", 1.0, 0),
+    ]  # fmt: skip
+    track, kind, share, at = zip(*rows, strict=True)
+    columns = {"kind": kind, "played_share": share, "started_at": pa.array(at, pa.timestamp("s"))}
+    users = [1] * len(rows)
+    path = save_labels(tmp_path / "l.parquet", user_id=users, track_id=track, **columns)
+    found = read_labels(path, listens.load(tmp_path), "exclude", work=tmp_path)
+    assert past_ids(tmp_path)[found.labels.indices].tolist() == [12, 14, 18, 19, 21]
+    path = save_labels(tmp_path / "l.parquet", user_id=[3, 3], track_id=[12, 13])
+    found = read_labels(path, listens.load(tmp_path), "exclude", work=tmp_path)
+    assert past_ids(tmp_path)[found.labels.indices].tolist() == [13]
+    bad = save_labels(tmp_path / "l.parquet", user_id=[1], track_id=[12], kind=["heard"])
+    with pytest.raises(JobError, match="kind is none of listen, skip, like"):
+        read(tmp_path, bad)
+
+
+def past_ids(work):
+    return listens.load(work).track_ids
+
+
+def test_a_label_whose_text_id_is_none_is_named_by_its_row():
+    known = TextIds.of(pa.array(["a", "b"]))
+    with pytest.raises(pa.ArrowInvalid, match="in row 1 the track_id is longer than 256 bytes"):
+        numbers(pa.array(["a", "x" * 257, ""]), known, "track_id")

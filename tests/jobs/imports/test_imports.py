@@ -55,29 +55,50 @@ def test_yambda_listens_start_at_the_origin_and_have_artists(source):
     pq.write_table(pa.table(mapping), source / "artist_item_mapping.parquet")
     summary = convert("yambda", source)
     assert rows(source, "interactions") == [
-        (100, 7, day(1, 0, 0, 5)), (100, 3, day(2)), (200, 7, day(1, 0, 0, 10)),
+        (100, 7, day(1, 0, 0, 5), "listen", 1), (100, 3, day(2), "listen", 0.5),
+        (200, 7, day(1, 0, 0, 10), "listen", 1),
+        (200, 9, day(1, 0, 0, 20), "listen", pytest.approx(0.49)),
     ]  # fmt: skip
-    assert rows(source, "tracks") == [(3, []), (7, [4, 5])]
+    assert rows(source, "tracks") == [(3, []), (7, [4, 5]), (9, [6])]
     assert [row[:3] for row in rows(source, "quarantine")] == [
         ("listens.parquet", 4, "the line can't be read")
     ]
     assert summary == (
-        f"3 listens and 2 tracks in {source.parent / 'out'}; 1 listens of which less than 50 % was "
-        "played left out; 1 unreadable lines in quarantine.parquet"
+        f"4 listens and 3 tracks in {source.parent / 'out'}; 1 unreadable lines in "
+        "quarantine.parquet"
     )
-    convert("yambda", source, "--origin", "2020-02-03T04:00", "--least-played", "0")
-    assert rows(source, "interactions")[0] == (100, 7, datetime(2020, 2, 3, 4, 0, 5))
-    assert len(rows(source, "interactions")) == 4
+    convert("yambda", source, "--origin", "2020-02-03T04:00")
+    assert rows(source, "interactions")[0][:3] == (100, 7, datetime(2020, 2, 3, 4, 0, 5))
 
 
-def test_yambda_multi_event_has_listens_among_others(source):
+def test_yambda_likes_and_dislikes_in_files_of_their_own_are_rows_of_their_kind(source):
+    pq.write_table(LISTENS, source / "listens.parquet")
+    of_likes = LISTENS.select(["uid", "timestamp", "item_id", "is_organic"])
+    pq.write_table(of_likes.slice(1, 1), source / "likes.parquet")
+    pq.write_table(of_likes.slice(2, 3), source / "undislikes.parquet")
+    summary = convert("yambda", source)
+    assert rows(source, "interactions")[4:] == [
+        (100, 3, day(2), "like", None), (200, 7, day(1, 0, 0, 10), "undislike", None),
+        (200, 9, day(1, 0, 0, 20), "undislike", None),
+    ]  # fmt: skip
+    assert [row[:2] for row in rows(source, "quarantine")] == [
+        ("listens.parquet", 4), ("undislikes.parquet", 2)
+    ]  # fmt: skip
+    assert summary.startswith("4 listens, 3 skips, likes and the like and 3 tracks in ")
+
+
+def test_yambda_multi_event_has_rows_of_all_kinds(source):
     kinds = pa.array(["listen", "like", "listen", "dislike", "listen"]).dictionary_encode()
     played = pa.array([100, None, None, None, 100], pa.uint16())
     table = LISTENS.append_column("event_type", kinds).set_column(4, "played_ratio_pct", played)
     pq.write_table(table, source / "multi_event.parquet")
     summary = convert("yambda", source)
-    assert [row[:2] for row in rows(source, "interactions")] == [(100, 7), (200, 7)]
-    assert "; 2 likes, dislikes and their opposites left out" in summary
+    assert [(*row[:2], *row[3:]) for row in rows(source, "interactions")] == [
+        (100, 7, "listen", 1), (100, 3, "like", None), (200, 7, "listen", None),
+        (200, 9, "dislike", None),
+    ]  # fmt: skip
+    assert [row[0] for row in rows(source, "tracks")] == [3, 7, 9]
+    assert summary.startswith("2 listens, 2 skips, likes and the like and 3 tracks in ")
     assert "; without artists, since" in summary
 
 
@@ -133,8 +154,8 @@ def test_listenbrainz_dumps_and_exports_are_read(source):
     folder.mkdir(parents=True)
     (folder / "9.listens").write_text("\n".join(map(json.dumps, lines)) + "\n{broken\n")
     (folder / "10.jsonl").write_text(json.dumps(new))
-    (source / "feedback.jsonl").write_text('{"score": 1}')
     summary = convert("listenbrainz", source, "--user", "me")
+    assert {row[3] for row in rows(source, "interactions")} == {"listen"}
     assert sorted(row[:2] for row in rows(source, "interactions")) == [
         ("7", "m1"), ("7", "m1"), ("me", "Rick Astley - Never Gonna Give You Up"), ("rob", "m1"),
     ]  # fmt: skip
@@ -145,6 +166,30 @@ def test_listenbrainz_dumps_and_exports_are_read(source):
         ("9.listens", 2), ("9.listens", 4), ("9.listens", 5),
     ]  # fmt: skip
     assert summary.startswith("4 listens and 2 tracks in ")
+
+
+def test_listenbrainz_exports_have_what_is_loved_and_hated(source):
+    (source / "listens/2024").mkdir(parents=True)
+    played = {"artist_name": "Rick Astley", "track_name": "Never Gonna Give You Up"}
+    mapped = {"recording_mbid": MBID}
+    lines = [
+        {"listened_at": 1704067200, "track_metadata": {**played, "recording_msid": msid, **more}}
+        for msid, more in (("m1", {}), ("m2", {"mbid_mapping": mapped}), ("m3", {}))
+    ]
+    (source / "listens/2024/1.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    said = [
+        {"score": 1, "created": 1704153600, "recording_msid": "m1", "recording_mbid": None},
+        {"score": -1, "created": 1704153601, "recording_msid": None, "recording_mbid": MBID},
+        {"score": 1, "created": 1704153602, "recording_msid": "other", "recording_mbid": None},
+        {"score": 1},
+    ]
+    (source / "feedback.jsonl").write_text("\n".join(map(json.dumps, said)))
+    summary = convert("listenbrainz", source, "--user", "me")
+    assert rows(source, "interactions")[3:] == [
+        ("me", "m1", day(2), "like"), ("me", "m2", day(2, 0, 0, 1), "dislike")
+    ]  # fmt: skip
+    assert "; 1 likes and dislikes of tracks without a listen left out" in summary
+    assert [row[:2] for row in rows(source, "quarantine")] == [("feedback.jsonl", 3)]
 
 
 def play(**changes) -> dict:
@@ -160,7 +205,8 @@ def test_spotify_plays_start_before_they_end_and_nothing_private_is_written(sour
     episode = play(spotify_track_uri=None, spotify_episode_uri="spotify:episode:1")
     bad = [play(ts="yesterday"), play(ms_played=None), "no object"]
     (source / "anna").mkdir()
-    history = [play(), episode, play(ts="2024-01-02T00:00:01Z", ms_played=1500), *bad]
+    skipped = play(ts="2024-01-02T00:00:01Z", ms_played=1500, skipped=True)
+    history = [play(reason_end="trackdone"), episode, skipped, *bad]
     (source / "anna/Streaming_History_Audio_2024_0.json").write_text(json.dumps(history))
     (source / "endsong_0.json").write_text(json.dumps([play()]))
     (source / "endsong_1.json").write_text("[{")
@@ -168,10 +214,11 @@ def test_spotify_plays_start_before_they_end_and_nothing_private_is_written(sour
     summary = convert("spotify", source, "--user", "me")
     track = "74cksX4vgcm0cHKaV7XE2L"
     assert rows(source, "interactions") == [
-        ("anna", track, day(1, 0, 2)), ("anna", track, day(1, 23, 59, 59, 500_000)),
-        ("me", track, day(1, 0, 2)),
+        ("anna", track, day(1, 0, 2), "listen", 60_000),
+        ("anna", track, day(1, 23, 59, 59, 500_000), "skip", 1500),
+        ("me", track, day(1, 0, 2), "listen", 60_000),
     ]  # fmt: skip
-    assert rows(source, "tracks") == [(track, "Jack", ["Alex Metric"])]
+    assert rows(source, "tracks") == [(track, "Jack", ["Alex Metric"], 60_000)]
     assert "; 1 entries without a track, such as podcasts, left out" in summary
     assert [row[1] for row in rows(source, "quarantine")] == [3, 4, 5, 0]
     for name in ("interactions", "tracks", "quarantine"):
@@ -256,3 +303,4 @@ def test_what_is_imported_is_input_of_prepare(source, tmp_path):
     convert("yambda", source)
     summary = run(tmp_path / "out", tmp_path / "work")
     assert "3 listens of 2 users and 2 tracks" in summary
+    assert "; 1 skips; 0 rows quarantined" in summary

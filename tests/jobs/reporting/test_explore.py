@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs import explore
-from jobs.contract import tables
+from jobs.contract import storage, tables
+from jobs.contract.results import KindsOfRows
 from jobs.contract.storage import JobError
 from jobs.contract.tables import ITEMS, LISTENS, QUARANTINE, USERS
 from jobs.data import statistics
@@ -241,3 +242,13 @@ def test_a_page_shows_any_plot_as_it_stands(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_values_are_written_for_people(value: object, text: str) -> None:
     assert shown(value) == text
+
+
+def test_the_page_counts_the_kinds_of_rows_where_the_input_has_them(tmp_path):
+    write(tmp_path, [(1, 10, 0)], {10: ("a", [], [])})
+    assert "Kinds of rows" not in run(tmp_path)
+    counts = {"listen": 1, "skip": 7, "like": 2, "unlike": 0, "dislike": 0, "undislike": 0}
+    storage.write_json(tmp_path / "kinds.json", KindsOfRows(counts, 0.5, 3, 1))
+    cells = Cells(run(tmp_path)).rows
+    assert ["skip", "7", "70.00%"] in cells
+    assert ["like", "2", "20.00%"] in cells

@@ -3,16 +3,19 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 
+from jobs.contract import tables
 from jobs.data.listens import Listens
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.selection import hyperparameter_search, tuning_window
 from jobs.selection.tuning_window import TuningWindow, most_each
-from tests.support.workspace import run, save_listens
+from tests.support.workspace import START, run, save_listens
 
 
 def test_a_half_life_is_found_beyond_others_that_change_nothing():
@@ -27,16 +30,19 @@ def test_a_half_life_is_found_beyond_others_that_change_nothing():
 
 
 def test_what_gains_next_to_nothing_is_left_as_it_was():
+    start = Hyperparameters(als_like_weight=0.0, als_by_share=False)
+
     def score(tried: Hyperparameters) -> float:
-        return 0.1 if tried == Hyperparameters() else 0.1001
+        return 0.1 if tried == start else 0.1001
 
     names = tuple(hyperparameter_search.LADDERS)
-    assert hyperparameter_search.climb(Hyperparameters(), names, score, []) == Hyperparameters()
+    assert hyperparameter_search.climb(start, names, score, []) == start
 
 
 def test_every_ladder_has_the_default_on_it():
     for name, ladder in hyperparameter_search.LADDERS.items():
-        assert getattr(Hyperparameters(), name) in ladder, name
+        default = getattr(Hyperparameters(), name)
+        assert (ladder[0] if default is UNSET else default) in ladder, name
         assert all(replace(Hyperparameters(), **{name: value}) for value in ladder)
 
 
@@ -115,3 +121,32 @@ def test_one_user_who_repeats_tracks_does_not_decide_that_repeats_matter():
 
     assert share(0) == 0
     assert share(1) < hyperparameter_search.FEW_REPEATERS < share(3)
+
+
+@pytest.mark.parametrize("telling", [True, False])
+def test_likes_weigh_in_als_where_they_tell_what_is_played_later(tmp_path, telling):
+    rng = np.random.default_rng(0)
+    plays, shares, likes = [], [], []
+    for user in range(150):
+        taste = 40 * (user % 5)  # each taste is 40 of 200 tracks
+        liked = taste + rng.permutation(40)[:8] if telling else rng.permutation(200)[:8]
+        likes += [(user, int(track)) for track in sorted(liked)]
+        for day in range(40):  # most users have hardly begun to play what they like
+            own = rng.random() < (0.2 if day < 26 else 0.9)
+            track = taste + rng.integers(40) if own else rng.integers(200)
+            plays.append((user, int(track), day + user / 1000))
+            shares.append(1.0 if own else 0.5)
+    save_listens(tmp_path, plays)
+    said = {
+        "user_id": [user for user, _ in likes],
+        "track_id": [track for _, track in likes],
+        "at": pa.array([START] * len(likes), tables.TIME),
+        "kind": ["like"] * len(likes),
+    }
+    tables.write(tables.FEEDBACK, tmp_path, pa.table(said))
+    tables.write(tables.SHARES, tmp_path, pa.table({"played_share": shares}))
+    run("windows", tmp_path, "--split", "time")
+    summary = run("tune", tmp_path)
+    chosen = hyperparameters.load(tmp_path)
+    assert "als_like_weight" in summary and "als_by_share" in summary
+    assert (chosen.als_like_weight > 0) == telling
