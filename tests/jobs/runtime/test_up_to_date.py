@@ -134,11 +134,21 @@ def hashes() -> dict[str, str]:
 REACHED = """
 import importlib, json, multiprocessing, sys
 
-import catboost, pandas, pyarrow.dataset, scipy.sparse  # once, before the forks
+import catboost, numba, pandas, pyarrow.dataset, scipy.sparse  # once, before the forks
+
+# By module, the compiled loops that its functions import where the data is large.
+compiled = {
+    "jobs.contract.top_k": "jobs.contract.top_k_kernels",
+    "jobs.models.als_model": "jobs.models.als_kernels",
+    "jobs.models.sparse": "jobs.models.kernels",
+}
 
 def files_of(modules):
     for module in modules:
         importlib.import_module(module)
+    for module, loops in compiled.items():
+        if module in sys.modules:
+            importlib.import_module(loops)
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     return [file for file in files if file]
 
