@@ -109,7 +109,8 @@ def main(argv: Sequence[str]) -> str:
     ndcg_with_new = mean_ndcg(arranged, later.labels) if args.new_share and users else None
 
     del snapshot, collected, lists, arranged
-    snapshot, models = Snapshot.read(test, off), fitted()
+    models = fitted()  # before the next snapshot is read, which takes memory too
+    snapshot = Snapshot.read(test, off)
     ranker, weights = models.ranker, models.weights
     importance = ranker.get_feature_importance(type="PredictionValuesChange") if ranker else []
     later = listed_users(test, snapshot)
@@ -124,8 +125,10 @@ def main(argv: Sequence[str]) -> str:
     ndcg_on_test = collected.ndcg
     learned.append(collected.examples)
 
-    del snapshot, collected
-    snapshot, models = Snapshot.read(work, off), fitted()
+    del snapshot, collected, lists_of_test
+    models = fitted()
+    learned.clear()  # the examples take more memory than all lists of a block
+    snapshot = Snapshot.read(work, off)
     everyone = np.arange(snapshot.data.shape[0])
     lists_of_all = final_lists(snapshot, everyone, rule, models, places, work.name)
     written = write_lists(work, snapshot, everyone, lists_of_all)
