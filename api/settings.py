@@ -54,9 +54,7 @@ class Settings:
     events: Server | None = None  # the Valkey that has the events; None: they are in `state`
     events_password: str | None = field(default=None, repr=False)
     events_password_file: Path | None = None
-    events_ca: Path | None = (
-        None  # of certificates by which the server is known; None: the system's
-    )
+    events_ca: Path | None = None  # certificates that prove who the server is; None: the system's
     events_certificate: Path | None = None  # of the client
     events_certificate_key: Path | None = None
     events_unverified: str = "off"  # whether Valkey may forbid to look at its settings

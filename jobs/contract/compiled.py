@@ -6,7 +6,11 @@ loaded and run, so nobody else may be able to write there; the same holds for th
 neither folder may be written, each process compiles anew, which takes some seconds.
 
 Sums keep their order, since neither fastmath nor parallel sums are used: so a compiled function
-returns what the same lines return without numba, on every processor and with any number of threads.
+returns the same with any number of threads. Only products by BLAS (np.dot) differ between
+processors, in their last bits.
+
+numba compiles anew only if the file of the function changes. So a compiled function calls compiled
+functions and reads constants of its own file only, though a few lines stand in two files for that.
 """
 
 from collections.abc import Callable

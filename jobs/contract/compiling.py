@@ -1,8 +1,8 @@
 """Whether this process computes by compiled loops (see compiled) or in NumPy and SciPy.
 
-Both give the same results. numba takes half a second to import and compiled code some time to load,
-so compiled loops are worth it only for large data. A job's main decides once, from the size of its
-folder, and everything that it calls reads it here.
+Both give the same results, but for the rounding of ALS vectors. numba takes half a second to import
+and compiled code some time to load, so compiled loops are worth it only for large data. A job's
+main decides once, from the size of its folder, and everything that it calls reads it here.
 """
 
 from pathlib import Path

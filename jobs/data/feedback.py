@@ -27,9 +27,7 @@ class Feedback:
     """Likes and dislikes and what takes them back, (n,) each, by user, track and time."""
 
     user: np.ndarray  # rows among the users
-    track: (
-        np.ndarray
-    )  # places among the tracks: the very ids, not those under which songs are shown
+    track: np.ndarray  # places among the tracks: the ids as given, not those that songs show
     at: np.ndarray  # int64 microseconds since 1970
     kind: np.ndarray  # places in KINDS
 
