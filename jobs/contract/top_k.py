@@ -10,6 +10,7 @@ Pure functions of arrays; the jobs and the service share them. Two ideas make th
   equal scores is one partition of integers (see _keys).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -97,21 +98,27 @@ def top_k(
     return places if order.ties is None else order.ties.at[places], scores
 
 
-def best_of_all(
-    queries: np.ndarray, vectors: np.ndarray, items: np.ndarray, k: int
+def best_of_parts(
+    queries: np.ndarray,
+    parts: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    k: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what top_k returns, by comparing queries (b, d) with all of some vectors (n, d).
+    """Return what top_k returns, by comparing some of the queries (b, d) with each part.
 
-    items (n,) are those of the vectors; of equal scores the one with the lower item comes first.
+    A part has the rows (m,) of the queries that it is compared with, vectors (n, d), and the items
+    (n,) of these vectors. Of equal scores the one with the lower item comes first.
 
     >>> vectors = np.array([[3, 0], [0, 1], [1, 1]], np.float32)
-    >>> found, _ = best_of_all(np.array([[1, 2]], np.float32), vectors, np.array([5, 6, 2]), 2)
+    >>> queries, rows = np.array([[1, 2], [1, 0]], np.float32), np.arange(2)
+    >>> parts = [(rows, vectors, np.array([5, 6, 2])), (rows[1:], vectors[:1], np.array([4]))]
+    >>> found, _ = best_of_parts(queries, parts, 2)
     >>> found.tolist()
-    [[2, 5]]
+    [[2, 5], [4, 5]]
     """
     keys = np.full((len(queries), k), NO_KEY)
     least = np.full(len(queries), -np.inf, np.float32)
-    _merge(keys, least, np.arange(len(queries)), queries @ vectors.T, items)
+    for rows, vectors, items in parts:
+        _merge(keys, least, rows, queries[rows] @ vectors.T, items)
     return _sorted(keys)
 
 

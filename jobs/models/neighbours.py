@@ -4,13 +4,15 @@ Comparing all tracks with all takes time in proportion to n^2. In a large catalo
 (after Sivic and Zisserman, "Video Google", 2003, and other inverted files). They are approximate:
 
 1. k-means divides the n directions (see directions) into about 2 sqrt(n) cells.
-2. All directions of a cell are compared, by one matrix product, with all those in the cells whose
-   centres are nearest to its own. A neighbour in any other cell is missed.
+2. Each direction is compared with all those in the cells whose centres are nearest to it. A
+   neighbour in any other cell is missed. For a block of directions, the cells are taken one after
+   the other: those of the block that look into a cell are compared with its directions by one
+   matrix product.
 3. For a random sample of tracks it is known in which cells their neighbours are. So many cells are
    searched that they hold enough of these neighbours (choose_cells).
 
 With 250,000 directions there are 1,000 cells of 250 directions on average. If 20 cells are
-searched, a direction is compared with about 5,000 others, instead of 250,000.
+searched for each, a direction is compared with about 5,000 others, instead of 250,000.
 """
 
 import math
@@ -22,20 +24,20 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from jobs.contract.names import LIST_LENGTH
-from jobs.contract.ragged import entries_of, offsets_of
-from jobs.contract.top_k import NOTHING, NormOrder, best_of_all, top_k
+from jobs.contract.ragged import offsets_of
+from jobs.contract.top_k import NOTHING, NormOrder, best_of_parts, top_k
 from jobs.models.directions import Directions, Lists
 from jobs.runtime.parallel import in_blocks
 
 TRACKS_A_BLOCK = 1024  # tracks or directions that one matrix product compares with all others
-CELLS_A_BLOCK = 16  # cells whose directions are searched for at a time
+CELLS_A_BLOCK = 16  # cells whose directions are a block
 MOST_COMPARED = 50_000  # directions: up to this number, all are compared with all
 SAMPLE = 1_000  # tracks on which recall is measured
 ENOUGH = 0.985  # recall, 0 to 1, that a search by cells must reach
 ENOUGH_OF_SAMPLE = 0.935  # the same in a window that is made of a sample of the users
 
 # The largest share of all vectors that a search by cells may compare. Both ways compare by matrix
-# products, but vectors of cells have to be copied first.
+# products, but those of cells are smaller, and vectors have to be copied first.
 MOST_VISITED = 0.5
 SEED = 20
 WITH_ITSELF = LIST_LENGTH + 1  # length of a list that still has the track itself, which is removed
@@ -115,19 +117,14 @@ class Cells:
     def __len__(self) -> int:
         return len(self.centres)
 
-    def near(self, cells: np.ndarray) -> np.ndarray:
-        """Return all cells in the order of their centres' cosines with those of some cells (b,).
+    def nearest(self, vectors: np.ndarray, n: int) -> np.ndarray:
+        """Return the n cells whose centres are nearest to each vector (b, d): (b, n), unsorted."""
+        cosines = vectors @ self.centres.T
+        return np.argpartition(-cosines, n - 1, axis=1)[:, :n]
 
-        The result (b, cells) begins with the cell itself. Equal ones are in the order of cells.
-        """
-        cosines = self.centres[cells] @ self.centres.T
-        cosines[np.arange(len(cells)), cells] = np.inf
-        return np.argsort(-cosines, axis=1, kind="stable")
-
-    def members_of(self, cells: np.ndarray) -> np.ndarray:
-        """Return the vectors of some cells (b,), ascending."""
-        places, _ = entries_of(self.offsets, cells)
-        return np.sort(self.members[places])
+    def members_of(self, first: int, last: int) -> np.ndarray:
+        """Return the vectors of the cells from first to last, cell after cell."""
+        return self.members[self.offsets[first] : self.offsets[last]]
 
 
 @dataclass(frozen=True)
@@ -148,11 +145,11 @@ def choose_cells(cells: Cells, directions: Directions, enough: float) -> Choice 
     drawn = np.random.default_rng(SEED).permutation(len(directions.of_track))
 
     def places(tracks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the cells by nearness to each track's own, and the places of its neighbours'."""
-        own = directions.of_track[tracks]
-        lists = top_k(directions.vectors[own], order, WITH_ITSELF)
+        """Return the cells by nearness to each track, and the places of its neighbours' cells."""
+        vectors = directions.vectors[directions.of_track[tracks]]
+        lists = top_k(vectors, order, WITH_ITSELF)
         found, _ = _without_itself(directions.expand(lists), tracks)
-        near = cells.near(cells.of_vector[own])
+        near = np.argsort(-(vectors @ cells.centres.T), axis=1, kind="stable")
         place_of = np.argsort(near, axis=1)
         row, at = np.nonzero(found != NOTHING)
         return near, place_of[row, cells.of_vector[directions.of_track[found[row, at]]]]
@@ -179,24 +176,22 @@ def _compared(directions: Directions) -> Iterator[tuple[np.ndarray, Lists]]:
 
 
 def _searched(cells: Cells, directions: Directions, n: int) -> Iterator[tuple[np.ndarray, Lists]]:
-    """Yield directions and their nearest tracks (b, 101), by comparing them with n cells.
-
-    The directions of one cell are compared with the same cells, by one matrix product.
-    """
+    """Yield directions and their nearest tracks (b, 101), by comparing them with n cells each."""
     vectors = directions.vectors
 
     def block(first: int, last: int) -> tuple[np.ndarray, Lists]:
-        near = cells.near(np.arange(first, last))[:, :n]
-        rows = [np.empty(0, np.int32)]
-        empty = np.empty((0, WITH_ITSELF))
-        found = [(empty.astype(np.int32), empty.astype(np.float32))]
-        for cell, others in zip(range(first, last), near, strict=True):
-            own = cells.members[cells.offsets[cell] : cells.offsets[cell + 1]]
-            items = cells.members_of(others)
-            rows.append(own)
-            found.append(best_of_all(vectors[own], vectors[items], items, WITH_ITSELF))
-        items, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return np.concatenate(rows), directions.expand((items, scores))
+        own = cells.members_of(first, last)
+        queries = vectors[own]
+        cell = cells.nearest(queries, n).ravel().astype(np.int32)
+        by_cell = np.argsort(cell, kind="stable")
+        row, starts = by_cell // n, offsets_of(np.bincount(cell, minlength=len(cells)))
+
+        def parts() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+            for number in np.flatnonzero(np.diff(starts)).tolist():
+                items = cells.members_of(number, number + 1)
+                yield row[starts[number] : starts[number + 1]], vectors[items], items
+
+        return own, directions.expand(best_of_parts(queries, parts(), WITH_ITSELF))
 
     return in_blocks(block, len(cells), CELLS_A_BLOCK, "similar")
 

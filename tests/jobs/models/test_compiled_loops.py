@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from jobs.contract import compiling
 from jobs.contract.ids import ties_of
 from jobs.contract.ragged import offsets_of
-from jobs.contract.top_k import NormOrder, best_of_all, top_k
+from jobs.contract.top_k import NormOrder, best_of_parts, top_k
 from jobs.data.listens import Listens
 from jobs.models import sparse
 from jobs.models.als_model import recent_tastes
@@ -93,7 +93,10 @@ def test_compiled_search_of_the_best_items_finds_the_same(seed, k):
     heard, ties = some_matrix(rng, 4, 7), ties_of(np.arange(7))
     plain, fast = both(top_k, queries, NormOrder.of(items, ties), k, heard)
     assert all(map(np.array_equal, plain, fast))
-    plain, fast = both(best_of_all, queries, items, rng.permutation(7).astype(np.int32), k)
+    places = rng.permutation(7).astype(np.int32)
+    rows = np.flatnonzero(rng.integers(0, 2, 4))  # some of the queries are compared with a part
+    parts = [(np.arange(4), items[:3], places[:3]), (rows, items[3:], places[3:])]
+    plain, fast = both(best_of_parts, queries, parts, k)
     assert all(map(np.array_equal, plain, fast))
 
 
