@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from api.release import kernels
 from api.release.catalog import Catalog, Name
 from api.release.explanations import reasons
-from api.release.taste import user_vector
+from api.release.taste import UserVectors
 from api.schemas import Reason
 from jobs.contract.blending import (
     LISTED,
@@ -66,6 +66,7 @@ class Recommender:
         self.header = catalog.id.encode()  # of each answer
         self._recent_events = recent_events
         self._exclusion = Exclusion(catalog.n_tracks, catalog.hidden())
+        self._vectors = None if catalog.model is None else UserVectors(catalog.model)
         self._compile()
         own = weakref.proxy(self)  # the remembered answers must not keep an old release alive
         self.answer = lru_cache(REMEMBERED)(partial(Recommender._answer, own))
@@ -144,9 +145,9 @@ class Recommender:
     def _compile(self) -> None:
         """Compile what answers need, or read it from the cache, before the first call needs it."""
         tracks, sums = self._competing(NO_TRACKS, Blending(), NO_TRACKS, NO_WORTH)
-        if self.catalog.model is not None:
-            taste = user_vector(self.catalog.model, NO_TRACKS)
-            self._add_fits(tracks, sums, taste, Blending())
+        if self._vectors is not None:
+            self._vectors.compile()
+            self._add_fits(tracks, sums, self._vectors.of(NO_TRACKS), Blending())
         kernels.best(tracks, sums, self.catalog.ties, 1)
 
     def brought(
@@ -169,10 +170,10 @@ class Recommender:
 
     def _taste(self, row: int, played: Tracks, rule: Blending) -> Scores | None:
         """Return the vector (d,) of a user after some events; None where nothing is folded in."""
-        model, known = self.catalog.model, played[played >= 0]
-        if model is None or not len(known) or "fold_in" not in weights_of(rule):
+        known = played[played >= 0]
+        if self._vectors is None or not len(known) or "fold_in" not in weights_of(rule):
             return None
-        vector = user_vector(model, np.concatenate([self.catalog.history(row), known[::-1]]))
+        vector = self._vectors.of(np.concatenate([self.catalog.history(row), known[::-1]]))
         return vector if vector.any() else None
 
     def explained(self, row: int, k: int, events: Events) -> tuple[bytes, list[Reason]]:

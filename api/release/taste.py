@@ -2,7 +2,7 @@
 
 The service computes such a vector after each event, where the release's rule folds users in. In
 NumPy much of the time goes into the calls, since a user has some hundred plays only. The tests
-compare `user_vector` with fold_in.FoldInModel.taste, which jobs.replay uses. The two add up in
+compare `UserVectors` with fold_in.FoldInModel.taste, which jobs.replay uses. The two add up in
 different orders, so the last digits of the float32 numbers differ.
 
 See jobs/contract/compiled.py for how these functions are compiled, and where the code is kept.
@@ -12,9 +12,12 @@ import math
 
 import numpy as np
 
-from jobs.contract.blending import Scores, Tracks
+from jobs.contract.blending import NO_TRACKS, Scores, Tracks
 from jobs.contract.compiled import compiled
 from jobs.contract.fold_in import NEGLIGIBLE, FoldInModel
+
+NO_WEIGHTS: Scores = np.empty(0, np.float32)
+SHARE_BY_INVERSE = 0.75  # of the dimensions: with more plays that count, `fitted` takes less time
 
 
 @compiled
@@ -140,26 +143,75 @@ def fitted(
     vectors with themselves. The vector is 0 if the equations can't be solved.
     """
     d = len(gram)
-    played, factors = vectors[rows], np.empty(len(rows), np.float32)
-    left, right = gram.copy(), np.zeros(d, np.float32)
+    played, right = vectors[rows], np.zeros(d, np.float32)
     _add_rows(right, extra + np.float32(1), played, 0)
     counting = extra > negligible
     played, extra = played[counting], extra[counting]
+    left = gram + np.dot((played * extra.reshape(-1, 1)).T, played)
     for row in range(d):
-        for i in range(len(extra)):
-            factors[i] = extra[i] * played[i, row]
-        _add_rows(left[row, row:], factors[: len(extra)], played, row)
         left[row, row] += np.float32(penalty)
     return right if solve(left, right) else np.zeros(d, np.float32)
 
 
-def user_vector(model: FoldInModel, plays: Tracks) -> Scores:
-    """Return the vector (d,) that the model gives a user for their plays, oldest first.
+@compiled
+def fitted_by_inverse(
+    vectors: Scores, rows: Tracks, extra: Scores, inverse: Scores, negligible: float
+) -> Scores:
+    """Return the same vector as `fitted`, from the inverse (d, d) of gram + penalty I.
 
-    It is 0 if the model knows none of their tracks.
+    It takes less time where few plays count, since only a system of as many equations is left to be
+    solved (Woodbury's formula). With the counting plays W (m, d) and their weights C (m, m) on a
+    diagonal, the vector x of (A + W'CW) x = b is A^-1 b - A^-1 W' (C^-1 + W A^-1 W')^-1 W A^-1 b.
     """
-    order, half_life = model.order, model.half_life or math.inf
-    rows, weights = weighed(plays, order.position, len(order.vectors), model.repeats, half_life)
-    extra = weights / np.float32(model.unobserved)
-    penalty = model.penalty(weights)
-    return fitted(order.vectors, rows, extra, model.gram, penalty, NEGLIGIBLE)
+    d = len(inverse)
+    played, right, result = vectors[rows], np.zeros(d, np.float32), np.zeros(d, np.float32)
+    _add_rows(right, extra + np.float32(1), played, 0)
+    _add_rows(result, right, inverse, 0)
+    counting = extra > negligible
+    played, extra = played[counting], extra[counting]
+    across, m = played.T.copy(), len(extra)
+    moved = np.dot(played, inverse)  # W A^-1
+    left, part = np.dot(moved, across), np.zeros(m, np.float32)
+    for i in range(m):
+        left[i, i] += np.float32(1) / extra[i]
+    _add_rows(part, result, across, 0)
+    if not solve(left, part):
+        return np.zeros(d, np.float32)
+    _add_rows(result, -part, moved, 0)
+    return result
+
+
+class UserVectors:
+    """The vectors of users in a model, for what they have played."""
+
+    def __init__(self, model: FoldInModel) -> None:
+        self._model = model
+        self._inverses: dict[float, Scores] = {}  # of gram + penalty I, by penalty
+
+    def of(self, plays: Tracks) -> Scores:
+        """Return the vector (d,) of a user for their plays, oldest first.
+
+        It is 0 if the model knows none of their tracks.
+        """
+        model, half_life = self._model, self._model.half_life or math.inf
+        order = model.order
+        rows, weights = weighed(plays, order.position, len(order.vectors), model.repeats, half_life)
+        extra = weights / np.float32(model.unobserved)
+        penalty = model.penalty(weights)
+        if np.count_nonzero(extra > NEGLIGIBLE) > SHARE_BY_INVERSE * len(model.gram):
+            return fitted(order.vectors, rows, extra, model.gram, penalty, NEGLIGIBLE)
+        return fitted_by_inverse(order.vectors, rows, extra, self._inverse(penalty), NEGLIGIBLE)
+
+    def compile(self) -> None:
+        """Compile what vectors need, or read it from the cache, before it is needed."""
+        model = self._model
+        fitted(model.order.vectors, NO_TRACKS, NO_WEIGHTS, model.gram, 1.0, NEGLIGIBLE)
+        self.of(NO_TRACKS)
+
+    def _inverse(self, penalty: float) -> Scores:
+        """Return the inverse (d, d) of gram + penalty I; penalties are steps of a short ladder."""
+        if penalty not in self._inverses:
+            gram = self._model.gram.astype(np.float64)
+            inverse = np.linalg.inv(gram + penalty * np.eye(len(gram)))
+            self._inverses[penalty] = inverse.astype(np.float32)
+        return self._inverses[penalty]

@@ -228,16 +228,16 @@ def test_events_are_not_the_reason_of_what_only_continues_the_offline_list(work)
 
 @pytest.mark.parametrize("rule", ["alternate", "weighted"])
 def test_a_taste_of_which_nothing_is_known_brings_nothing(work, rule):
-    recommenders = [
-        Recommender(Catalog(work / "releases" / "first", {"rule": rule, "sources": sources}), 5)
+    catalogs = [
+        Catalog(work / "releases" / "first", {"rule": rule, "sources": sources})
         for sources in (("fold_in",), SOURCES, SOURCES[:2])
     ]
-    for recommender in recommenders[:2]:
-        model = recommender.catalog.model
-        vectors = np.zeros((len(model.order.position), len(model.gram)), np.float32)
-        vectors[model.order.items] = model.order.vectors
+    for catalog in catalogs[:2]:
+        vectors = np.zeros((len(catalog.model.order.position), len(catalog.model.gram)), np.float32)
+        vectors[catalog.model.order.items] = catalog.model.order.vectors
         vectors[4] = 0
-        recommender.catalog.model = replace(model, order=NormOrder.of(vectors))
+        catalog.model = replace(catalog.model, order=NormOrder.of(vectors))
+    recommenders = [Recommender(catalog, 5) for catalog in catalogs]
     answers = [recommender.answer(-1, 20, (5,)).text for recommender in recommenders]
     only_top, *others = [[int(track) for track in answer[1:-1].split(b",")] for answer in answers]
     assert only_top == [track for track in range(1, 22) if track != 5]

@@ -36,7 +36,7 @@ def test_a_user_vector_is_that_of_the_plain_function(plays, d, seed, repeats, ha
     factors[rng.random(N_TRACKS) < 0.2] = 0  # tracks that the model does not know
     order = NormOrder.of(factors, ties_of(np.arange(N_TRACKS)))
     model = FoldInModel(order, factors.T @ factors, 0.02, 0.1, 1.0, repeats, half_life)
-    found = taste.user_vector(model, plays)
+    found = taste.UserVectors(model).of(plays)
     assert found == pytest.approx(model.taste(plays), rel=1e-3, abs=1e-4)
 
 
