@@ -6,8 +6,10 @@
 Makes DIR/releases/NAME and points DIR/current to it. It has 100 recommendations a user, 100 similar
 and 100 next tracks a track, and histories as long as those of a real service. All arrays that the
 service maps into memory are filled; the tables are empty, since the service doesn't read them.
-With --text-ids, the ids of users and tracks are UUIDs. With --names, tracks and artists have names
-and there is a search index; the last line says how large it is and how long it took.
+With --text-ids, the ids of users and tracks are UUIDs; those of tracks end in the last two digits
+of --first, as whole numbers do, so that a test can tell two releases apart. With --names, tracks
+and artists have names and there is a search index; the last line says how large it is and how long
+it took.
 """
 
 import time
@@ -74,9 +76,9 @@ def random_model(rng: np.random.Generator, n: int) -> FoldInModel:
     return fold_in_model(vectors, vectors.T @ vectors, Hyperparameters(), None)
 
 
-def uuids(rng: np.random.Generator, n: int) -> TextIds:
-    """Return n random UUIDs as text ids."""
-    digits = [rng.bytes(16).hex() for _ in range(n)]
+def uuids(rng: np.random.Generator, n: int, end: str = "") -> TextIds:
+    """Return n random UUIDs that end so as text ids."""
+    digits = [rng.bytes(16).hex()[: 32 - len(end)] + end for _ in range(n)]
     return TextIds.of(pa.array([str(uuid.UUID(text)) for text in digits]))
 
 
@@ -84,12 +86,12 @@ def write_release(folder: Path, users: int, tracks: int, first: int, text: bool 
     """Write all files but the manifest.
 
     Track ids are first, first + 100, first + 200, ...; user ids are 0, 1, 2, ... With `text` all
-    ids are UUIDs.
+    ids are UUIDs, and those of tracks end in the last two digits of `first`.
     """
     rng = np.random.default_rng(SEED)
     track_ids, user_ids, ids = first + np.arange(tracks) * 100, np.arange(users), FolderIds()
     if text:
-        ids = FolderIds(uuids(rng, users), uuids(rng, tracks))
+        ids = FolderIds(uuids(rng, users), uuids(rng, tracks, f"{first % 100:02}"))
         assert ids.users and ids.tracks
         user_ids, track_ids = ids.users.numbers, ids.tracks.numbers
         text_ids.write(folder, ids)

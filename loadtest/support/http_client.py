@@ -12,7 +12,7 @@ class HttpClient:
     def __init__(self, port: int) -> None:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=30)
 
-    def call(self, method: str, path: str, **parameters: int) -> Any:
+    def call(self, method: str, path: str, **parameters: int | str) -> Any:
         """Return the JSON of an answer with status 200. Raises OSError for any other outcome."""
         return self._answer(method, f"{path}?{urlencode(parameters)}")
 

@@ -274,6 +274,13 @@ def test_a_killed_service_has_all_that_it_acknowledged_and_else_that_is_told(jou
     assert (", 0 lost" in done.stdout) == (code == 0)
 
 
+def test_a_killed_service_with_text_ids_has_all_and_keeps_users_forgotten():
+    done = script("crash", "--times", "1", "--seconds", "0.5", "--text-ids")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ", 0 back" in done.stdout
+    assert ", 0 lost" in done.stdout
+
+
 def test_the_soak_counts_who_left_memory_and_finds_their_events(work):
     done = script("soak", "--work", str(work), "--users", "400", "--in-memory", "100")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
