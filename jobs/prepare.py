@@ -107,7 +107,7 @@ def main(argv: Sequence[str]) -> str:
     options = arguments(argv)
     if options.check:
         return check(options)
-    parallel.set_threads(memory.check("prepare", options))
+    parallel.set_threads(memory.check("prepare", options, has_kinds(options)))
     tracks, catalogue, interactions, note = find_inputs(options.data, options.readings)
     played = [interactions]
     if options.events:
@@ -193,6 +193,19 @@ def main(argv: Sequence[str]) -> str:
             else ""
         )
     )
+
+
+def has_kinds(options: argparse.Namespace) -> bool:
+    """Return whether the interactions have a column kind, played_share or played_ms.
+
+    False where they can't be read: what reads them later says why.
+    """
+    try:
+        kind = files.INTERACTIONS
+        source = files.required(options.data, kind, options.readings[kind])
+        return not {*kinds.COLUMNS}.isdisjoint(raw_columns.check(source))
+    except JobError:
+        return False
 
 
 def durations_of(items: pa.Table) -> np.ndarray | None:

@@ -74,11 +74,12 @@ OF_A_SHARE = 9  # bytes a listen, where it is known of which kind rows are and h
 PREPARE_WITH_TEXT_IDS = Need(base=1000, listen=36)
 
 
-def check(job: str, options: argparse.Namespace) -> int:
+def check(job: str, options: argparse.Namespace, shares: bool = False) -> int:
     """Return how many threads the job may use within its memory limit.
 
     options has work, memory_limit (bytes, or None for what is available), and for jobs.prepare data
-    and events. Raises JobError if not even one thread fits. Prints the estimate above 4 GB.
+    and events; `shares` says for that job whether the input tells of which kind rows are or how
+    much was played. Raises JobError if not even one thread fits. Prints the estimate above 4 GB.
     """
     limit = options.memory_limit or available()
     threads = os.cpu_count() or 1
@@ -89,7 +90,7 @@ def check(job: str, options: argparse.Namespace) -> int:
     if need is None:
         return threads
     counts = sizes(options.work, getattr(options, "data", None), getattr(options, "events", None))
-    if (options.work / tables.SHARES.file).exists():
+    if shares or (job != "prepare" and (options.work / tables.SHARES.file).exists()):
         need = replace(need, listen=need.listen + OF_A_SHARE)
     least = need.bytes(*counts, threads=1)
     if least > limit:

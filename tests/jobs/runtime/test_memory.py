@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.contract import tables
@@ -34,6 +36,28 @@ def test_events_count_as_listens_that_prepare_needs_memory_for(sample, tmp_path)
     listens, *rest = memory.sizes(tmp_path, sample)
     events = sample / "interactions.parquet"
     assert memory.sizes(tmp_path, sample, events) == (2 * listens, *rest)
+
+
+@pytest.mark.parametrize("column", ["kind", "played_share", "played_ms"])
+def test_prepare_counts_what_its_input_tells_of_listens_and_not_what_an_older_one_told(
+    column, sample, tmp_path, monkeypatch
+):
+    def needed() -> str:
+        with pytest.raises(JobError) as told:
+            run("prepare", tmp_path / "work", "--data", tmp_path, "--memory-limit", "100M")
+        return str(told.value)
+
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / tables.SHARES.file).touch()
+    for name in ("tracks", "catalog_names", "interactions"):
+        (tmp_path / f"{name}.parquet").symlink_to(sample / f"{name}.parquet")
+    monkeypatch.setattr(memory, "sizes", lambda *_: (10**9, 0, 100))
+    assert "about 29.0 GB of memory" in needed()
+    played = pq.read_table(sample / "interactions.parquet")
+    values = pa.array(["listen"] * len(played) if column == "kind" else [1.0] * len(played))
+    (tmp_path / "interactions.parquet").unlink()
+    pq.write_table(played.append_column(column, values), tmp_path / "interactions.parquet")
+    assert "about 38.0 GB of memory" in needed()
 
 
 def write(folder: Path, **content: object) -> None:
