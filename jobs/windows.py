@@ -120,14 +120,14 @@ def without_suspicious(
 def known_until(data: Listens, window: Window) -> np.ndarray:
     """Return the moment up to which a window knows what each user says, (users,) in seconds.
 
-    It is the cut, or, where that is a place in each history, just after the last listen before it.
-    Users without a listen before the cut are not known.
+    It is the cut, also for users without a listen before it, or, where that is a place in each
+    history, just after the last listen before it.
     """
+    if window.begins is not None:
+        return np.full(data.shape[0], window.begins)
     last = np.full(data.shape[0], -1, np.int64)
     last[data.user[window.past]] = data.at[window.past]  # numpy keeps the last, thus latest one
-    if window.begins is None:
-        return last + 1
-    return np.where(last >= 0, window.begins, 0)
+    return last + 1
 
 
 def without_disliked(

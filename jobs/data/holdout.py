@@ -9,7 +9,8 @@ from scipy.sparse import csr_matrix
 
 from jobs.contract.ids import MISSING, find
 from jobs.contract.ragged import offsets_of
-from jobs.data import listens, sampling
+from jobs.data import feedback, listens, sampling, songs
+from jobs.data.feedback import DISLIKE
 from jobs.data.listens import Listens
 
 COLD = MISSING  # the row of a user without a past
@@ -93,9 +94,27 @@ def heard_by(past: Listens, row: np.ndarray) -> csr_matrix:
     return _of_rows(past, row, Listens.pairs)
 
 
-def kept_out(past: Listens, row: np.ndarray, heard: str) -> csr_matrix:
-    """Return what no list of some users may have, (rows, items): see Listens.kept_out."""
-    return _of_rows(past, row, lambda warm: warm.kept_out(heard))
+def kept_out(
+    past: Listens, row: np.ndarray, heard: str, disliked: csr_matrix | None = None
+) -> csr_matrix:
+    """Return what no list of some users may have, (rows, items): see Listens.kept_out.
+
+    That is known of users with a past; `disliked` has what COLD users dislike too.
+    """
+    out = _of_rows(past, row, lambda warm: warm.kept_out(heard))
+    return out if disliked is None else csr_matrix(out.maximum(disliked))
+
+
+def disliked_by(folder: Path, past: Listens, user_ids: np.ndarray) -> csr_matrix | None:
+    """Return what users (n,), ascending, dislike by a folder, (n, items) float32; None: nobody any.
+
+    They may have no past: as from the service, their list has no track that they dislike.
+    """
+    said = feedback.read(folder, user_ids, past.track_ids)
+    if said is None:
+        return None
+    shown = songs.shown(folder, past.track_ids)
+    return said.standing(DISLIKE, (len(user_ids), past.shape[1]), shown)
 
 
 def _of_rows(past: Listens, row: np.ndarray, of: Callable[[Listens], csr_matrix]) -> csr_matrix:

@@ -50,9 +50,12 @@ class Evaluator:
                 "there is nothing to score: run run_all.sh with a larger --share"
             )
 
+        disliked = holdout.disliked_by(window, snapshot.data, later.user_ids)
+
         def unheard(first: int, last: int) -> np.ndarray:
             heard = snapshot.hyperparameters.heard
-            out = holdout.kept_out(snapshot.data, later.row[first:last], heard)
+            of_block = None if disliked is None else csr_matrix(disliked[first:last])
+            out = holdout.kept_out(snapshot.data, later.row[first:last], heard, of_block)
             return first_unheard(snapshot.top, out)
 
         blocks = in_blocks(unheard, len(later.row), USERS_A_BLOCK, "evaluate")

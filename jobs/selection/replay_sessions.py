@@ -283,7 +283,8 @@ def read(window: Path, heard: str, most: int) -> Sessions:
     row = holdout.rows_in(past, later.user_ids)
     final = lists[row]
     final[row == COLD] = NOTHING
-    out = holdout.kept_out(past, row, heard)
+    disliked = holdout.disliked_by(window, past, later.user_ids)
+    out = holdout.kept_out(past, row, heard, disliked)
     at = place_in_row(np.diff(later.starts))
     foreseen = at < LONGEST
     if heard == "exclude":

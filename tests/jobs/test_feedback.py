@@ -13,10 +13,14 @@ from api.release.catalog import Catalog
 from api.release.recommender import Recommender
 from jobs.contract import storage, tables
 from jobs.contract.names import CURRENT
+from jobs.contract.top_k import NOTHING
+from jobs.evaluation.evaluator import Evaluator
+from jobs.selection import replay_sessions
 from tests.support.workspace import lists, run_line
 
 FINAL_LISTS = (tables.PERSONAL_ALS, tables.RECOMMENDATIONS)
 DISLIKES = 5  # of each user
+NEWCOMERS = range(10**7, 10**7 + 20)  # users who dislike tracks long before their first listen
 
 
 def with_kinds(played: pa.Table) -> pa.Table:
@@ -41,7 +45,12 @@ def with_kinds(played: pa.Table) -> pa.Table:
         when = sorted(first + (last - first) * x for x in rng.uniform(0.5, 1, DISLIKES + 2))
         said = ["like", *["dislike"] * DISLIKES, "undislike"]
         rows += zip([user] * len(said), [*tracks, tracks[1]], when, said, strict=True)
-    columns = [*zip(*rows, strict=True), [None] * len(rows)]
+    for user in NEWCOMERS:
+        said = [("dislike", track, first + (last - first) * 0.5) for track in best[:3].tolist()]
+        heard = [("listen", track, last) for track in best[5:12].tolist()]
+        rows += [(user, track, when, kind) for kind, track, when in said + heard]
+    shares = [1.0 if row[3] == "listen" else None for row in rows]
+    columns = [*zip(*rows, strict=True), shares]
     arrays = [pa.array(c, f.type) for c, f in zip(columns, played.schema, strict=True)]
     return pa.concat_tables([played, pa.table(arrays, schema=played.schema)])
 
@@ -75,6 +84,16 @@ def test_no_list_and_no_answer_has_a_disliked_track(sample, tmp_path, heard):
         for table in FINAL_LISTS:
             found = lists(table, folder)
             assert not any(out[user].intersection(tracks) for user, tracks in found.items())
+    later = Evaluator.read(work / "windows/test", 10_000)
+    out, newcomers = disliked(played, cut), set(later.later.user_ids[~later.warm].tolist())
+    assert newcomers.issuperset(NEWCOMERS)
+    track_ids = later.snapshot.data.track_ids
+    for user, top in zip(later.later.user_ids, later.top, strict=True):
+        assert not out[user].intersection(track_ids[top[top != NOTHING]].tolist())
+    sessions = replay_sessions.read(work / "windows/test", heard, 100_000)
+    assert newcomers.issubset(sessions.user_ids.tolist())
+    for user, tracks in zip(sessions.user_ids, sessions.heard, strict=True):
+        assert out[user].issubset(track_ids[tracks].tolist())
     listened = {tuple(row.values()) for row in pairs(played)}
     kept = {tuple(row.values()) for row in pairs(tables.read(tables.LISTENS, work))}
     assert kept == listened
