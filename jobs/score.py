@@ -6,8 +6,8 @@ labels.parquet has the columns user_id and track_id: the tracks that users playe
 data. Prints NDCG, recall, precision and other metrics at 10, as means over all users with a label,
 for top popular, personal ALS and the final list. A user without a final list gets the top list, as
 from the service. Tracks that a user has heard don't count as labels, unless the run's settings
-include heard tracks. If the file has the columns kind or played_share, only listens are labels, and
-no track that the user dislikes (see data/kinds).
+include heard tracks. If the file has columns kind, played_share, or played_ms with duration_ms,
+only listens are labels, and no track that the user dislikes in the end (see data/kinds).
 
 If songs have several ids, a label is a hit under any of them. The column "ndcg by id" has the NDCG
 of the same users where only the very id that was played is a hit.
@@ -67,8 +67,11 @@ def main(argv: Sequence[str]) -> str:
     cold = (known == COLD)[:, None]
     order = popularity.read_top(args.work, past.track_ids)
 
+    disliked = holdout.disliked_by(args.work, past, later.user_ids)
+
     def unheard(first: int, last: int) -> np.ndarray:
-        return first_unheard(order, holdout.kept_out(past, known[first:last], heard))
+        of_block = None if disliked is None else csr_matrix(disliked[first:last])
+        return first_unheard(order, holdout.kept_out(past, known[first:last], heard, of_block))
 
     lists = {
         "top popular": np.concatenate(list(in_blocks(unheard, len(known), USERS_A_BLOCK, "score")))

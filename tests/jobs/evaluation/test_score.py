@@ -92,6 +92,51 @@ def test_of_rows_with_kinds_only_listens_to_tracks_that_are_not_disliked_are_lab
         read(tmp_path, bad)
 
 
+def test_how_much_of_a_label_was_played_is_told_by_its_length_too_as_in_prepare(tmp_path):
+    save_listens(tmp_path, [(1, 10, 0)], tracks=range(10, 30))
+    rows = {
+        "user_id": [1] * 6,
+        "track_id": [11, 12, 13, 14, 15, 16],
+        "played_ms": [40, 60, None, 40, 40, 900],
+        "played_share": pa.array([None, None, None, 0.9, None, None], pa.float64()),
+        "duration_ms": [100, 100, 100, 100, None, 100],
+    }
+    path = save_labels(tmp_path / "l.parquet", **rows)
+    found = read_labels(path, listens.load(tmp_path), "exclude", work=tmp_path)
+    assert past_ids(tmp_path)[found.labels.indices].tolist() == [12, 13, 14, 15, 16]
+    del rows["duration_ms"]
+    with pytest.raises(JobError, match=r"in row 0 there is played_ms, .*add a column duration_ms"):
+        read(tmp_path, save_labels(tmp_path / "l.parquet", **rows))
+    rows |= {"played_share": [0.1, 0.5, None, 0.9, 0.7, 1.0]}  # where it is known, it counts
+    found = read(tmp_path, save_labels(tmp_path / "l.parquet", **rows))
+    assert past_ids(tmp_path)[found.labels.indices].tolist() == [12, 13, 14, 15, 16]
+
+
+def test_what_labels_say_of_a_track_comes_after_what_was_said_before(tmp_path):
+    save_listens(tmp_path, [(1, 10, 0)], tracks=range(10, 30))
+    said = {
+        "user_id": [1, 1],
+        "track_id": [20, 21],
+        "at": pa.array([0, 0], tables.TIME),
+        "kind": ["dislike", "dislike"],
+    }
+    tables.write(tables.FEEDBACK, tmp_path, pa.table(said))
+    rows = [
+        # track, kind, track_seq; all at one time
+        (20, "undislike", 0), (20, "listen", 1), (21, "listen", 2),
+        (22, "listen", 3), (22, "undislike", 5), (22, "dislike", 4),
+        (23, "listen", 6), (23, "dislike", None), (23, "undislike", 7),
+    ]  # fmt: skip
+    track, kind, seq = zip(*rows, strict=True)
+    columns = {"kind": kind, "track_seq": pa.array(seq, pa.int64())}
+    times = pa.array([5] * len(rows), pa.timestamp("s"))
+    path = save_labels(
+        tmp_path / "l.parquet", user_id=[1] * len(rows), track_id=track, started_at=times, **columns
+    )
+    found = read_labels(path, listens.load(tmp_path), "exclude", work=tmp_path)
+    assert past_ids(tmp_path)[found.labels.indices].tolist() == [20, 22]
+
+
 def past_ids(work):
     return listens.load(work).track_ids
 
