@@ -29,6 +29,8 @@ NOT_INTEGER = (OTHER_TEXT, NEGATIVE, TOO_LARGE)
 LOOKED_AT = 1 << 16  # rows from which the kind is guessed
 MERGE = 1 << 20  # texts that wait before they are merged
 FLOAT = r"^[0-9]+\.0+$"  # a whole number, as CSV has it where a column was one of floats
+# of bytes of UTF-8, those that are in control characters and hardly any others
+CONTROL_BYTES = np.isin(np.arange(256), [*range(0x20), 0x7F, 0xC2])
 MOSTLY = 0.5  # share of whole numbers from which on a text kind may be a mistake
 
 
@@ -68,10 +70,21 @@ def _texts(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
     sizes = pc.binary_length(found).fill_null(1).to_numpy(zero_copy_only=False)
     flaws[sizes > LONGEST] = raw_files.TOO_LONG
     flaws[sizes == 0] = raw_files.EMPTY
-    control = pc.match_substring_regex(found, r"[\x00-\x1f\x7f-\x{9f}]").fill_null(False)
-    flaws[control.to_numpy(zero_copy_only=False)] = raw_files.CONTROL
+    if _may_have_control(found):
+        control = pc.match_substring_regex(found, r"[\x00-\x1f\x7f-\x{9f}]").fill_null(False)
+        flaws[control.to_numpy(zero_copy_only=False)] = raw_files.CONTROL
     flaws[found.is_null().to_numpy(zero_copy_only=False)] = raw_files.MISSING
     return found, flaws
+
+
+def _may_have_control(texts: pa.Array) -> bool:
+    """Return whether any of these texts may have a control character; a regex is much slower.
+
+    In UTF-8, U+0080 to U+009F begin with the byte C2, as do some characters that are none.
+    """
+    buffer = texts.buffers()[2]
+    found = False if buffer is None else CONTROL_BYTES[np.frombuffer(buffer, np.uint8)].any()
+    return bool(found)
 
 
 def _of_floats(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
