@@ -24,7 +24,8 @@ from tests.support.workspace import NOW, START, copied, run, run_line
 OPTIONS = ("--now", NOW)
 USERS = ["u1", "U1", " u1", "Ёлка 7", 'a"b\\c', "007", "7", "x" * 256]
 TRACKS = ["t/1", "t/2", "t/3?&", "трек", "T/1"]
-BAD = {"": "is empty", "ж" * 129: "is longer than 256 bytes", "a\tb": "has a control character"}
+BAD = {"": "is empty", "ж" * 129: "is longer than 256 bytes", "a\tb": "has a control character",
+       "a\x85b": "has a control character"}  # fmt: skip
 
 
 def save(folder, user, track=None, tracks=TRACKS, named=True):
