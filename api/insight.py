@@ -276,7 +276,7 @@ def _user(
     history = catalog.history(row)[start - first : stop - first].tolist()
     times: Sequence[str | None] | None = listings.times(catalog.folder, start, stop)
     lacks = {} if times is not None else {"history": "listens.parquet can't be read"}
-    found = listings.listings(catalog, user_id, row) if lists else listings.Listings({}, {})
+    found = listings.listings(catalog, user_id, row) if lists else listings.Listings({}, {}, [])
     named = [catalog.named(track) for track in history]
     return UserDetails(
         user_id,
@@ -299,6 +299,7 @@ def _user(
             for name, tracks in found.lists.items()
         },
         lacks | found.lacks,
+        found.left_out,
     )
 
 

@@ -316,6 +316,9 @@ class UserDetails(Struct):
         dict[str, list[NamedTrack]], Meta(description="what each generator proposes, best first")
     ]
     lacks: Lacks
+    left_out: Annotated[
+        list[str], Meta(description="generators whose lists the ranker of this release did not get")
+    ]
 
 
 class Report(Struct):

@@ -25,7 +25,8 @@ If it costs little on "validation", only a few of the first ten tracks of a list
 for tracks without a listen (see ranking/exploration).
 
 Makes recommendations.parquet in these folders. ranking.json says which rule and limit were chosen,
-and has the NDCG@10 of each on "validation".
+and has the NDCG@10 of each on "validation". artist_tracks.parquet and forecast.parquet are what
+the lists of two generators are made from, so that a release can show these.
 """
 
 import argparse
@@ -43,7 +44,7 @@ from jobs.data.bounds import ENOUGH_USERS
 from jobs.data.splitting import train_windows
 from jobs.evaluation.generator_lists import useless
 from jobs.metrics import accuracy
-from jobs.ranking import artist_limit, exploration, features
+from jobs.ranking import artist_limit, exploration, features, shown_lists
 from jobs.ranking.generators import GENERATORS
 from jobs.ranking.ranker import (
     AS_RANKED,
@@ -132,6 +133,7 @@ def main(argv: Sequence[str]) -> str:
     everyone = np.arange(snapshot.data.shape[0])
     lists_of_all = final_lists(snapshot, everyone, rule, models, places, work.name)
     written = write_lists(work, snapshot, everyone, lists_of_all)
+    shown_lists.write(work, snapshot)
     content = Ranking(
         rule=rule,
         ndcg_on_validation=means(ndcg),

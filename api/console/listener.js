@@ -110,6 +110,7 @@ const events = (found) =>
 function final(found) {
   const places = new Map();
   for (const [one, tracks] of Object.entries(found.generators)) {
+    if (found.left_out.includes(one)) continue;
     tracks.forEach((track, place) => {
       const marks = places.get(track.track_id) ?? [];
       places.set(track.track_id, [...marks, `${titleOfGenerator(one)} ${place + 1}`]);
@@ -138,7 +139,11 @@ function generator(one, found) {
   const places = new Map(found.final.map((track, place) => [track.track_id, place + 1]));
   const taken = tracks.filter((track) => places.has(track.track_id)).length;
   if (!tracks.length) return [empty(`${about} There is none for this listener.`)];
+  const without = found.left_out.includes(one)
+    ? h("p", { class: "note" }, "The ranker did without this list, since it brought next to nothing that the others lack.")
+    : "";
   return [
+    without,
     h("p", { class: "quiet" }, `${about} ${taken} of ${whole(tracks.length)} are in the final list.`),
     trackList(
       tracks.map((track, place) =>

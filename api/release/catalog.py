@@ -85,6 +85,7 @@ class Catalog:
             "next_played": manifest.settings.next_half_life,
             "similar": manifest.settings.similar_half_life,
             "replayed": manifest.settings.own_half_life,
+            "ease": manifest.settings.als_half_life,
         }
         self._lists = {
             name: (arrays[f"{name}_offsets"], arrays[f"{name}_items"])

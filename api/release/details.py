@@ -10,6 +10,10 @@ from jobs.contract.blending import Neighbours
 from jobs.contract.serving import TREND_PERIODS
 
 MADE_BEFORE = "the release was made by an earlier version: run python -m jobs.publish"
+RANKED_BEFORE = (
+    "the release was made without what this list is computed from: "
+    "run python -m jobs.rank, then python -m jobs.publish"
+)
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -18,10 +22,15 @@ class Details:
 
     def __init__(self, arrays: Arrays) -> None:
         self._arrays = arrays
-        self.followers: Neighbours | None = None
-        if "followers_items" in arrays:
-            parts = (arrays[f"followers_{part}"] for part in Neighbours._fields)
-            self.followers = Neighbours(*parts)
+        # what generators are made from: tracks near each track, and near each artist
+        self.followers, self.item_weights, self.artist_tracks = (
+            Neighbours(*(arrays[f"{name}_{part}"] for part in Neighbours._fields))
+            if f"{name}_items" in arrays
+            else None
+            for name in ("followers", "item_weights", "artist_tracks")
+        )
+        # the tracks that are expected to be played most, best first
+        self.forecast: NDArray[np.int32] | None = arrays.get("forecast_items")
 
     @property
     def has_names(self) -> bool:
@@ -32,6 +41,11 @@ class Details:
     def has_counts(self) -> bool:
         """Return whether the release has the counts of its tracks."""
         return "listeners_items" in self._arrays
+
+    @property
+    def credits(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Return the offsets and items of each track's artists, which artist_tracks goes with."""
+        return self._arrays["credits_offsets"], self._arrays["credits_items"]
 
     def artists(self, track: int) -> list[str] | None:
         """Return the names of a track's artists."""

@@ -4,6 +4,7 @@ A list is what a generator proposes to the user. It is computed from the arrays,
 the jobs, or read from the parquet files. All of it runs in a thread.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +16,11 @@ import pyarrow.parquet as pq
 from msgspec import UNSET
 
 from api.release.catalog import Catalog
-from api.release.details import MADE_BEFORE
+from api.release.details import MADE_BEFORE, RANKED_BEFORE
 from jobs.contract import tables
 from jobs.contract.blending import Tracks, in_growing_blocks, without
 from jobs.contract.journal import Id
-from jobs.contract.names import LIST_LENGTH
+from jobs.contract.names import LIST_LENGTH, RANKING
 from jobs.contract.plays import (
     LAST_HALF_LIFE,
     LAST_SCORED,
@@ -27,6 +28,8 @@ from jobs.contract.plays import (
     RECENT,
     best,
     best_neighbours,
+    by_artists,
+    by_weights,
     profile,
 )
 
@@ -42,6 +45,7 @@ class Listings(NamedTuple):
 
     lists: dict[str, Tracks]
     lacks: dict[str, str]
+    left_out: list[str]  # generators whose lists the ranker did not get
 
 
 def times(folder: Path, first: int, end: int) -> list[str] | None:
@@ -100,7 +104,24 @@ def listings(catalog: Catalog, user_id: Id, row: int) -> Listings:
             lists[name] = make(catalog, user_id, row)
         except Lacking as error:
             lacks[name] = str(error)
-    return Listings(lists, lacks)
+    return Listings(lists, lacks, _left_out(catalog.folder))
+
+
+def _left_out(folder: Path) -> list[str]:
+    """Return the generators that jobs.rank did without; none if ranking.json can't be read."""
+    try:
+        content = json.loads((folder / RANKING).read_bytes())
+        return [name for name in GENERATORS if name in content.get("switched_off", ())]
+    except (OSError, ValueError, AttributeError, TypeError):
+        return []
+
+
+def _forecast(catalog: Catalog, user_id: Id, row: int) -> Tracks:
+    """The first tracks of the forecast."""
+    order, heard = catalog.details.forecast, _heard(catalog, row)
+    if order is None:
+        raise Lacking(RANKED_BEFORE)
+    return without(order[: LIST_LENGTH + len(heard)], heard)[:LIST_LENGTH]
 
 
 def _popular(catalog: Catalog, user_id: Id, row: int) -> Tracks:
@@ -160,8 +181,31 @@ def _replayed(catalog: Catalog, user_id: Id, row: int) -> Tracks:
     return best(tracks, weights, _heard(catalog, row), LISTED, catalog.ties)
 
 
-def _not_released(catalog: Catalog, user_id: Id, row: int) -> Tracks:
-    raise Lacking("a release does not have what this list is computed from")
+def _artist(catalog: Catalog, user_id: Id, row: int) -> Tracks:
+    """The most played tracks by the artists of the user's last plays."""
+    lists = catalog.details.artist_tracks
+    if lists is None:
+        raise Lacking(RANKED_BEFORE)
+    plays, half_life = catalog.history(row)[-RECENT:], _setting(catalog, None, "similar")
+    heard, credited = _heard(catalog, row), catalog.details.credits
+    return by_artists(plays, half_life, credited, lists, heard, LISTED, catalog.ties)
+
+
+def _ease(catalog: Catalog, user_id: Id, row: int) -> Tracks:
+    """The tracks for which all of the user's plays speak."""
+    lists = catalog.details.item_weights
+    if lists is None:
+        raise Lacking(MADE_BEFORE)
+    plays, half_life = catalog.history(row), _setting(catalog, None, "ease")
+    return by_weights(plays, half_life, lists, _heard(catalog, row), LISTED, catalog.ties)
+
+
+def _user_knn(catalog: Catalog, user_id: Id, row: int) -> Tracks:
+    raise Lacking(
+        "it compares the listener with the profiles of up to 50,000 others. They are not in a "
+        "release, since they would add 12 bytes for each track that each of these has played, "
+        "100 MB or more where there are millions of listeners"
+    )
 
 
 def _heard(catalog: Catalog, row: int) -> Tracks:
@@ -171,14 +215,14 @@ def _heard(catalog: Catalog, row: int) -> Tracks:
 
 GENERATORS: dict[str, Generator] = {
     "popular": _popular,
-    "forecast": _not_released,
+    "forecast": _forecast,
     "als": _from(tables.PERSONAL_ALS, LISTED),
     "next_played": _after(RECENT, None, "next_played"),
     "after_last": _after(LAST_SCORED, LAST_HALF_LIFE, "after_last"),
     "similar": _after(RECENT, None, "similar"),
-    "artist": _not_released,
-    "user_knn": _not_released,
-    "ease": _not_released,
+    "artist": _artist,
+    "user_knn": _user_knn,
+    "ease": _ease,
     "replayed": _replayed,
     "new_tracks": _from(tables.NEW_TRACKS, 10),
 }

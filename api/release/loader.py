@@ -171,7 +171,7 @@ def arrays(folder: Path, manifest: Manifest[ServedSettings]) -> Arrays:
 
 
 def _check_details(folder: Path, arrays: Arrays, tracks: int) -> None:
-    """Check the arrays of names, counts and followers, if they are there."""
+    """Check the arrays of names, counts and generators, if they are there."""
     for kind in ("artist", "genre"):
         parts = (f"{kind}s_offsets", f"{kind}s_items")
         texts = (f"{kind}_names_offsets", f"{kind}_names_items")
@@ -188,6 +188,18 @@ def _check_details(folder: Path, arrays: Arrays, tracks: int) -> None:
     if _has(folder, arrays, *(f"followers_{part}" for part in ("offsets", "items", "scores"))):
         _check_lists(folder, "followers", arrays, tracks)
         _check_range(folder, "followers_items", arrays, tracks)
+    if _has(folder, arrays, *(f"item_weights_{part}" for part in ("offsets", "items", "scores"))):
+        _check_lists(folder, "item_weights", arrays, tracks)
+        _check_range(folder, "item_weights_items", arrays, tracks)
+    lists = (f"artist_tracks_{part}" for part in ("offsets", "items", "scores"))
+    if _has(folder, arrays, "credits_offsets", "credits_items", *lists):
+        artists = len(arrays["artist_tracks_offsets"]) - 1
+        _check_lists(folder, "credits", arrays, tracks)
+        _check_range(folder, "credits_items", arrays, artists)
+        _check_lists(folder, "artist_tracks", arrays, artists)
+        _check_range(folder, "artist_tracks_items", arrays, tracks)
+    if "forecast_items" in arrays:
+        _check_range(folder, "forecast_items", arrays, tracks)
 
 
 def _has(folder: Path, arrays: Arrays, *names: str) -> bool:

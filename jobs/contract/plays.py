@@ -60,6 +60,64 @@ def best_neighbours(
     return best(*found, heard, n, ties)
 
 
+def by_artists(
+    plays: np.ndarray,
+    half_life: float | None,
+    credits: tuple[np.ndarray, np.ndarray],
+    lists: Neighbours,
+    heard: np.ndarray,
+    n: int,
+    ties: np.ndarray,
+) -> np.ndarray:
+    """Return the n tracks with the largest sums over the artists of plays, best first.
+
+    credits are the offsets (tracks + 1,) and items of each track's artists, among whom a play is
+    divided; lists has the tracks of each artist. The rest is as in best_neighbours.
+
+    >>> credits = np.array([0, 2, 3]), np.array([0, 1, 1])  # track 0 is by two artists
+    >>> lists = Neighbours(np.array([0, 1, 2]), np.array([5, 6]), np.array([1, 1], "f4"))
+    >>> by_artists(np.array([0, 1]), None, credits, lists, np.array([]), 5, np.arange(9)).tolist()
+    [6, 5]
+    """
+    tracks, weights = profile(plays, half_life)
+    places, lengths = entries_of(credits[0], tracks)
+    shares = weights.repeat(lengths) * (1 / lengths.repeat(lengths)).astype(np.float32)
+    credited = credits[1][places]
+    artists, sums = _added_up(credited, shares)
+    # A product of sparse matrices has the artist that it came upon last first: see kernels.product.
+    order = np.argsort(-np.unique(credited, return_index=True)[1])
+    artists, sums = artists[order], sums[order]
+    places, lengths = entries_of(lists.offsets, artists)
+    found = _added_up(lists.items[places], lists.scores[places] * sums.repeat(lengths))
+    return best(*found, heard, n, ties)
+
+
+def by_weights(
+    plays: np.ndarray,
+    half_life: float | None,
+    lists: Neighbours,
+    heard: np.ndarray,
+    n: int,
+    ties: np.ndarray,
+) -> np.ndarray:
+    """Return the n tracks with the largest sums over all played tracks, best first.
+
+    Each track counts once, and half for every half_life of the plays after its last one. The rest
+    is as in best_neighbours.
+
+    >>> lists = Neighbours(np.array([0, 1, 2]), np.array([5, 6]), np.array([1, 1], "f4"))
+    >>> by_weights(np.array([1, 1, 0]), 1.0, lists, np.array([]), 5, np.arange(9)).tolist()
+    [5, 6]
+    """
+    tracks, since = np.unique(plays[::-1], return_index=True)
+    weights = np.ones(len(tracks), np.float32)
+    if half_life is not None:
+        weights = np.exp2(-(since / half_life).astype(np.float32))
+    places, lengths = entries_of(lists.offsets, tracks)
+    found = _added_up(lists.items[places], lists.scores[places] * weights.repeat(lengths))
+    return best(*found, heard, n, ties)
+
+
 def _added_up(tracks: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the different tracks, ascending, and the sums of their values, as float32.
 

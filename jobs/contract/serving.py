@@ -52,6 +52,18 @@ OPTIONAL_ARRAYS: dict[str, np.dtype[Any]] = {
     "followers_offsets": np.dtype(np.int64),
     "followers_items": np.dtype(np.int32),
     "followers_scores": np.dtype(np.float32),
+    # what the generators artist, ease and forecast are made from: each track's artists (by number),
+    # and each artist's most played tracks; the weights of item_weights.parquet; the tracks of
+    # forecast.parquet, best first
+    "credits_offsets": np.dtype(np.int64),
+    "credits_items": np.dtype(np.int32),
+    "artist_tracks_offsets": np.dtype(np.int64),
+    "artist_tracks_items": np.dtype(np.int32),
+    "artist_tracks_scores": np.dtype(np.float32),
+    "item_weights_offsets": np.dtype(np.int64),
+    "item_weights_items": np.dtype(np.int32),
+    "item_weights_scores": np.dtype(np.float32),
+    "forecast_items": np.dtype(np.int32),
     # where ids are text: the text that each number of user_ids or track_ids stands for, in UTF-8
     **{
         f"{kind}_keys_{part}": np.dtype(dtype)

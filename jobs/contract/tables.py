@@ -223,12 +223,30 @@ RECOMMENDATIONS = _ranked(
 )
 
 
+ARTIST_TRACKS = _ranked(
+    "artist_tracks.parquet",
+    "jobs.rank",
+    "one of the most played tracks of an artist",
+    "artist_id",
+    "track_id",
+)
+
+
+FORECAST = Table(
+    "forecast.parquet",
+    "jobs.rank",
+    "one track that listeners are expected to play for the first time, the best first",
+    pa.schema([("track_id", ID), ("rank", INT), ("score", SCORE)]),
+    ("rank",),
+)
+
+
 TABLES = {
     t.file: t
     for t in (
         LISTENS, USERS, ITEMS, SONGS, QUARANTINE, SUSPICIOUS, FEEDBACK, SHARES, EVENTS, HOLDOUT,
         TOP_POPULAR, PERSONAL_ALS, NEW_TRACKS, SIMILAR, NEXT_PLAYED, FOLLOWERS, ITEM_WEIGHTS,
-        RECOMMENDATIONS,
+        RECOMMENDATIONS, ARTIST_TRACKS, FORECAST,
     )
 }  # fmt: skip
 

@@ -93,15 +93,20 @@ class Snapshot:
         return als_model.gram(self.item_factors, self.certainty)
 
     @cached_property
-    def artist_tracks(self) -> csr_matrix:
-        """Return the most played tracks of each artist, (artists, items), with their scores.
+    def best_of_artists(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the most played tracks of each artist, best first, and their scores.
 
-        The score is 0.1 + log(1 + plays), divided by the number of the track's artists.
+        Both are (artists, k). The score is 0.1 + log(1 + plays), divided by the number of the
+        track's artists.
         """
         plays = np.log1p(self.track_counts.bounded) + 0.1
         by_artist = scale_rows(self.artists, plays).T.tocsr()
-        items, scores = best_of_rows(by_artist, TRACKS_AN_ARTIST, self.data.ties)
-        return matrix_of_lists(items, scores, self.data.shape[1])
+        return best_of_rows(by_artist, TRACKS_AN_ARTIST, self.data.ties)
+
+    @cached_property
+    def artist_tracks(self) -> csr_matrix:
+        """Return the same as a matrix of scores, (artists, items)."""
+        return matrix_of_lists(*self.best_of_artists, self.data.shape[1])
 
     @cached_property
     def track_counts(self) -> TrackCounts:

@@ -14,11 +14,15 @@ from jobs.contract import tables
 from jobs.contract.ids import find
 from jobs.contract.ragged import offsets_of
 from jobs.contract.serving import TREND_PERIODS
+from jobs.models.sparse import incidence
 from jobs.releases import serving_arrays
 
 
 def pack(folder: Path, work: Path) -> None:
-    """Write the arrays of names, counts, trends and followers; the last ones if WORK has them."""
+    """Write the arrays of names, counts and trends, and of what generators are made from.
+
+    The last ones are written if WORK has the files of which they are made.
+    """
     columns = ["track_id", "artist_names", "genre_names"]
     items = tables.read(tables.ITEMS, folder, columns).sort_by("track_id")
     tracks = items["track_id"].to_numpy()
@@ -35,6 +39,28 @@ def pack(folder: Path, work: Path) -> None:
         serving_arrays.write_lists(
             folder, tables.FOLLOWERS, "followers", tracks, tracks, source=work
         )
+
+    if (work / tables.ITEM_WEIGHTS.file).exists():
+        serving_arrays.write_lists(
+            folder, tables.ITEM_WEIGHTS, "item_weights", tracks, tracks, source=work
+        )
+    if (work / tables.ARTIST_TRACKS.file).exists():
+        _write_artists(folder, work, tracks)
+    if (work / tables.FORECAST.file).exists():
+        order = tables.read(tables.FORECAST, work, ["track_id", "rank"]).sort_by("rank")
+        serving_arrays.write(folder, "forecast_items", find(tracks, order["track_id"].to_numpy()))
+
+
+def _write_artists(folder: Path, work: Path, tracks: np.ndarray) -> None:
+    """Write the artists of each track, as numbers, and the most played tracks of each artist."""
+    artists = tables.read(tables.ITEMS, folder, ["track_id", "artist_ids"]).sort_by("track_id")
+    credits = incidence(artists["artist_ids"])
+    ids = np.unique(pc.list_flatten(artists["artist_ids"]).to_numpy())
+    serving_arrays.write(folder, "credits_offsets", credits.indptr)
+    serving_arrays.write(folder, "credits_items", credits.indices)
+    serving_arrays.write_lists(
+        folder, tables.ARTIST_TRACKS, "artist_tracks", ids, tracks, source=work
+    )
 
 
 def _write_kinds(folder: Path, kind: str, lists: pa.ChunkedArray) -> None:

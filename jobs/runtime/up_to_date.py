@@ -92,6 +92,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (*PAST, *_in(ALL_WINDOWS, *PAST, "holdout.parquet", "split.json")),
         (
             *("recommendations.parquet", "ranking.json"),
+            *("artist_tracks.parquet", "forecast.parquet"),
             *_in(("validation", "test"), "recommendations.parquet"),
         ),
     ),
@@ -110,6 +111,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "publish": (
         (
             *(*LISTS, "metrics.json", "ranking.json", "replay.json", "forgotten.json"),
+            *("artist_tracks.parquet", "forecast.parquet"),
             *("report/data.html", "report/evaluation.html", "report/replay.html"),
         ),
         # whichever of them is current
