@@ -169,7 +169,7 @@ def test_events_that_cannot_be_read_are_lacking_and_the_rest_is_shown(finished, 
         assert found["history"] and found["final"]
 
 
-def test_someone_new_has_nothing_but_the_top_list(client, finished):
+def test_someone_new_has_nothing_but_the_top_list_and_the_forecast(client, finished):
     found = answer(client, "/user", user_id=HUGE - 1)
     assert (found["known"], found["listens"], found["history"], found["final"]) == (
         False,
@@ -179,6 +179,8 @@ def test_someone_new_has_nothing_but_the_top_list(client, finished):
     )
     top = [row[0] for row in rows(tables.TOP_POPULAR, finished, "track_id")][:100]
     assert [track["track_id"] for track in found["generators"].pop("popular")] == top
+    expected = [row[0] for row in rows(tables.FORECAST, finished, "track_id")][:100]
+    assert [track["track_id"] for track in found["generators"].pop("forecast")] == expected
     assert not any(found["generators"].values())
 
 
