@@ -140,7 +140,7 @@ function generator(one, found) {
   const taken = tracks.filter((track) => places.has(track.track_id)).length;
   if (!tracks.length) return [empty(`${about} There is none for this listener.`)];
   const without = found.left_out.includes(one)
-    ? h("p", { class: "note" }, "The ranker did without this list, since it brought next to nothing that the others lack.")
+    ? h("p", { class: "note" }, "The ranker did without this list, since it was found not to help.")
     : "";
   return [
     without,
