@@ -82,7 +82,11 @@ def take_pictures(browser: Browser, url: str, folder: Path) -> None:
         page.locator("#jump").click()
         page.wait_for_timeout(300)
 
-    final = lambda page: page.get_by_role("tab", name="Final list").click()  # noqa: E731
+    def final(page: Page) -> None:
+        page.get_by_role("tab", name="Final list").click()
+        page.locator("[role=tabpanel] .badge").first.wait_for()
+        page.wait_for_timeout(300)
+
     picture("console", "", find_and_play, viewport=WIDE)
     picture("console-listener", f"#/listener/{listener_of(url)}", final, viewport=WIDE)
     picture(
