@@ -26,6 +26,7 @@
 #   --events FILE       more interactions: the service's events, from jobs.export_events
 #   --forgotten FILE    users to forget, from the service (default: WORK/state/forgotten.db)
 #   --memory-limit SIZE the most memory that a job may use, as in 8G (default: what is available)
+#   --engine ENGINE     local | local-cluster[WORKERS,CORES,MB] | spark://HOST:PORT: where jobs compute
 #   --force             activate the release even if it is much worse than the current one
 #   --max-bad-share X   stop if more than this share of the interactions is bad (default: 0.1)
 #   --artist-limit N    auto | off | 1 to 9: how many of a list's first 10 may be by one artist
@@ -39,7 +40,7 @@
 #   --far FACTOR        how far from all others the time of a listen is wrong (default: 5)
 set -euo pipefail
 
-data="" work=data check=""
+data="" work=data check="" engine=local
 prepare=() windows=() tune=() rank=() evaluate=() publish=() every=()
 
 help() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
@@ -59,13 +60,16 @@ while [[ $# -gt 0 ]]; do
     --check) check=yes; shift; continue ;;
     --data | --work | --heard | --tune | --split | --share | --gap | --events | --forgotten | --memory-limit | \
     --max-bad-share | --now | --far | --equal-rows | --same-song | --suspicious | --artist-limit | --new-share | \
-    --columns | --time-unit | --origin | --delimiter | --user-ids | --track-ids | --skip-under)
+    --columns | --time-unit | --origin | --delimiter | --user-ids | --track-ids | --skip-under | --engine)
       [[ -n ${2-} ]] || fail "$1 needs a value; see bash run_all.sh --help" ;;
     *) help >&2; fail "unknown option $1; the known ones are listed above" ;;
   esac
   case $1 in
-    --data) data=$2 ;;
-    --work) work=$2 ;;
+    --data | --work)
+      [[ ! $2 =~ ^[A-Za-z][A-Za-z0-9+.-]*:/ ]] ||
+        fail "$1 is $2: expected a folder of a file system; mount the store, and pass the folder"
+      printf -v "${1#--}" %s "$2" ;;
+    --engine) engine=$2 ;;
     --heard) one_of "$1" "$2" exclude include; tune+=("$1" "$2") ;;
     --tune) one_of "$1" "$2" off quick full; tune+=("$1" "$2") ;;
     --equal-rows) one_of "$1" "$2" auto plays copies; prepare+=("$1" "$2") ;;
@@ -118,6 +122,8 @@ install requirements.txt
 [[ ! " ${command[*]-} " =~ \ (pytest|ruff|mypy|loadtest\.schema)\  ]] || install requirements-dev.txt
 # events in Valkey, for the service and for jobs that read or move them
 [[ -z ${RECO_EVENTS-} && " ${command[*]-} " != *" --store "* ]] || install requirements-valkey.txt
+# jobs on a cluster, and their tests
+[[ $engine == local && ! " ${command[*]-} " =~ \ (spark|--engine)\  ]] || install requirements-spark.txt
 source .venv/bin/activate
 if [[ ${#command[@]} -gt 0 ]]; then exec "${command[@]}"; fi
 
@@ -166,5 +172,5 @@ line() {
   job publish --work "$work" "${publish[@]}"
 }
 
-line | python -m jobs.run --line
+line | python -m jobs.run --line "$engine" "$work"
 python -m jobs.summary --work "$work"

@@ -23,7 +23,7 @@ from jobs.data import listens
 from jobs.models import als_model, hyperparameters
 from jobs.models.ranked_lists import rows_of
 from jobs.runtime import cli, memory, parallel
-from jobs.runtime.parallel import in_blocks
+from jobs.runtime.engine import in_blocks
 
 USERS_A_BLOCK = 1024
 

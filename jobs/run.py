@@ -2,6 +2,7 @@
 
     python -m jobs.run similar --work data        one job, with its own options
     python -m jobs.run --line < FILE              many, as run_all.sh does
+    python -m jobs.run --line ENGINE WORK < FILE  the same on a cluster, with its files in WORK
 
 A job is skipped if it has run on the same input, with the same options and code: see
 runtime/up_to_date.py. With --line the jobs come from standard input: every argument ends with a NUL
@@ -17,13 +18,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.runtime import scheduler
+from jobs.runtime.cluster import LOCAL
 from jobs.runtime.up_to_date import FILE_OPTIONS, FILES, IGNORED_OPTIONS, Task
 
 
 def main(argv: Sequence[str]) -> None:
     """Run the job that the command line names, or the line of jobs on standard input."""
-    if list(argv) == ["--line"]:
-        sys.exit(scheduler.run_line([parse(job) for job in read_line(sys.stdin.buffer.read())]))
+    if argv and argv[0] == "--line":
+        if len(argv) not in (1, 3):
+            sys.exit("jobs.run: after --line stands nothing, or an engine and the folder WORK")
+        tasks = [parse(job) for job in read_line(sys.stdin.buffer.read())]
+        engine, work = argv[1:] or (LOCAL, ".")
+        sys.exit(scheduler.run_line(tasks, engine, Path(work)))
     task = parse(argv)
     if scheduler.needs_to_run(task):
         scheduler.run_task(task)

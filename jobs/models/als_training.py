@@ -1,6 +1,6 @@
 """Matrix factorisation by alternating least squares, with implicit's solver or one like it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,15 +17,20 @@ from jobs.models import als_model
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.sparse import arrays
 from jobs.runtime import parallel
+from jobs.runtime.engine import in_blocks
 from jobs.runtime.progress import progress_bar
 
 SEED = 20
 EPOCHS_FROM_START = 4  # epochs, at most, of a training that starts from given item factors
-PAIRS_A_PART = 1 << 19  # pairs that a thread solves for at a time, where loops are compiled
+PAIRS_A_PART = 1 << 19  # pairs that a thread, or a process of a cluster, solves for at a time
 WORTH_THREADS = 30_000  # pairs: with fewer, threads wait for each other longer than they compute
 
 # Solves for the factors of one side (first) in place, with those of the other side held fixed.
 Solver = Callable[[np.ndarray, np.ndarray], None]
+Rows = np.ndarray | slice
+# Returns the factors (rows, d) of one part's rows, from the part's number, the factors of both
+# sides, and the gram matrix (d, d) of the other side.
+Solved = Callable[[int, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def training_weights(data: Listens, hyperparameters: Hyperparameters) -> csr_matrix:
@@ -82,47 +87,84 @@ def factorise(
 
 
 def _solver(weights: csr_matrix, hyperparameters: Hyperparameters) -> Solver:
-    """Return the function that solves for the factors of the rows of weights (rows, others)."""
-    if compiling.is_used():
-        return _compiled_solver(weights, hyperparameters)
-    groups = _groups(weights, hyperparameters)
-    return lambda factors, others: _solve(groups, factors, others)
+    """Return the function that solves for the factors of the rows of weights (rows, others).
+
+    It solves in place, and one part of the rows after the other, so that the run's engine can
+    compute several parts at a time.
+    """
+    make = _compiled_parts if compiling.is_used() else _parts
+    rows, solved = make(weights, hyperparameters)
+
+    def solve(factors: np.ndarray, others: np.ndarray) -> None:
+        gram = others.T @ others
+
+        def part(number: int, _: int) -> np.ndarray:
+            return solved(number, factors, others, gram)
+
+        for at, vectors in zip(rows, in_blocks(part, len(rows), 1, None), strict=True):
+            factors[at] = vectors
+
+    return solve
 
 
-def _compiled_solver(weights: csr_matrix, hyperparameters: Hyperparameters) -> Solver:
-    """Return the same by compiled loops, which take a penalty for each row."""
+def _compiled_parts(
+    weights: csr_matrix, hyperparameters: Hyperparameters
+) -> tuple[Sequence[Rows], Solved]:
+    """Return the rows of each part, and how to solve for them by compiled loops.
+
+    These take a penalty for each row, so the parts are rows that follow each other.
+    """
     from jobs.models import als_kernels
 
     starts, items, values = arrays(weights)
     confidence = 1 + values / np.float32(hyperparameters.als_unobserved)
     penalty = on_ladder(penalties(weights, hyperparameters)).astype(np.float32)
     edges = np.searchsorted(starts, np.arange(0, starts[-1], PAIRS_A_PART)).tolist()
-    parts = list(pairwise([0, *edges[1:], len(starts) - 1]))
+    parts = [slice(*edge) for edge in pairwise([0, *edges[1:], len(starts) - 1])]
 
-    def solve(factors: np.ndarray, others: np.ndarray) -> None:
-        gram = others.T @ others
+    def solved(
+        number: int, factors: np.ndarray, others: np.ndarray, gram: np.ndarray
+    ) -> np.ndarray:
+        rows = parts[number]
+        result, of_rows = factors[rows].copy(), starts[rows.start : rows.stop + 1]
+        of_part = of_rows, items, confidence, penalty[rows]
+        als_kernels.solve(0, len(result), *of_part, result, others, gram)
+        return result
 
-        def part(rows: tuple[int, int]) -> None:
-            als_kernels.solve(*rows, starts, items, confidence, penalty, factors, others, gram)
-
-        parallel.each(part, parts)
-
-    return solve
+    return parts, solved
 
 
-def _groups(
-    weights: csr_matrix, hyperparameters: Hyperparameters
-) -> list[tuple[np.ndarray, csr_matrix, float]]:
-    """Return groups of rows with one penalty: the rows, their confidences, and the penalty.
+def _parts(weights: csr_matrix, hyperparameters: Hyperparameters) -> tuple[Sequence[Rows], Solved]:
+    """Return the rows of each part, and how to solve for them by implicit.
 
-    The confidence of a pair is implicit's: 1 + weight / als_unobserved.
+    implicit takes one penalty for all rows of a call. So rows are in the order of their penalties,
+    and a part consists of groups: the rows of a penalty, or some of them if they are many. The
+    confidence of a pair is implicit's: 1 + weight / als_unobserved.
     """
-    result = []
-    for rows, value in penalty_groups(penalties(weights, hyperparameters)):
-        confidence = weights[rows]
-        confidence.data = 1 + confidence.data / np.float32(hyperparameters.als_unobserved)
-        result.append((rows, confidence, value))
-    return result
+    parts: list[list[tuple[np.ndarray, csr_matrix, float]]] = [[]]
+    in_part = 0  # pairs of the part that is being filled
+    for of_penalty, value in penalty_groups(penalties(weights, hyperparameters)):
+        pairs = np.cumsum(np.diff(weights.indptr)[of_penalty])
+        for rows in np.split(of_penalty, np.flatnonzero(np.diff(pairs // PAIRS_A_PART)) + 1):
+            if in_part >= PAIRS_A_PART:
+                parts.append([])
+                in_part = 0
+            confidence = weights[rows]
+            confidence.data = 1 + confidence.data / np.float32(hyperparameters.als_unobserved)
+            parts[-1].append((rows, confidence, value))
+            in_part += confidence.nnz
+    n = parallel.threads() if len(parts) == 1 else 1  # else parts are solved for side by side
+
+    def solved(number: int, factors: np.ndarray, others: np.ndarray, _: np.ndarray) -> np.ndarray:
+        found = [np.empty((0, others.shape[1]), np.float32)]
+        for rows, confidence, penalty in parts[number]:
+            found.append(factors[rows])
+            threads = n if confidence.nnz > WORTH_THREADS else 1
+            least_squares_cg(confidence, found[-1], others, penalty, num_threads=threads)
+        return np.concatenate(found)
+
+    none = np.empty(0, np.int64)
+    return [np.concatenate([none, *(rows for rows, *_ in part)]) for part in parts], solved
 
 
 def penalties(weights: csr_matrix, hyperparameters: Hyperparameters) -> np.ndarray:
@@ -134,19 +176,6 @@ def penalties(weights: csr_matrix, hyperparameters: Hyperparameters) -> np.ndarr
         hyperparameters.als_unobserved,
         hyperparameters.als_exponent,
     )
-
-
-def _solve(
-    groups: list[tuple[np.ndarray, csr_matrix, float]],
-    factors: np.ndarray,
-    others: np.ndarray,
-) -> None:
-    """Solve for the factors of one side in place, with those of the other side held fixed."""
-    for rows, confidence, penalty in groups:
-        part = factors[rows]
-        n = parallel.threads() if confidence.nnz > WORTH_THREADS else 1
-        least_squares_cg(confidence, part, others, penalty, num_threads=n)
-        factors[rows] = part
 
 
 def start_of(work: Path, shape: tuple[int, int]) -> np.ndarray | None:

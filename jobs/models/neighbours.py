@@ -27,7 +27,7 @@ from jobs.contract.names import LIST_LENGTH
 from jobs.contract.ragged import offsets_of
 from jobs.contract.top_k import NOTHING, NormOrder, best_of_parts, top_k
 from jobs.models.directions import Directions, Lists
-from jobs.runtime.parallel import in_blocks
+from jobs.runtime.engine import in_blocks
 
 TRACKS_A_BLOCK = 1024  # tracks or directions that one matrix product compares with all others
 CELLS_A_BLOCK = 16  # cells whose directions are a block

@@ -26,7 +26,7 @@ from jobs.data.listens import LISTENS_A_BLOCK, SECONDS_A_DAY, Listens
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.ranked_lists import best_of_rows, rows_of
 from jobs.models.sparse import look_up_sorted
-from jobs.runtime.parallel import in_blocks
+from jobs.runtime.engine import in_blocks
 
 MOST_FOLLOWERS = 20_000_000  # rows of followers.parquet
 PLAYS_A_BLOCK = 1 << 18  # listens whose followers are counted at a time

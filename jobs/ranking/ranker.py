@@ -26,7 +26,7 @@ from jobs.ranking.features import featured_candidates
 from jobs.ranking.generators import GENERATORS
 from jobs.ranking.snapshot import Snapshot
 from jobs.runtime import parallel
-from jobs.runtime.parallel import in_blocks
+from jobs.runtime.engine import in_blocks
 
 T = TypeVar("T")
 Lists = tuple[np.ndarray, np.ndarray]  # items and scores, (users, 100) each, best first
@@ -71,6 +71,8 @@ def over_users(
 
     candidates are those of users[part] (see featured_candidates); name is for the progress.
     """
+
+    snapshot.complete()
 
     def block(first: int, last: int) -> T:
         return visit(featured_candidates(snapshot, users[first:last], length), slice(first, last))

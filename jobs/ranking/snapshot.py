@@ -20,7 +20,7 @@ from jobs.models.sparse import incidence, only_rows, scale_rows
 from jobs.models.user_neighbours import Neighbourhood
 
 TRACKS_AN_ARTIST = 20  # most played tracks of an artist that the generator "artist" proposes
-FORECAST = "forecast"  # the name of the generator
+FORECAST, USER_KNN = "forecast", "user_knn"  # names of generators that may be switched off
 HORIZONS = (0.01, 0.05, 0.25)  # the latest listens, as shares of all, for features of tracks
 
 
@@ -79,6 +79,14 @@ class Snapshot:
             ~listens.left_out(work, data.user_ids),
             switched_off,
         )
+
+    def complete(self) -> None:
+        """Compute now what all blocks of users need, before they are spread over processes."""
+        for name in ("top_place", "gram", "artist_tracks", "item_features", "rising"):
+            getattr(self, name)
+        if USER_KNN not in self.switched_off:
+            _ = self.neighbourhood.ties
+        _ = self.data.ties, self.data.span
 
     @cached_property
     def top_place(self) -> np.ndarray:

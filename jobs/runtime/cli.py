@@ -9,7 +9,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from jobs.contract.storage import JobError
-from jobs.runtime import memory
+from jobs.runtime import engine, memory
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -48,6 +48,8 @@ def run(main: Callable[[Sequence[str]], str]) -> None:
         )
     where = _window(sys.argv[1:])
     print(f"{job}: {where}{summary} ({time.monotonic() - start:.1f} s)", flush=True)
+    if on_cluster := engine.summary():
+        print(f"{job}: {where}{on_cluster}", flush=True)
 
 
 def _window(argv: Sequence[str]) -> str:

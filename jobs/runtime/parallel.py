@@ -51,17 +51,22 @@ def each(work: Callable[[S], T], items: Sequence[S], n_threads: int | None = Non
 
 
 def in_blocks(
-    work: Callable[[int, int], T], n: int, size: int, name: str, n_threads: int | None = None
+    work: Callable[[int, int], T],
+    n: int,
+    size: int,
+    name: str | None,
+    n_threads: int | None = None,
 ) -> Iterator[T]:
     """Yield work(first, last) for every block of n rows, in order, computed by several threads.
 
-    At most one block more than there are threads is in memory or being computed at a time.
+    name is that of the progress, None for no progress. At most one block more than there are
+    threads is in memory or being computed at a time.
     """
     ranges = iter([(first, min(first + size, n)) for first in range(0, n, size)])
     n_threads = n_threads or threads()
     with (
         ThreadPoolExecutor(n_threads) as pool,
-        progress_bar(total=n, desc=name, unit_scale=True) as progress,
+        progress_bar(total=n, desc=name, unit_scale=True, disable=not name) as progress,
     ):
         running = deque(
             (last - first, pool.submit(work, first, last))

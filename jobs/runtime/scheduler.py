@@ -17,12 +17,14 @@ import runpy
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
 from jobs.runtime import up_to_date
+from jobs.runtime.cluster import LOCAL, NoSession, Session
 from jobs.runtime.up_to_date import Task
 
 LIBRARIES = (  # those that most jobs import; a job imports any others itself
@@ -64,14 +66,15 @@ def run_task(task: Task) -> None:
     up_to_date.write(task.record, before | made | cost)
 
 
-def run_line(tasks: Sequence[Task]) -> int:
+def run_line(tasks: Sequence[Task], engine: str = LOCAL, work: Path | None = None) -> int:
     """Run the jobs of a line, each as soon as possible; return the exit code.
 
     If a job fails, the other running jobs are ended and its exit code is returned. The next run
-    skips the jobs that have finished.
+    skips the jobs that have finished. Jobs compute on the engine; on a cluster they share one
+    session, whose files lie in `work`. It is started only if a job has to run.
     """
-    line = _Line(tasks)
     received = _note_signals()
+    line = _Line(tasks, lambda: _session(engine, work, received))
     try:
         while line.waiting or line.running:
             line.start_what_may_run()
@@ -81,9 +84,19 @@ def run_line(tasks: Sequence[Task]) -> int:
                     return code if code > 0 else 128 - code  # 128 + the signal, as in a shell
             if received:
                 return 128 + received[0]
+    except NoSession as error:
+        if received:
+            return 128 + received[0]
+        print(f"engine: {error}", file=sys.stderr)
+        return 1
     finally:
         line.terminate()
     return 0
+
+
+def _session(engine: str, work: Path | None, received: Sequence[int]) -> Session | None:
+    """Start the session of a cluster; return None where jobs compute by their own threads."""
+    return None if engine == LOCAL or work is None else Session(engine, work, received)
 
 
 def _note_signals() -> list[int]:
@@ -110,8 +123,10 @@ def _how_it_ended(code: int) -> str:
 class _Line:
     """The jobs that have not started, and the processes of those that run."""
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
+    def __init__(self, tasks: Sequence[Task], start_session: Callable[[], Session | None]) -> None:
         self.waiting = list(tasks)
+        self._start_session: Callable[[], Session | None] | None = start_session
+        self._session: Session | None = None
         self.running: dict[Task, multiprocessing.process.BaseProcess] = {}
         self._memory = 0  # bytes that were available when no job was running
         self._context = multiprocessing.get_context("fork")
@@ -144,6 +159,8 @@ class _Line:
         return sum(map(_memory_needed, (*self.running, task))) <= min(self._memory, _limit(task))
 
     def _start(self, task: Task) -> None:
+        if self._start_session:
+            self._session, self._start_session = self._start_session(), None
         _import_libraries()
         if not self.running:
             self._memory = memory().available()
@@ -170,6 +187,8 @@ class _Line:
             process.terminate()
         for process in self.running.values():
             process.join()
+        if self._session:
+            self._session.end()
 
 
 def memory() -> Any:

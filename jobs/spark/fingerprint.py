@@ -1,0 +1,98 @@
+"""What a process computes with; two processes with equal fingerprints give the same bytes."""
+
+import hashlib
+import platform
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from threadpoolctl import threadpool_info
+
+ROOT = Path(__file__).parents[2]
+VECTOR_INSTRUCTIONS = ("sse", "ssse", "avx", "fma", "f16c", "bmi", "amx", "asimd", "sve")
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Each field is what decides how sums are rounded, or which code computes them."""
+
+    python: str
+    code: str  # a hash of all modules of the jobs
+    packages: str  # of the versions that are installed of what requirements.txt pins
+    processor: str  # its vector instructions, for which libraries have kernels of their own
+    blas: str  # the kernels of the BLAS libraries that are loaded
+
+    @classmethod
+    @cache
+    def own(cls) -> "Fingerprint":
+        """Return the fingerprint of this process."""
+        import implicit.cpu.als  # noqa: F401  # both load a BLAS library
+        import scipy.linalg  # noqa: F401
+
+        return cls(
+            platform.python_version(),
+            _hash_of_code(),
+            _versions(),
+            vector_instructions(),
+            ", ".join(kernels()),
+        )
+
+    def differences(self, other: "Fingerprint") -> list[str]:
+        """Return what differs in another fingerprint, in words, each with both values."""
+        own, others = asdict(self), asdict(other)
+        return [
+            f"{name} ({_first_difference(own[name], others[name])})"
+            for name in own
+            if own[name] != others[name]
+        ]
+
+
+def _first_difference(own: str, other: str) -> str:
+    """Return the parts of two lists in words that are only in one of them."""
+    here, there = own.split(", "), other.split(", ")
+    only_here = ", ".join(part for part in here if part not in there)
+    only_there = ", ".join(part for part in there if part not in here)
+    return f"here {only_here or 'nothing more'}; there {only_there or 'nothing more'}"
+
+
+def _hash_of_code() -> str:
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "jobs").glob("**/*.py")):
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _versions() -> str:
+    """Return what is installed of the packages that requirements.txt pins, as "numpy 2.4.6, …"."""
+    found = []
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        name, pinned, _ = line.partition("==")
+        if pinned:
+            try:
+                found.append(f"{name} {version(name)}")
+            except PackageNotFoundError:  # a package for another system or Python
+                found.append(f"{name} is missing")
+    return ", ".join(found)
+
+
+def vector_instructions() -> str:
+    """Return the processor's vector instructions, as Linux names them; else its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    names = flags.partition(":")[2].split()
+    return ", ".join(sorted(name for name in names if name.startswith(VECTOR_INSTRUCTIONS)))
+
+
+def kernels() -> list[str]:
+    """Return the kernels of the BLAS libraries in this process, as ["openblas SkylakeX"]."""
+    return sorted(
+        {
+            f"{library['internal_api']} {library.get('architecture', '')}".strip()
+            for library in threadpool_info()
+            if library["user_api"] == "blas"
+        }
+    )

@@ -1,0 +1,107 @@
+"""Start a session on a Spark cluster, and make sure that its hosts can give the same bytes."""
+
+import os
+import re
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from jobs.contract.storage import JobError
+from jobs.spark import blocks
+from jobs.spark.fingerprint import ROOT, Fingerprint, kernels
+
+ENGINE = re.compile(r"local\[\d+\]|local-cluster\[\d+,\d+,\d+\]|spark://[^\s/]+:\d+(,[^\s/]+:\d+)*")
+EXPECTED = "local, local[N], local-cluster[WORKERS,CORES,MB] or spark://HOST:PORT"
+
+
+def start(engine: str, folder: Path) -> Any:
+    """Return a SparkContext whose executors compute what this process would, or raise JobError.
+
+    folder is that of the engine, in WORK. What spark-defaults.conf says goes before the settings
+    that are made here.
+    """
+    if not ENGINE.fullmatch(engine):
+        raise JobError(f"--engine is {engine}: expected {EXPECTED}")
+    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+        raise JobError(f"--engine {engine} needs Java 17 or later: install it, or set JAVA_HOME")
+    try:
+        from pyspark import SparkConf, SparkContext
+    except ImportError:
+        raise JobError(
+            f"--engine {engine} needs pyspark: pip install -r requirements-spark.txt"
+        ) from None
+    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    conf = SparkConf().setMaster(engine).setAppName("recommendations")
+    for name, value in settings(Fingerprint.own()).items():
+        conf.setIfMissing(name, value)
+    try:
+        context = SparkContext(conf=conf)
+    except Exception as error:  # of Spark and of the bridge to Java, of several kinds
+        raise JobError(f"no session on {engine} ({first_line(error)}): see spark.log") from None
+    context.setLogLevel("WARN")
+    try:
+        _check_hosts(context, folder)
+    except BaseException:
+        context.stop()
+        raise
+    return context
+
+
+def settings(own: Fingerprint) -> dict[str, str]:
+    """Return the settings of a session whose executors compute as a process with a fingerprint."""
+    kernel = next((name.split()[-1] for name in kernels() if name.startswith("openblas ")), None)
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        # One thread for each block, since a host computes several blocks at a time.
+        **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"),
+        **({"OPENBLAS_CORETYPE": kernel} if kernel else {}),
+    }
+    if "NUMBA_CACHE_DIR" in os.environ:
+        environment["NUMBA_CACHE_DIR"] = os.environ["NUMBA_CACHE_DIR"]
+    return {
+        **{f"spark.executorEnv.{name}": value for name, value in environment.items()},
+        "spark.scheduler.mode": "FAIR",  # jobs that run side by side share the hosts
+        "spark.scheduler.minRegisteredResourcesRatio": "1.0",  # all hosts are checked at the start
+        "spark.driver.memory": "1g",  # results go through files
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+
+
+def _check_hosts(context: Any, folder: Path) -> None:
+    """Raise JobError unless every core of the cluster sees the folder and computes as we do."""
+    nonce = uuid4().hex
+    (folder / nonce).write_text(nonce)
+    slots = context.defaultParallelism
+    introduce = partial(blocks.introduce, str(folder), nonce, Fingerprint.own())
+    # A barrier makes all tasks run at the same time, so that each core has one.
+    rows = context.parallelize(range(slots), slots).barrier()
+    try:
+        answers = rows.mapPartitions(lambda _: [introduce()]).collect()
+    except Exception as error:
+        raise JobError(f"the hosts can't be checked ({reason(error)}): see spark.log") from None
+    if wrong := sorted({answer for answer in answers if answer}):
+        raise JobError("; ".join(wrong))
+    if len([*folder.glob(f"{nonce}-*")]) < slots:
+        raise JobError(
+            f"what hosts write into {folder} can't be seen here: WORK must lie on a file system "
+            "that all hosts mount, at the same path"
+        )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    return str(error).strip().partition("\n")[0]
+
+
+def reason(error: Exception) -> str:
+    """Return why a task failed: the last line of its Python error, or the first of Spark's."""
+    found = re.findall(r"^(?:\w+\.)*(\w*(?:Error|Exception): .+)$", str(error), re.MULTILINE)
+    of_spark = ("SparkException", "PythonException")
+    for line in found:
+        if not line.startswith(of_spark):
+            return str(line)
+    return first_line(error)
