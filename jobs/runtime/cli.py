@@ -46,6 +46,8 @@ def run(main: Callable[[Sequence[str]], str]) -> None:
             f"{job}: a file can't be read or written ({error}): check disk space and permissions, "
             "or pass another --work"
         )
+    finally:
+        engine.clean()
     where = _window(sys.argv[1:])
     print(f"{job}: {where}{summary} ({time.monotonic() - start:.1f} s)", flush=True)
     if on_cluster := engine.summary():

@@ -73,6 +73,7 @@ def in_blocks(work: Callable[[int, int], T], n: int, size: int, name: str | None
     return _on_cluster(address, work, ranges, name)
 
 
+_own_folder: Path | None = None  # jobs that run side by side must not remove each other's arrays
 _arrays_of_calls: deque[set[Path]] = deque()
 _costs: list[BlockCost] = []
 
@@ -86,8 +87,8 @@ def _on_cluster(
         raise JobError(_session_has_ended()) from None
     total = ranges[-1][1]
     with session, progress_bar(total=total, desc=name, unit_scale=True, disable=not name) as shown:
-        folder = Path(session.recv())
-        results = folder / f"results-{Path(sys.argv[0]).stem}-{uuid4().hex}"
+        folder = _folder_of_job(Path(session.recv()))
+        results = folder / f"results-{uuid4().hex}"
         results.mkdir()
         spec = None
         try:
@@ -151,7 +152,22 @@ def result_name(number: int) -> str:
 
 def works_for(folder: Path, job: str) -> bool:
     """Return whether the cluster computes blocks for a job now; folder is that of the engine."""
-    return any(folder.glob(f"results-{job}-*"))
+    return any(folder.glob(f"{job}-*/results-*"))
+
+
+def _folder_of_job(folder: Path) -> Path:
+    """Return this job's own folder inside that of the engine."""
+    global _own_folder
+    if _own_folder is None:
+        _own_folder = folder / f"{Path(sys.argv[0]).stem}-{os.getpid()}"
+        _own_folder.mkdir()
+    return _own_folder
+
+
+def clean() -> None:
+    """Remove what this job has written for the engine."""
+    if _own_folder is not None:
+        shutil.rmtree(_own_folder, ignore_errors=True)
 
 
 def _keep_arrays(arrays: set[Path]) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections import deque
 from contextlib import contextmanager
 
 import numpy as np
@@ -15,11 +16,13 @@ from jobs.models import als_training
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.runtime import engine, parallel
 from jobs.runtime.engine import FOLDER, in_blocks
+from jobs.runtime.mapped_pickle import SMALLEST
 from tests.spark.conftest import HOW_TO_INSTALL
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("session")
 LARGE = np.arange(100_000) * 0.1
+LARGE_ENOUGH = 2 * SMALLEST  # to have a file of its own
 
 
 def part_of_large(first: int, last: int) -> tuple[str, np.ndarray]:
@@ -80,11 +83,34 @@ def test_who_wants_no_more_blocks_leaves_nothing_behind(work, tmp_path):
     blocks = in_blocks(slow, 400, 1, None)
     assert next(blocks) == 0
     blocks.close()
-    wait_until(lambda: not [*(work / FOLDER).glob("results-*")])
+    wait_until(lambda: not [*(work / FOLDER).glob("*/results-*")])
     time.sleep(1)
     seen = len([*tmp_path.iterdir()])
     time.sleep(1)
     assert seen == len([*tmp_path.iterdir()]) < 400  # the cluster has stopped
+
+
+def test_jobs_side_by_side_keep_their_arrays_apart(work, monkeypatch):
+    """A job removes arrays that its earlier calls used, but not the same ones of another job."""
+    shared, rng = np.arange(LARGE_ENOUGH), np.random.default_rng(2)
+
+    def become_job(number: int) -> None:
+        monkeypatch.setattr(engine, "_own_folder", work / FOLDER / f"job-{number}")
+        monkeypatch.setattr(engine, "_arrays_of_calls", deque())
+        engine._own_folder.mkdir()
+
+    def slow(first: int, _: int) -> int:
+        time.sleep(0.2)
+        return int(shared[first])
+
+    become_job(1)
+    blocks = in_blocks(slow, 8, 1, None)
+    assert next(blocks) == 0
+    become_job(2)
+    for array in (shared, *(rng.random(LARGE_ENOUGH) for _ in range(3))):
+        found = in_blocks(lambda first, last, of=array: float(of[first:last].sum()), 4, 1, None)
+        assert [*found] == [float(array[i]) for i in range(4)]
+    assert [*blocks] == [*range(1, 8)]
 
 
 def test_what_blocks_took_is_told(monkeypatch):
