@@ -40,6 +40,10 @@
 #   --far FACTOR        how far from all others the time of a listen is wrong (default: 5)
 set -euo pipefail
 
+# The braces make bash read the whole script before it starts: a newer version of this file, as from
+# a git pull, does not disturb a run.
+{
+
 data="" work=data check="" engine=local
 prepare=() windows=() tune=() rank=() evaluate=() publish=() every=()
 
@@ -174,3 +178,5 @@ line() {
 
 line | python -m jobs.run --line "$engine" "$work"
 python -m jobs.summary --work "$work"
+exit
+}

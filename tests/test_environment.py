@@ -148,3 +148,25 @@ def test_every_package_is_pinned_and_to_the_same_version_wherever_it_stands():
     both = run.keys() & check.keys()
     assert {name: check[name] for name in both} == {name: run[name] for name in both}
     assert run.keys() >= {"locust", "litestar", "pytest", "hypothesis"}
+
+
+def test_a_new_version_of_the_script_does_not_disturb_a_run(project):
+    with_uv(project)
+    (project / "jobs").mkdir()
+    longer = "# a line\\n" * 9 + "echo of the new version; exit 9\\n" * 200
+    rewrites = f'from pathlib import Path\nPath("run_all.sh").write_text("{longer}")\n'
+    (project / "jobs" / "run.py").write_text(rewrites)
+    (project / "jobs" / "summary.py").write_text('print("the end of the old version")\n')
+    done = run_all(project)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("the end of the old version\n")
+
+
+@pytest.mark.parametrize("command", [["pytest", "-m", "spark"], ["tool", "--engine", "local[2]"]])
+def test_what_needs_a_cluster_installs_spark(project, command):
+    with_uv(project)
+    (project / "requirements-spark.txt").write_text("# Spark\n")
+    run_all(project, "tool")
+    assert not any("requirements-spark.txt" in call for call in calls(project))
+    run_all(project, *command)
+    assert calls(project)[-1].endswith("requirements-spark.txt")
