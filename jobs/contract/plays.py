@@ -55,9 +55,7 @@ def best_neighbours(
     [6, 5]
     """
     tracks, weights = profile(plays, half_life)
-    places, lengths = entries_of(lists.offsets, tracks)
-    found = _added_up(lists.items[places], lists.scores[places] * weights.repeat(lengths))
-    return best(*found, heard, n, ties)
+    return best(*_listed_near(tracks, weights, lists), heard, n, ties)
 
 
 def by_artists(
@@ -87,9 +85,7 @@ def by_artists(
     # A product of sparse matrices has the artist that it came upon last first: see kernels.product.
     order = np.argsort(-np.unique(credited, return_index=True)[1])
     artists, sums = artists[order], sums[order]
-    places, lengths = entries_of(lists.offsets, artists)
-    found = _added_up(lists.items[places], lists.scores[places] * sums.repeat(lengths))
-    return best(*found, heard, n, ties)
+    return best(*_listed_near(artists, sums, lists), heard, n, ties)
 
 
 def by_weights(
@@ -113,9 +109,15 @@ def by_weights(
     weights = np.ones(len(tracks), np.float32)
     if half_life is not None:
         weights = np.exp2(-(since / half_life).astype(np.float32))
-    places, lengths = entries_of(lists.offsets, tracks)
-    found = _added_up(lists.items[places], lists.scores[places] * weights.repeat(lengths))
-    return best(*found, heard, n, ties)
+    return best(*_listed_near(tracks, weights, lists), heard, n, ties)
+
+
+def _listed_near(
+    rows: np.ndarray, weights: np.ndarray, lists: Neighbours
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the tracks in the lists of some rows (m,), and sums of scores times weights (m,)."""
+    places, lengths = entries_of(lists.offsets, rows)
+    return _added_up(lists.items[places], lists.scores[places] * weights.repeat(lengths))
 
 
 def _added_up(tracks: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_info
 
-ROOT = Path(__file__).parents[2]
+from jobs.runtime.up_to_date import ROOT
+
 VECTOR_INSTRUCTIONS = ("sse", "ssse", "avx", "fma", "f16c", "bmi", "amx", "asimd", "sve")
 
 

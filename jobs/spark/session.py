@@ -10,8 +10,9 @@ from typing import Any
 from uuid import uuid4
 
 from jobs.contract.storage import JobError
+from jobs.runtime.up_to_date import ROOT
 from jobs.spark import blocks
-from jobs.spark.fingerprint import ROOT, Fingerprint, kernels
+from jobs.spark.fingerprint import Fingerprint, kernels
 
 ENGINE = re.compile(r"local\[\d+\]|local-cluster\[\d+,\d+,\d+\]|spark://[^\s/]+:\d+(,[^\s/]+:\d+)*")
 EXPECTED = "local, local[N], local-cluster[WORKERS,CORES,MB] or spark://HOST:PORT"
