@@ -309,7 +309,13 @@ def record_of_times(bad: np.ndarray, bounds: clock.Bounds, options: argparse.Nam
 
 
 def warn_of_times(bad: np.ndarray, bounds: clock.Bounds, options: argparse.Namespace) -> None:
-    """Print a line on stderr for each kind of wrong times that were left out."""
+    """Print a line on stderr for each kind of wrong times that were left out, and if all may be."""
+    if options.time_unit and not options.origin and bounds.last < clock.NO_LOGS_BEFORE:
+        print(
+            f"prepare: warning: nearly all listens are in {bounds}, which is so if times are "
+            f"counted in a unit that is too small: look at --time-unit {options.time_unit}",
+            file=sys.stderr,
+        )
     for reason, expected in (
         (LATER_THAN_NOW, f"now is {options.now.isoformat(timespec='seconds')}"),
         (FAR_TIME, f"listens from {bounds} are near enough"),

@@ -20,6 +20,7 @@ DAY = 86_400_000_000  # microseconds
 ALL_DAYS = LAST_SECOND // 86_400  # from 1970 to 2099, the days that prepare takes
 TAIL = 0.02  # share of the listens before the first quantile, and after the second one
 FEWEST_DAYS = 30  # the least distance of the two quantiles that is counted with
+NO_LOGS_BEFORE = 5 * 365 * DAY  # 1974: no service had logs then, so the unit is wrong
 FAR = 5.0  # distances of the quantiles beyond them, from which on a time is far from the others
 
 

@@ -33,7 +33,7 @@ def stop_if_bad(
         for code, count in enumerate(counts)
         if code and count
     )
-    hint = _hint_at_text(bad, asked) + _hint_at_dates(bad)
+    hint = _hint_at_text(bad, asked) + _hint_at_dates(bad) + _hint_at_unit(bad, source.reading.unit)
     if n_bad == n:
         raise JobError(f"{path} holds no usable listen in {n:,} rows: {found}{hint}")
     raise JobError(
@@ -50,6 +50,15 @@ def _hint_at_text(bad: np.ndarray, asked: Sequence[str]) -> str:
         if kind != TEXT and np.isin(bad, _codes_of_text(column)).any()
     ]
     return f"; if these ids are text, pass {' '.join(hints)}" if hints else ""
+
+
+def _hint_at_unit(bad: np.ndarray, unit: str | None) -> str:
+    """Return that --time-unit may be wrong, if it puts most times where they cannot be."""
+    where = bad == REASONS.index("started_at is not between 1970 and 2099")
+    if unit is None or np.mean(where) < 0.5:
+        return ""
+    others = " or ".join(one for one in ("s", "ms", "us") if one != unit)
+    return f"; perhaps the times count in another unit: pass --time-unit {others}"
 
 
 def _hint_at_dates(bad: np.ndarray) -> str:

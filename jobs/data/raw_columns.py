@@ -19,6 +19,12 @@ COLUMNS = {
         JOURNAL_SEQ: "id", "kind": "text", "played_share": "number", "played_ms": "number",
     },
 }  # fmt: skip
+# What columns are often called elsewhere, in lower case, to suggest --columns.
+USUAL_NAMES = {
+    "user_id": ("uid", "user", "userid", "user_uuid", "listener_id", "listener", "account_id", "u"),
+    "track_id": ("item", "item_id", "itemid", "track", "trackid", "song_id", "song", "isrc", "i"),
+    "started_at": ("ts", "timestamp", "played_at", "listened_at", "time", "datetime", "date", "t"),
+}
 NAMED_TRACKS = "tracks with names"  # where there is no input of names
 NAMED_COLUMNS = {
     "track_id": "id", "name": "text", "artist": "texts", "artists": "texts", "genre": "texts",
@@ -165,10 +171,13 @@ def broken(part: Part, error: Exception) -> JobError:
 
 def _likely(kind: str, missing: list[str], names: list[str]) -> str:
     """Return what to do: which columns to name, where some have names like the missing ones."""
-    lower = {name.lower(): name for name in names}
-    close = {name: difflib.get_close_matches(name, lower, 1, 0.5) for name in missing}
+    lower = {name.lower(): name for name in names if name not in columns_of(kind)}
     kind = "tracks" if kind == NAMED_TRACKS else kind
-    hints = [f"{kind}.{name}={lower[match[0]]}" for name, match in close.items() if match]
+    hints = []
+    for name in missing:
+        usual = [other for other in USUAL_NAMES.get(name, ()) if other in lower]
+        if close := usual or difflib.get_close_matches(name, lower, 1, 0.5):
+            hints.append(f"{kind}.{name}={lower.pop(close[0])}")
     if hints:
         return f"; perhaps pass --columns {','.join(hints)}"
     return f"; if it has another name, pass it, as in --columns {kind}.{missing[0]}=NAME"

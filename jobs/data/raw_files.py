@@ -55,6 +55,11 @@ EMPTY, TOO_LONG, CONTROL = 6, 7, 8  # of an id where ids are text
 OUT_OF_RANGE, NUMBER_TEXT = 3, 4  # of a time; MISSING and UNREADABLE are the same for times
 BETWEEN_IDS = r"\s*[|;,]\s*"  # in a text that stands for a list
 BETWEEN_NAMES = r"\s*[|;]\s*"  # names have commas in them
+# A value of a list in brackets: in quotes, after which a comma may be missing, or up to a comma.
+LISTED = re.compile(
+    r"""\s*(?:'((?:[^'\\]|\\.)*)'(?=\s*(?:[,'"]|$)),?|"((?:[^"\\]|\\.)*)"(?=\s*(?:[,'"]|$)),?|"""
+    r"""([^\s,][^,]*),?)"""
+)
 PLAIN_NUMBER = r"^-?(0|[1-9]\d{0,39})$"  # so that 7, 007 and 7.0 can't be one id and three
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a timestamp's unit, in a second
 NUMBER = r"^-?\d+(\.\d+)?$"
@@ -203,11 +208,11 @@ def _wanted(source: Input, part: Part, batch: pa.RecordBatch, columns: list[str]
 
 
 def _split(column: pa.Array, between: str) -> pa.Array:
-    """Return text with several values as lists of text: a JSON list, or values between signs.
+    """Return text with several values as lists: a list in brackets, or values between signs.
 
-    >>> texts = ["rock|pop", '["a;b"]', "['x' 'y']", "AC, DC", " ", None]
+    >>> texts = ["rock|pop", '["a;b"]', "['x' 'y']", "AC, DC", " ", None, "[Pink Floyd, 'AC, DC']"]
     >>> _split(pa.array(texts), BETWEEN_NAMES).to_pylist()
-    [['rock', 'pop'], ['a;b'], ['x', 'y'], ['AC, DC'], None, None]
+    [['rock', 'pop'], ['a;b'], ['x', 'y'], ['AC, DC'], None, None, ['Pink Floyd', 'AC, DC']]
     """
     column = text(column)
     if not pc.any(pc.starts_with(column, "[")).as_py():
@@ -217,14 +222,29 @@ def _split(column: pa.Array, between: str) -> pa.Array:
 
 
 def _values(value: str, between: str) -> list[str | None]:
-    if not value.startswith("["):
+    r"""Return the values of a text, which may be a list of JSON, Python, numpy or DuckDB.
+
+    >>> _values("['it\\'s', Pink Floyd, NULL, '']", BETWEEN_NAMES)
+    ["it's", 'Pink Floyd', None, '']
+    >>> _values("[12 7]", BETWEEN_IDS), _values("[Various] Artists", BETWEEN_NAMES)
+    (['12', '7'], ['[Various] Artists'])
+    """
+    value = value.rstrip()
+    if not (value.startswith("[") and value.endswith("]")):
         return [*re.split(between, value)]
     try:
         found = msgspec.json.decode(value, type=list[str | int | None])
         return [each if each is None else str(each) for each in found]
-    except msgspec.MsgspecError:  # as Python and numpy write lists: ['a', 'b'] and ['a' 'b']
-        pieces = re.findall(r"""'([^']*)'|"([^"]*)"|([^\s,\[\]]+)""", value)
-        return ["".join(piece) for piece in pieces]
+    except msgspec.MsgspecError:
+        inside = value[1:-1].strip()
+    if re.fullmatch(r"[\d.\s]+", inside):  # numbers, as numpy writes them
+        return [*inside.split()]
+    pieces: list[str | None] = []
+    for single, double, bare in LISTED.findall(inside):
+        plain = bare.rstrip()
+        quoted = re.sub(r"""\\(['"\\])""", r"\1", single or double)
+        pieces.append((None if plain in ("NULL", "None") else plain) if bare else quoted)
+    return pieces
 
 
 def table(source: Input) -> dict[str, pa.Array]:

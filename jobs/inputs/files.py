@@ -71,7 +71,13 @@ def find(data: Path, kind: str, reading: Reading | None = None) -> Input | None:
     Raises JobError where there are two, or where a folder has files that can't be its parts.
     """
     if not data.is_dir():
-        raise JobError(f"{data} is not a folder: give --data one with {', '.join(INPUTS)}")
+        of_file = (
+            f"pass the folder that it is in, {data.parent}" if data.exists() else "look at the path"
+        )
+        raise JobError(
+            f"--data {data} is not a folder: {of_file}; the folder has interactions, and, if you "
+            "have them, tracks and catalog_names"
+        )
     found = sorted(path for path in data.iterdir() if _is_named(path, kind))
     if len(found) > 1:
         names = " and ".join(path.name for path in found)
@@ -87,8 +93,19 @@ def required(data: Path, kind: str, reading: Reading | None = None) -> Input:
         raise JobError(
             f"{data / kind}.parquet is missing: add it, as parquet, CSV or JSON lines, or as a "
             f"folder {kind} of such parts; its folder has {found or 'nothing'}"
+            f"{_to_rename(data, kind)}"
         )
     return source
+
+
+def _to_rename(data: Path, kind: str) -> str:
+    """Return what to do if a file of the folder is the missing input by another name."""
+    for path in sorted(data.iterdir()):
+        form = _form(path.name) if path.is_file() else None
+        if form and not any(_is_named(path, one) for one in INPUTS):
+            ending = "".join(path.suffixes[-2 if form[1] else -1 :])
+            return f"; if {path.name} has the {kind}, rename it to {kind}{ending}"
+    return ""
 
 
 def at(path: Path, kind: str, reading: Reading | None = None) -> Input:

@@ -1,5 +1,6 @@
 """jobs.prepare: a file that can't be used is refused clearly, and WORK stays as it was."""
 
+import re
 from datetime import time
 from pathlib import Path
 
@@ -138,8 +139,38 @@ def test_a_bad_file_is_refused_clearly_and_work_stays_as_it_was(tmp_path, name, 
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(JobError, match=r"nowhere is not a folder: give --data one with tracks"):
+    with pytest.raises(JobError, match=r"nowhere is not a folder: look at the path; the"):
         run(tmp_path / "nowhere", tmp_path / "work")
+
+
+def test_a_file_instead_of_its_folder_is_told_the_folder(tmp_path):
+    data = save(tmp_path / "in")
+    with pytest.raises(JobError, match=f"pass the folder that it is in, {re.escape(str(data))};"):
+        run(data / "interactions.parquet", tmp_path / "work")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".parquet", ".jsonl"])
+def test_listens_under_another_name_are_told_how_to_be_called(tmp_path, ending):
+    data = save(tmp_path / "in")
+    (data / "interactions.parquet").rename(data / f"my.plays{ending}")
+    words = f"; if my.plays{ending} has the interactions, rename it to interactions{ending}"
+    with pytest.raises(JobError, match=re.escape(words)):
+        run(data, tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    "names", [("uid", "item", "ts"), ("u", "track_id", "played_at"), ("User", "song_id", "time")]
+)
+def test_usual_names_of_columns_are_suggested_and_none_that_is_known(tmp_path, names):
+    wanted = ("user_id", "track_id", "started_at")
+    data = save(
+        tmp_path / "in",
+        interactions=interactions().rename_columns([*names[:2], "track_seq", names[2]]),
+    )
+    pairs = [f"interactions.{w}={n}" for w, n in zip(wanted, names, strict=True) if w != n]
+    with pytest.raises(JobError, match=re.escape(f"--columns {','.join(pairs)}") + "$"):
+        run(data, tmp_path / "work")
+    run(data, tmp_path / "work", "--columns", ",".join(pairs))
 
 
 def test_work_that_cannot_be_written_is_named(tmp_path):

@@ -5,11 +5,12 @@ import re
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from jobs.contract.storage import JobError
 from jobs.contract.tables import ITEMS, LISTENS
+from jobs.data import raw_files
 from tests.support.inputs import content, interactions, reasons, rows, run, save
 
 
@@ -56,11 +57,27 @@ def test_an_event_of_a_track_that_no_listen_has_waits(tmp_path):
 
 
 LISTS = [["AC/DC"], ["Äon", "AC/DC"], []]
+NAMED = st.characters(exclude_categories=["C", "Z"], include_characters=" ")
 SAME = [  # forms of one file with the names of tracks, artists and genres
     {"artists": LISTS, "genres": [["rock", "pop"], ["rock"], None]},
     {"artist": ["AC/DC", "Äon|AC/DC", None], "genre": ["rock; pop", " rock ", ""]},
     {"artists": ['["AC/DC"]', "['Äon' 'AC/DC']", "[]"], "genres": ["rock|pop", "rock", None]},
+    {"artists": ["[AC/DC]", "['Äon', AC/DC]", "[]"], "genres": ["[rock, pop]", "[rock]", "[NULL]"]},
 ]
+
+
+@given(st.lists(st.text(NAMED, min_size=1)))
+def test_lists_as_python_and_duckdb_write_them_keep_each_name_whole(names):
+    names = [name for name in (name.strip() for name in names) if name]
+
+    def duckdb(name):
+        plain = re.fullmatch(r"[\w /.-]+", name) and name not in ("NULL", "None")
+        return name if plain else "'" + name.replace("\\", r"\\").replace("'", r"\'") + "'"
+
+    written = pa.array([f"[{', '.join(map(duckdb, names))}]", repr(names)])
+    assume(not re.fullmatch(r"[\d.\s,\[\]]*", written[0].as_py()))
+    for found in raw_files._split(written, raw_files.BETWEEN_NAMES).to_pylist():
+        assert found == names
 
 
 @pytest.mark.parametrize("columns", SAME)

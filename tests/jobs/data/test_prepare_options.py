@@ -91,6 +91,18 @@ def test_numbers_with_a_part_and_dates_may_stand_in_one_column_of_text():
     assert flaws.tolist() == [0, MISSING, OUT_OF_RANGE, OUT_OF_RANGE]
 
 
+def test_another_unit_than_that_of_the_times_is_noticed(tmp_path, capsys):
+    seconds = [1_640_995_200 + 1000 * i for i in range(4)]
+    data = save(tmp_path / "in", interactions=interactions(started_at=[s * 1000 for s in seconds]))
+    with pytest.raises(JobError, match="count in another unit: pass --time-unit ms or us"):
+        run(data, tmp_path, "--time-unit", "s")
+    run(data, tmp_path, "--time-unit", "ms")
+    assert "warning" not in capsys.readouterr().err
+    data = save(tmp_path / "other", interactions=interactions(started_at=seconds))
+    run(data, tmp_path, "--time-unit", "ms")
+    assert "in a unit that is too small: look at --time-unit ms" in capsys.readouterr().err
+
+
 def test_times_that_count_from_elsewhere_are_taken_there(tmp_path):
     table = interactions(started_at=[0, 5, 86_400, 3])
     data = save(tmp_path / "in", interactions=table)
