@@ -20,9 +20,10 @@ let access = { keys: false, key: "none", read: true, write: true, people: true, 
 let shown = 0; // how many views were asked for; only the last one is shown
 
 function route() {
-  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  const [page = "", id] = path.split("/");
-  return { page: page || "find", id: decoded(id), text: new URLSearchParams(query).get("q") ?? "" };
+  const [, path, query = ""] = /^#?\/?([^?]*)\??(.*)$/s.exec(location.hash);
+  const [page, ...rest] = path.split("/");
+  const id = rest.length ? decoded(rest.join("/")) : undefined; // a text id may have a / in it
+  return { page: decoded(page) || "find", id, text: new URLSearchParams(query).get("q") ?? "" };
 }
 
 function decoded(part) {
@@ -35,7 +36,7 @@ function decoded(part) {
 
 // Ids are whole numbers up to 2^53 - 1, the largest that is exact here, or text: see api.http.ids.
 const isText = (what) => access.ids?.[what === "track" ? "tracks" : "users"] === "text";
-const isWhole = (id) => /^\d{1,16}$/.test(id ?? "") && Number.isSafeInteger(Number(id));
+const isWhole = (id) => /^(0|[1-9]\d{0,15})$/.test(id ?? "") && Number.isSafeInteger(Number(id));
 const isId = (id, what) =>
   isText(what)
     ? Boolean(id) && !/[\u0000-\u001f\u007f-\u009f]/.test(id) && new TextEncoder().encode(id).length <= 256
@@ -51,6 +52,7 @@ function checked(id, what) {
 }
 
 async function view({ page, id, text }) {
+  if (id && !["track", "listener"].includes(page)) page = `${page}/${id}`;
   if (page === "find") return findView(text.trim(), access);
   if (page === "track") return trackView(checked(id, "track"));
   if (page === "listener") return listenerView(checked(id, "listener"));

@@ -1,8 +1,34 @@
-// The calls to the service: one function, its errors, and the key that this tab sends along.
+// The calls to the service: one function, its errors, and what this tab keeps.
 
-const KEY = "key"; // in sessionStorage, which a browser keeps for one tab only
+const KEY = "key";
+const UNREADABLE = -2; // in place of a status
+const LONGEST_WAIT = 60; // seconds before what was refused is tried again
 
-/** The answer to a call that was refused. Status 0: there was no answer. */
+// What a tab keeps is in sessionStorage. A browser may be told to keep nothing; then it is kept here
+// until the page is left.
+const here = new Map();
+
+/** Return a text that this tab keeps; null if there is none. */
+export function kept(name) {
+  try {
+    return sessionStorage.getItem(name) ?? here.get(name) ?? null;
+  } catch {
+    return here.get(name) ?? null;
+  }
+}
+
+/** Keep a text for this tab; with an empty one, keep none. */
+export function keep(name, text) {
+  here.delete(name);
+  try {
+    if (text) sessionStorage.setItem(name, text);
+    else sessionStorage.removeItem(name);
+  } catch {
+    if (text) here.set(name, text);
+  }
+}
+
+/** The answer to a call that was refused. Status 0: there was no answer; -2: one that cannot be read. */
 export class Refused extends Error {
   constructor(status, detail, seconds = 1) {
     super(detail);
@@ -11,12 +37,8 @@ export class Refused extends Error {
   }
 }
 
-export const key = () => sessionStorage.getItem(KEY) ?? "";
-
-export function useKey(value) {
-  if (value) sessionStorage.setItem(KEY, value);
-  else sessionStorage.removeItem(KEY);
-}
+export const key = () => kept(KEY) ?? "";
+export const useKey = (value) => keep(KEY, value);
 
 /** Whether a text can be a key at all. Other characters cannot stand in a header. */
 export const canBeKey = (text) => /^[!-~]{16,256}$/.test(text);
@@ -46,12 +68,22 @@ export async function call(path, params = {}, { body, method, text = false } = {
   } catch {
     throw new Refused(0, "The service does not answer. It may be restarting.");
   }
-  if (answer.ok) return text ? answer.text() : answer.json();
+  if (answer.ok) {
+    try {
+      const found = await (text ? answer.text() : answer.json());
+      if (found !== null) return found;
+    } catch {
+      // said below
+    }
+    throw new Refused(UNREADABLE, "It was cut off, or comes from something in between, such as a proxy that wants you to log in.");
+  }
   let detail = answer.statusText || "no reason was given";
   try {
-    detail = (await answer.json()).detail ?? detail;
+    const said = (await answer.json()).detail;
+    if (typeof said === "string") detail = said;
   } catch {
     // a proxy answered with something else than JSON
   }
-  throw new Refused(answer.status, detail, Number(answer.headers.get("Retry-After")) || 1);
+  const seconds = Math.min(Number(answer.headers.get("Retry-After")) || 1, LONGEST_WAIT);
+  throw new Refused(answer.status, detail, seconds);
 }

@@ -1,12 +1,15 @@
 // Find: what is typed, or what is most played.
 
-import { call } from "./calls.js";
+import { call, Refused } from "./calls.js";
 import { count, empty, h, lacking, name, section, trackList, trackRow, whole } from "./dom.js";
 
+const LONGEST = 256; // characters of what is looked for, as the call takes them
 const LACKS = { search: "Search by name is missing in this release:" };
 
 /** Return the view of what a text finds; without one, of what is most played. */
 export async function findView(text, access) {
+  const length = [...text].length;
+  if (length > LONGEST) throw new Refused(400, `What is looked for has at most ${LONGEST} characters; this has ${length}.`);
   const found = await call("search", { q: text, limit: text ? 10 : 8 });
   const { tracks, artists, users } = found;
   const parts = [

@@ -74,10 +74,12 @@ function history(id, found) {
 function historyList(id, found) {
   const list = trackList(found.history.map(listen), { class: "tracks dated" });
   const place = h("div", {}, list);
+  const problem = h("div");
   let next = found.next_offset;
   const more = h("button", { type: "button", class: "wide" }, "Show older listens");
   more.addEventListener("click", async () => {
     more.disabled = true;
+    problem.replaceChildren();
     try {
       const page = await call("user", { user_id: id, offset: next, limit: PAGE, lists: false });
       const rows = page.history.map(listen);
@@ -86,12 +88,12 @@ function historyList(id, found) {
       next = page.next_offset;
       more.hidden = next === null;
     } catch (error) {
-      place.append(problemView(error, () => more.click()));
+      problem.replaceChildren(problemView(error, () => more.click()));
     }
     more.disabled = false;
   });
   more.hidden = next === null;
-  place.append(more);
+  place.append(more, problem);
   return place;
 }
 

@@ -3,14 +3,15 @@
 // The plays stay in this tab. They are sent along with each question and are stored nowhere, unless
 // "Play as this listener" is chosen and confirmed.
 
-import { call } from "./calls.js";
+import { call, keep, kept } from "./calls.js";
 import { confirmed, count, h, titleOf, trackLink, trackRow } from "./dom.js";
 import { sentence } from "./problem.js";
 
-const STORED = "plays"; // in sessionStorage
+const STORED = "plays"; // under which the tab keeps them
 const LENGTH = 100; // of the list
 const SHOWN = 20; // of it, at first
 const MAX_PLAYS = 100; // that a request may bring along
+const OTHER_IDS = "The service cannot use the plays of this tab. They may be from when the service had other ids.";
 const SECONDS = 0.45; // of an animation
 
 const at = (id) => document.getElementById(id);
@@ -24,9 +25,12 @@ const state = {
 
 const names = new Map(); // titles of live events, by track id
 
+/** Return the plays that the tab has kept; none of what is no list of tracks. */
 function restored() {
+  const isTrack = (track) => ["number", "string"].includes(typeof track?.track_id);
   try {
-    return JSON.parse(sessionStorage.getItem(STORED)) ?? {};
+    const lists = Object.entries(JSON.parse(kept(STORED)) ?? {});
+    return Object.fromEntries(lists.filter(([, played]) => Array.isArray(played) && played.every(isTrack)));
   } catch {
     return {};
   }
@@ -38,11 +42,7 @@ const plays = () => state.plays[owner(state.who)] ?? [];
 
 function setPlays(played) {
   state.plays[owner(state.who)] = played.slice(0, MAX_PLAYS);
-  try {
-    sessionStorage.setItem(STORED, JSON.stringify(state.plays));
-  } catch {
-    // a full storage: the plays are kept until the page is closed
-  }
+  keep(STORED, JSON.stringify(state.plays));
 }
 
 /** Show the list of a listener; null is someone new. */
@@ -69,6 +69,11 @@ function undo() {
   const [last, ...others] = plays();
   setPlays(others);
   return ask(`You took back ${titleOf(last)}`);
+}
+
+function takeBackAll() {
+  setPlays([]);
+  return ask("");
 }
 
 async function ask(action) {
@@ -114,7 +119,11 @@ function showProblem(error) {
   at("panel-time").textContent = "";
   const text = error.status === 401 ? "Enter a key to see recommendations." : sentence(error.message);
   const again = h("button", { type: "button", click: () => ask("") }, "Try again");
-  at("panel-problem").replaceChildren(h("div", { class: "note" }, h("p", {}, text)), again);
+  const unknown = error.status === 400 && plays().length;
+  at("panel-problem").replaceChildren(
+    h("div", { class: "note" }, h("p", {}, unknown ? OTHER_IDS : text)),
+    unknown ? h("button", { type: "button", click: takeBackAll }, "Take back all plays") : again,
+  );
 }
 
 function drawHead() {

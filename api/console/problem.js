@@ -4,6 +4,7 @@ import { call, canBeKey, key, useKey } from "./calls.js";
 import { h } from "./dom.js";
 
 const TITLES = {
+  [-2]: "The answer cannot be read",
   0: "The service does not answer",
   400: "This cannot be looked up",
   401: "A key is needed",
@@ -35,7 +36,7 @@ export function problemView(error, retry) {
     view.append(h("p", {}, sentence(error.message)), h("p", { class: "quiet" }, waiting(error, retry, view)));
   } else {
     view.append(h("p", {}, sentence(error.message)));
-    if (status === 0 || status === 503 || status >= 500 || status === -1) view.append(again);
+    if (status <= 0 || status >= 500) view.append(again);
     if (status === 400 || status === 404) view.append(h("p", {}, h("a", { href: "#/" }, "Back to the start")));
   }
   return view;

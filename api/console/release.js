@@ -179,7 +179,15 @@ function command(one) {
   const code = h("code", { tabindex: "0" }, one.command);
   const copy = h("button", { type: "button", "aria-label": `Copy the command for ${one.release}` }, "Copy");
   copy.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(one.command);
+    try {
+      await navigator.clipboard.writeText(one.command);
+    } catch {
+      // the browser does not allow it: what is selected can be copied by hand
+      getSelection().selectAllChildren(code);
+      copy.textContent = "Selected";
+      copy.removeAttribute("aria-label");
+      return;
+    }
     copy.textContent = "Copied";
     copy.removeAttribute("aria-label");
   });

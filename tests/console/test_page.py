@@ -226,7 +226,7 @@ def test_names_that_were_made_to_do_harm_are_shown_as_text(visit, service, forge
         (f"#/listener/{HUGE + 1}", "whole number"),
         ("#/track/1", "does not know this track"),
         (f"#/listener/{HUGE}", "nothing of this listener"),
-        ("#/nothing/here", "no view “nothing”"),
+        ("#/nothing/here", "no view “nothing/here”"),
         ("#/find?q=zzqqzzqq", "Nothing begins with these words"),
         ("#/find?q=" + "a" * 257, "256"),
         ("#/find?q=%E0%A4%A", ""),
