@@ -27,6 +27,7 @@
 #   --forgotten FILE    users to forget, from the service (default: WORK/state/forgotten.db)
 #   --memory-limit SIZE the most memory that a job may use, as in 8G (default: what is available)
 #   --engine ENGINE     local | local-cluster[WORKERS,CORES,MB] | spark://HOST:PORT: where jobs compute
+#   --mixed-processors  take hosts with other processors, though the bytes may differ then
 #   --force             activate the release even if it is much worse than the current one
 #   --max-bad-share X   stop if more than this share of the interactions is bad (default: 0.1)
 #   --artist-limit N    auto | off | 1 to 9: how many of a list's first 10 may be by one artist
@@ -44,7 +45,7 @@ set -euo pipefail
 # a git pull, does not disturb a run.
 {
 
-data="" work=data check="" engine=local
+data="" work=data check="" engine=local session=()
 prepare=() windows=() tune=() rank=() evaluate=() publish=() every=()
 
 help() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
@@ -62,6 +63,7 @@ while [[ $# -gt 0 ]]; do
     --force) publish+=("$1"); shift; continue ;;
     --no-header) prepare+=("$1"); shift; continue ;;
     --check) check=yes; shift; continue ;;
+    --mixed-processors) session+=("$1"); shift; continue ;;
     --data | --work | --heard | --tune | --split | --share | --gap | --events | --forgotten | --memory-limit | \
     --max-bad-share | --now | --far | --equal-rows | --same-song | --suspicious | --artist-limit | --new-share | \
     --columns | --time-unit | --origin | --delimiter | --user-ids | --track-ids | --skip-under | --engine)
@@ -176,7 +178,7 @@ line() {
   job publish --work "$work" "${publish[@]}"
 }
 
-line | python -m jobs.run --line "$engine" "$work"
+line | python -m jobs.run --line "$engine" "$work" "${session[@]}"
 python -m jobs.summary --work "$work"
 exit
 }

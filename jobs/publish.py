@@ -114,8 +114,9 @@ def publish(work: Path, keep: int, force: bool) -> str:
     folder = work / RELEASES / release
     size = sum(path.stat().st_size for path in folder.rglob("*"))
     compared = f", {made.not_compared}" if made.not_compared else ""
+    mixed = ", made by a mix of processors" if read_manifest(folder).mixed_processors else ""
     return (
-        f"release {release} of {size / 1e6:,.1f} MB is current{compared}; "
+        f"release {release} of {size / 1e6:,.1f} MB is current{mixed}{compared}; "
         f"{len(removed)} old ones removed"
     )
 

@@ -2,7 +2,9 @@
 
     python -m jobs.run similar --work data        one job, with its own options
     python -m jobs.run --line < FILE              many, as run_all.sh does
-    python -m jobs.run --line ENGINE WORK < FILE  the same on a cluster, with its files in WORK
+    python -m jobs.run --line ENGINE WORK < FILE  the same on a cluster, with its files in WORK;
+                                                  its hosts may have other kinds of processors
+                                                  if --mixed-processors stands at the end
 
 A job is skipped if it has run on the same input, with the same options and code: see
 runtime/up_to_date.py. With --line the jobs come from standard input: every argument ends with a NUL
@@ -19,17 +21,21 @@ from pathlib import Path
 
 from jobs.runtime import scheduler
 from jobs.runtime.cluster import LOCAL
+from jobs.runtime.processors import MIXED_PROCESSORS
 from jobs.runtime.up_to_date import FILE_OPTIONS, FILES, IGNORED_OPTIONS, Task
 
 
 def main(argv: Sequence[str]) -> None:
     """Run the job that the command line names, or the line of jobs on standard input."""
     if argv and argv[0] == "--line":
-        if len(argv) not in (1, 3):
-            sys.exit("jobs.run: after --line stands nothing, or an engine and the folder WORK")
+        if len(argv) not in (1, 3) and (len(argv) != 4 or argv[3] != MIXED_PROCESSORS):
+            sys.exit(
+                "jobs.run: after --line stands nothing, or an engine and the folder WORK, and then "
+                f"{MIXED_PROCESSORS} or nothing"
+            )
         tasks = [parse(job) for job in read_line(sys.stdin.buffer.read())]
-        engine, work = argv[1:] or (LOCAL, ".")
-        sys.exit(scheduler.run_line(tasks, engine, Path(work)))
+        engine, work = argv[1:3] or (LOCAL, ".")
+        sys.exit(scheduler.run_line(tasks, engine, Path(work), MIXED_PROCESSORS in argv))
     task = parse(argv)
     if scheduler.needs_to_run(task):
         scheduler.run_task(task)

@@ -52,7 +52,9 @@ def main(argv: Sequence[str]) -> str:
         "" if work.resolve() == Path("data").resolve() else f"RECO_WORK={shlex.quote(str(work))} "
     )
     print(f"Start the service: {setting}bash run_all.sh litestar run\n")
-    return f"release {(work / CURRENT).resolve().name}"
+    kinds = read_manifest(work / CURRENT).mixed_processors
+    mixed = f", made by a mix of {len(kinds)} kinds of processors" if kinds else ""
+    return f"release {(work / CURRENT).resolve().name}{mixed}"
 
 
 if __name__ == "__main__":

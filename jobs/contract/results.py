@@ -365,6 +365,13 @@ class ServedSettings(Struct):
     own_half_life: float | UnsetType | None = UNSET
 
 
+class MixedProcessor(Struct):
+    """A kind of processor, of several by which lists of a release were computed."""
+
+    vector_instructions: str  # as "avx, avx2, fma"
+    blas_kernel: str  # as "openblas SkylakeX"
+
+
 Settings = TypeVar("Settings")
 
 
@@ -386,6 +393,8 @@ class Manifest(Struct, Generic[Settings], kw_only=True):
     forgotten_until: int = 0  # see ForgottenUntil
     # the kinds of ids, of "users" and of "tracks"; UNSET: all are whole numbers
     ids: dict[str, str] | UnsetType = UNSET
+    # the kinds of processors, where a cluster with several has computed lists; UNSET: all are alike
+    mixed_processors: list[MixedProcessor] | UnsetType = UNSET
 
     @property
     def kinds(self) -> Kinds:

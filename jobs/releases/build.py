@@ -33,6 +33,7 @@ from jobs.contract.results import (
     FileEntry,
     Manifest,
     Metrics,
+    MixedProcessor,
     ReleaseComparison,
     Replay,
     upgrade_blending,
@@ -43,6 +44,7 @@ from jobs.data import feedback, tombstones
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.releases import details, gate, search_index, serving_arrays, store
+from jobs.runtime import processors
 
 # Files that a release must have besides the tables, and the job that makes each.
 REQUIRED_FILES = {
@@ -170,7 +172,11 @@ def make(work: Path, write_page: PageWriter) -> NewRelease:
         if made.comparison is not None:
             storage.write_json(folder / COMPARISON, made.comparison)
             write_page(made.comparison, folder / RELEASE_PAGE)
-        storage.write_json(folder / MANIFEST, manifest_of_run(folder, release))
+        content = manifest_of_run(folder, release)
+        if mixed := processors.of_files(work):
+            content.mixed_processors = [MixedProcessor(*kind) for kind in mixed]
+        storage.write_json(folder / MANIFEST, content)
+    processors.note(mixed)
     return made
 
 

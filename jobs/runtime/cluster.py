@@ -12,6 +12,8 @@ from pathlib import Path
 from select import select
 from typing import Any
 
+from jobs.runtime.processors import MIXED_PROCESSORS
+
 LOCAL = "local"  # the engine of threads, which needs no session
 ADDRESS = "RECO_ENGINE"  # the environment variable by which jobs find the session
 LOOK_FOR_SIGNALS = 0.1  # seconds
@@ -25,14 +27,18 @@ class NoSession(Exception):
 class Session:
     """The session of a run on a cluster, which jobs that are started from now on can use."""
 
-    def __init__(self, engine: str, work: Path, received: Sequence[int]) -> None:
+    def __init__(
+        self, engine: str, work: Path, received: Sequence[int], mixed: bool = False
+    ) -> None:
         """Start a session whose files lie in WORK; raise NoSession if that fails.
 
-        If `received` gets a signal meanwhile, NoSession is raised too.
+        If `received` gets a signal meanwhile, NoSession is raised too. If `mixed`, hosts may have
+        other kinds of processors.
         """
+        option = [MIXED_PROCESSORS] if mixed else []
         with (work / "spark.log").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "jobs.spark.server", engine, str(work)],
+                [sys.executable, "-m", "jobs.spark.server", engine, str(work), *option],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip
         try:
@@ -43,7 +49,9 @@ class Session:
             self.end()
             raise
         os.environ[ADDRESS] = answer["address"]
-        print(f"engine: Spark {answer['spark']} on {engine}, {answer['cores']} cores", flush=True)
+        kinds = f", with a mix of processors: {answer['mixed']}" if answer["mixed"] else ""
+        cores = f"{answer['cores']} cores"
+        print(f"engine: Spark {answer['spark']} on {engine}, {cores}{kinds}", flush=True)
 
     def _first_line(self, received: Sequence[int]) -> dict[str, Any]:
         assert self._process.stdout is not None

@@ -23,14 +23,23 @@ from uuid import uuid4
 
 from jobs.contract import compiling
 from jobs.contract.storage import JobError
-from jobs.runtime import mapped_pickle, parallel
+from jobs.runtime import mapped_pickle, parallel, processors
 from jobs.runtime.cluster import ADDRESS
+from jobs.runtime.processors import Processor
 from jobs.runtime.progress import progress_bar
 
 T = TypeVar("T")
 FOLDER = ".engine.tmp"  # in WORK, for what goes to and from a cluster; run_all.sh removes old ones
 LOOK_FOR_RESULTS = 0.01  # seconds
 CALLS_KEPT = 2  # calls whose arrays stay on disk, as the next one may use them again
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """What the session of a cluster tells a job first."""
+
+    folder: str  # of the engine
+    processor: Processor  # of this host
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,7 @@ class BlockCost:
     cpu_seconds: float
     private_mb: int  # the most memory of the process that it shares with no other
     mapped_mb: int  # arrays that are in memory once for all processes of the host
+    processor: Processor
 
 
 def in_blocks(work: Callable[[int, int], T], n: int, size: int, name: str | None) -> Iterator[T]:
@@ -87,7 +97,8 @@ def _on_cluster(
         raise JobError(_session_has_ended()) from None
     total = ranges[-1][1]
     with session, progress_bar(total=total, desc=name, unit_scale=True, disable=not name) as shown:
-        folder = _folder_of_job(Path(session.recv()))
+        welcome: Welcome = session.recv()
+        folder = _folder_of_job(Path(welcome.folder))
         results = folder / f"results-{uuid4().hex}"
         results.mkdir()
         spec = None
@@ -99,7 +110,9 @@ def _on_cluster(
             for number, (first, last) in enumerate(ranges):
                 yield _read_result(results, number, answers)
                 shown.update(last - first)
-            _costs.extend(answers.wait())
+            costs = answers.wait()
+            _costs.extend(costs)
+            processors.note({welcome.processor, *(cost.processor for cost in costs)})
         finally:
             shutil.rmtree(results, ignore_errors=True)
             if spec:

@@ -23,8 +23,9 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from jobs.runtime import up_to_date
-from jobs.runtime.cluster import LOCAL, NoSession, Session
+from jobs.runtime import processors, up_to_date
+from jobs.runtime.cluster import ADDRESS, LOCAL, NoSession, Session
+from jobs.runtime.processors import MIXED_PROCESSORS
 from jobs.runtime.up_to_date import Task
 
 LIBRARIES = (  # those that most jobs import; a job imports any others itself
@@ -35,9 +36,14 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # ctrl-C; `systemctl stop` and `
 LOOK_FOR_SIGNALS = 0.1  # seconds
 
 
-def needs_to_run(task: Task) -> bool:
-    """Return whether a job is not up to date; print that it is up to date, or why it runs again."""
+def needs_to_run(task: Task, mixed: bool = False) -> bool:
+    """Return whether a job is not up to date; print that it is up to date, or why it runs again.
+
+    If `mixed`, files that a mix of processors has made are as good as any others.
+    """
     changed = task.what_changed()
+    if changed is None and not mixed and task.has_mixed_processors:
+        changed = f"a mix of processors made its files, and {MIXED_PROCESSORS} is not given"
     if changed is None:
         print(f"{task.job}: nothing has changed since it ran", flush=True)
     elif changed:
@@ -62,19 +68,25 @@ def run_task(task: Task) -> None:
         "cpu_seconds": time.process_time(),
         "peak_mb": up_to_date.peak_mb(),
     }
-    made = {"made": task.state(task.makes())}
+    made: dict[str, Any] = {"made": task.state(task.makes())}
+    if mixed := processors.noted():
+        made["mixed_processors"] = [kind._asdict() for kind in mixed]
     up_to_date.write(task.record, before | made | cost)
 
 
-def run_line(tasks: Sequence[Task], engine: str = LOCAL, work: Path | None = None) -> int:
+def run_line(
+    tasks: Sequence[Task], engine: str = LOCAL, work: Path | None = None, mixed: bool = False
+) -> int:
     """Run the jobs of a line, each as soon as possible; return the exit code.
 
     If a job fails, the other running jobs are ended and its exit code is returned. The next run
     skips the jobs that have finished. Jobs compute on the engine; on a cluster they share one
-    session, whose files lie in `work`. It is started only if a job has to run.
+    session, whose files lie in `work`. It is started only if a job has to run. If `mixed`, its
+    hosts may have other kinds of processors.
     """
+    os.environ.pop(ADDRESS, None)  # another session is none of this run
     received = _note_signals()
-    line = _Line(tasks, lambda: _session(engine, work, received))
+    line = _Line(tasks, lambda: _session(engine, work, received, mixed), mixed)
     try:
         while line.waiting or line.running:
             line.start_what_may_run()
@@ -94,9 +106,11 @@ def run_line(tasks: Sequence[Task], engine: str = LOCAL, work: Path | None = Non
     return 0
 
 
-def _session(engine: str, work: Path | None, received: Sequence[int]) -> Session | None:
+def _session(
+    engine: str, work: Path | None, received: Sequence[int], mixed: bool
+) -> Session | None:
     """Start the session of a cluster; return None where jobs compute by their own threads."""
-    return None if engine == LOCAL or work is None else Session(engine, work, received)
+    return None if engine == LOCAL or work is None else Session(engine, work, received, mixed)
 
 
 def _note_signals() -> list[int]:
@@ -123,8 +137,11 @@ def _how_it_ended(code: int) -> str:
 class _Line:
     """The jobs that have not started, and the processes of those that run."""
 
-    def __init__(self, tasks: Sequence[Task], start_session: Callable[[], Session | None]) -> None:
+    def __init__(
+        self, tasks: Sequence[Task], start_session: Callable[[], Session | None], mixed: bool
+    ) -> None:
         self.waiting = list(tasks)
+        self._mixed = mixed
         self._start_session: Callable[[], Session | None] | None = start_session
         self._session: Session | None = None
         self.running: dict[Task, multiprocessing.process.BaseProcess] = {}
@@ -146,7 +163,7 @@ class _Line:
                 return  # a later, smaller job must not delay it
             else:
                 self.waiting.remove(task)
-                if needs_to_run(task):
+                if needs_to_run(task, self._mixed):
                     self._start(task)
                     before.append(task)
 

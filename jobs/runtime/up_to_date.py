@@ -13,6 +13,8 @@ date if none of these has changed. For example, after `similar` has run:
     made     similar.parquet                       if the file is removed or changed it runs again
 
 The old record is removed before a run and the new one is written after it: a killed run has none.
+If a mix of processors computed the files, the record has their kinds as `mixed_processors`; such a
+job runs again unless the run allows a mix.
 
 Only the standard library is imported here, so that a run without any changes takes no time.
 """
@@ -171,12 +173,23 @@ class Task:
             or _overlap(self.makes(), other.reads())
         )
 
+    @property
+    def has_mixed_processors(self) -> bool:
+        """Return whether the job's files were made by a mix of processors; see processors.py."""
+        return bool(self._done().get("mixed_processors"))
+
+    def _done(self) -> dict[str, Any]:
+        """Return the record of the finished run; an empty one if there is none."""
+        try:
+            done = json.loads(self.record.read_text())
+        except (OSError, ValueError):
+            return {}
+        return done if isinstance(done, dict) else {}
+
     def what_changed(self) -> str | None:
         """Return why the job has to run: "" if it has never finished; None if it is up to date."""
-        try:
-            done: dict[str, Any] = json.loads(self.record.read_text())
-            done.get("options")
-        except (OSError, ValueError, AttributeError):
+        done = self._done()
+        if not done:
             return ""
         if done.get("options") != list(self.options):
             return "it has other options"

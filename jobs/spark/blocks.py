@@ -15,7 +15,8 @@ from jobs.contract import compiling
 from jobs.contract.storage import JobError
 from jobs.runtime import mapped_pickle, parallel
 from jobs.runtime.engine import BlockCost, Request, Task, result_name
-from jobs.spark.fingerprint import Fingerprint
+from jobs.runtime.processors import MIXED_PROCESSORS, Processor
+from jobs.spark.fingerprint import Fingerprint, own_processor
 
 MEASURE_MEMORY = 0.05  # seconds
 Numbered = tuple[int, tuple[int, int]]  # a block's number, and its first and last row
@@ -43,7 +44,7 @@ def compute(
     """
     for number, (first, last) in blocks:
         if differs := expected.differences(Fingerprint.own()):
-            yield _cant_give_the_same(differs)
+            yield _cant_give_the_same(differs, expected)
             return
         parallel.set_threads(1)
         opened = _open(request.spec)
@@ -58,7 +59,9 @@ def compute(
             path = Path(request.results) / result_name(number)
             mapped_pickle.write(path, pickle.dumps(result, protocol=5))
         cpu = time.process_time() - start
-        yield BlockCost(platform.node(), cpu, memory.peak >> 20, opened.mapped >> 20)
+        yield BlockCost(
+            platform.node(), cpu, memory.peak >> 20, opened.mapped >> 20, own_processor()
+        )
 
 
 def _open(spec: str) -> _Opened:
@@ -98,8 +101,8 @@ def _private_bytes() -> int:
         return 0
 
 
-def introduce(folder: str, nonce: str, expected: Fingerprint) -> str:
-    """Return "" if this process sees the folder of the engine and computes as expected.
+def introduce(folder: str, nonce: str, expected: Fingerprint) -> Processor | str:
+    """Return this host's processor if it sees the folder of the engine and computes as expected.
 
     Otherwise return what is wrong. It leaves a file in the folder, by which the driver knows that
     both see the same one.
@@ -115,14 +118,20 @@ def introduce(folder: str, nonce: str, expected: Fingerprint) -> str:
             "all hosts mount, at the same path"
         )
     if differs := expected.differences(Fingerprint.own()):
-        return _cant_give_the_same(differs)
+        return _cant_give_the_same(differs, expected)
     mapped_pickle.write(Path(folder) / f"{nonce}-{uuid4().hex}", nonce.encode())
-    return ""
+    return own_processor()
 
 
-def _cant_give_the_same(differs: list[str]) -> str:
+def _cant_give_the_same(differs: list[str], expected: Fingerprint) -> str:
+    if expected.of_any_processor().differences(Fingerprint.own()):
+        to_do = "Install the same Python, code and packages on all hosts"
+    else:
+        to_do = (
+            f"Use hosts of one kind of processor, or pass {MIXED_PROCESSORS} if the last digits of "
+            "scores may differ from those of another run"
+        )
     return (
         f"host {platform.node()} can't give the same bytes as this one, because of its "
-        f"{'; '.join(differs)}. Install the same code and packages on all hosts, and use hosts of "
-        "one kind of processor"
+        f"{'; '.join(differs)}. {to_do}"
     )

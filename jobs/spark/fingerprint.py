@@ -2,13 +2,15 @@
 
 import hashlib
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from threadpoolctl import threadpool_info
 
+from jobs.runtime.processors import Processor
 from jobs.runtime.up_to_date import ROOT
 
 VECTOR_INSTRUCTIONS = ("sse", "ssse", "avx", "fma", "f16c", "bmi", "amx", "asimd", "sve")
@@ -21,32 +23,38 @@ class Fingerprint:
     python: str
     code: str  # a hash of all modules of the jobs
     packages: str  # of the versions that are installed of what requirements.txt pins
-    processor: str  # its vector instructions, for which libraries have kernels of their own
-    blas: str  # the kernels of the BLAS libraries that are loaded
+    blas: str  # the BLAS libraries that are loaded, as "openblas"
+    processor: Processor | None  # None in a fingerprint that fits any processor
 
     @classmethod
     @cache
     def own(cls) -> "Fingerprint":
         """Return the fingerprint of this process."""
-        import implicit.cpu.als  # noqa: F401  # both load a BLAS library
-        import scipy.linalg  # noqa: F401
-
         return cls(
             platform.python_version(),
             _hash_of_code(),
             _versions(),
-            vector_instructions(),
-            ", ".join(kernels()),
+            ", ".join(sorted({kernel.split()[0] for kernel in kernels()})),
+            own_processor(),
         )
+
+    def of_any_processor(self) -> "Fingerprint":
+        """Return the same but for the processor, of which nothing is expected."""
+        return replace(self, processor=None)
 
     def differences(self, other: "Fingerprint") -> list[str]:
         """Return what differs in another fingerprint, in words, each with both values."""
-        own, others = asdict(self), asdict(other)
+        own, others = self._texts(), other._texts()
         return [
             f"{name} ({_first_difference(own[name], others[name])})"
             for name in own
             if own[name] != others[name]
         ]
+
+    def _texts(self) -> dict[str, str]:
+        texts: dict[str, Any] = asdict(self)
+        processor = texts.pop("processor")
+        return texts | (processor._asdict() if processor else {})
 
 
 def _first_difference(own: str, other: str) -> str:
@@ -77,6 +85,12 @@ def _versions() -> str:
     return ", ".join(found)
 
 
+@cache
+def own_processor() -> Processor:
+    """Return the kind of processor of this process."""
+    return Processor(vector_instructions(), ", ".join(kernels()))
+
+
 def vector_instructions() -> str:
     """Return the processor's vector instructions, as Linux names them; else its kind."""
     try:
@@ -90,6 +104,9 @@ def vector_instructions() -> str:
 
 def kernels() -> list[str]:
     """Return the kernels of the BLAS libraries in this process, as ["openblas SkylakeX"]."""
+    import implicit.cpu.als  # noqa: F401  # both load a BLAS library
+    import scipy.linalg  # noqa: F401
+
     return sorted(
         {
             f"{library['internal_api']} {library.get('architecture', '')}".strip()

@@ -1,5 +1,7 @@
 """Releases are kept, listed, shared and gone back to; what a link points to is never removed."""
 
+import json
+
 import msgspec
 import pyarrow.compute as pc
 import pytest
@@ -9,6 +11,8 @@ from jobs.contract.names import COMPARISON, CURRENT, MANIFEST, METRICS, PREVIOUS
 from jobs.contract.storage import JobError
 from jobs.releases import gate
 from jobs.releases.store import linked_release
+from jobs.runtime import processors
+from jobs.runtime.up_to_date import DONE
 from tests.support import releases
 from tests.support.workspace import copied, run
 
@@ -60,6 +64,34 @@ def test_the_last_releases_stay_and_those_that_a_link_points_to(publishable, tmp
     assert storage.listed(work) == ["2020", "2023", current]
     with pytest.raises(JobError, match="--keep is 0: expected at least 1"):
         run("publish", work, "--keep", "0")
+
+
+def test_the_manifest_names_the_processors_that_were_mixed(publishable, tmp_path, monkeypatch):
+    monkeypatch.setattr(processors, "_mixed", set())
+    work = copied(publishable, tmp_path / "work")
+
+    def named() -> list[dict[str, str]] | None:
+        manifest = storage.read_json(work / CURRENT / MANIFEST, "jobs.publish")
+        return manifest.get("mixed_processors")
+
+    assert "mix of processors" not in run("publish", work)
+    assert named() is None
+    kinds = [
+        {"vector_instructions": "avx, avx2", "blas_kernel": "openblas Haswell"},
+        {"vector_instructions": "avx, avx2, avx512f", "blas_kernel": "openblas SkylakeX"},
+    ]
+    window = work / "windows" / "test"
+    for folder, job, mixed in ((work, "rank", kinds[:1]), (window, "similar", kinds)):
+        (folder / DONE).mkdir(parents=True, exist_ok=True)
+        record = {"made": {f"{job}.made": [1, 2, 3]}, "mixed_processors": mixed}
+        (folder / DONE / f"{job}.json").write_text(json.dumps(record))
+        (folder / f"{job}.made").touch()
+    assert ", made by a mix of processors" in run("publish", work)
+    assert named() == kinds
+    assert processors.noted() == [processors.Processor(**kind) for kind in kinds]
+    (window / "similar.made").unlink()  # as where a window is no more
+    run("publish", work)
+    assert named() == kinds[:1]
 
 
 def test_a_file_that_is_as_it_was_is_a_hard_link_to_it(publishable, tmp_path):

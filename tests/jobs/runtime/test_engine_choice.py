@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.spark.blocks import introduce
-from jobs.spark.fingerprint import Fingerprint
+from jobs.spark.fingerprint import Fingerprint, own_processor
 
 ROOT = Path(__file__).parents[3]
 A_JOB = b"sample_data\0--out\0%b\0--users\0005\0--tracks\0005\0--listens\00025\0\0"
@@ -56,7 +56,7 @@ def test_a_host_that_sees_other_files_is_refused(tmp_path):
     own = Fingerprint.own()
     assert "does not see the files" in introduce(str(tmp_path), "nonce", own)
     (tmp_path / "nonce").write_text("nonce")
-    assert introduce(str(tmp_path), "nonce", own) == ""
+    assert introduce(str(tmp_path), "nonce", own) == own.processor
     assert len([*tmp_path.glob("nonce-*")]) == 1  # by which the driver sees what the host writes
 
 
@@ -66,8 +66,7 @@ def test_a_host_that_sees_other_files_is_refused(tmp_path):
         ("python", "3.9.1", "python (here 3.9.1; there "),
         ("code", "0123", "code (here 0123; there "),
         ("packages", "numpy 1.0", "packages (here numpy 1.0; there "),
-        ("processor", "avx2, avx512f", "processor (here "),
-        ("blas", "openblas Nothing", "blas (here openblas Nothing; there "),
+        ("blas", "mkl", "blas (here mkl; there "),
     ],
 )
 def test_a_host_that_computes_otherwise_is_refused_and_says_why(field, value, named, tmp_path):
@@ -75,4 +74,25 @@ def test_a_host_that_computes_otherwise_is_refused_and_says_why(field, value, na
     expected = replace(Fingerprint.own(), **{field: value})
     answer = introduce(str(tmp_path), "nonce", expected)
     assert "can't give the same bytes" in answer and named in answer
+    assert "Install the same" in answer and "--mixed-processors" not in answer
     assert not [*tmp_path.glob("nonce-*")]
+    any_processor = introduce(str(tmp_path), "nonce", expected.of_any_processor())
+    assert isinstance(any_processor, str) and named in any_processor  # no matter of processors
+
+
+@pytest.mark.parametrize(
+    ("processor", "named"),
+    [
+        (own_processor()._replace(vector_instructions="mmx"), "vector_instructions (here mmx; "),
+        (own_processor()._replace(blas_kernel="openblas No"), "blas_kernel (here openblas No; "),
+    ],
+    ids=["instructions", "kernel"],
+)
+def test_another_processor_is_refused_unless_any_is_expected(processor, named, tmp_path):
+    (tmp_path / "nonce").write_text("nonce")
+    expected = replace(Fingerprint.own(), processor=processor)
+    answer = introduce(str(tmp_path), "nonce", expected)
+    assert "can't give the same bytes" in answer and named in answer
+    assert "or pass --mixed-processors" in answer
+    accepted = introduce(str(tmp_path), "nonce", expected.of_any_processor())
+    assert accepted == own_processor()

@@ -112,6 +112,40 @@ def test_a_job_that_fails_ends_the_run_and_those_after_it_never_start(tmp_path):
     assert repaired.returncode == 0
 
 
+def test_files_of_a_mix_of_processors_are_made_again_unless_the_run_allows_a_mix(tmp_path):
+    save_listens(tmp_path, PLAYS)
+    line = as_line([["top_popular", "--work", str(tmp_path)]])
+    run = [sys.executable, "-m", "jobs.run", "--line", "local", str(tmp_path)]
+
+    def lines(*option: str) -> list[str]:
+        done = subprocess.run(
+            [*run, *option], cwd=ROOT, input=line, capture_output=True, check=True
+        )
+        return done.stdout.decode().splitlines()
+
+    lines()
+    record = tmp_path / DONE / "top_popular.json"
+    kinds = [{"vector_instructions": "avx", "blas_kernel": f"openblas {name}"} for name in "AB"]
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"mixed_processors": kinds}))
+    for _ in range(2):
+        unchanged = ["top_popular: nothing has changed since it ran"]
+        assert lines("--mixed-processors") == unchanged
+    why, _ = lines()
+    assert why == (
+        "top_popular: runs again, because a mix of processors made its files, and "
+        "--mixed-processors is not given"
+    )
+    assert lines() == unchanged
+
+
+def test_a_run_by_threads_uses_no_session_that_another_run_has_left(tmp_path):
+    save_listens(tmp_path, [(user, user % 9, float(user)) for user in range(1100)])
+    jobs = [[name, "--work", str(tmp_path)] for name in ("train_als", "personal_als")]
+    hyperparameters.save(tmp_path, Hyperparameters(als_epochs=1, als_factors=8))
+    done = run_line(*jobs, env={**os.environ, "RECO_ENGINE": str(tmp_path / "no socket")})
+    assert done.returncode == 0, done.stderr.decode()
+
+
 KILLED = """
 import os, sys
 import numpy as np
