@@ -50,7 +50,7 @@ class Session:
             raise
         os.environ[ADDRESS] = answer["address"]
         kinds = f", with a mix of processors: {answer['mixed']}" if answer["mixed"] else ""
-        cores = f"{answer['cores']} cores"
+        cores = f"{answer['cores']} core{'s' if answer['cores'] > 1 else ''}"
         print(f"engine: Spark {answer['spark']} on {engine}, {cores}{kinds}", flush=True)
 
     def _first_line(self, received: Sequence[int]) -> dict[str, Any]:

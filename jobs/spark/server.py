@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
         ready = {
             "address": address,
             "spark": opened.context.version,
-            "cores": opened.context.defaultParallelism,
+            "cores": opened.cores,
             "mixed": in_words(opened.processors) if len(opened.processors) > 1 else "",
         }
         print(json.dumps(ready), file=to_run, flush=True)

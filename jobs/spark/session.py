@@ -1,9 +1,11 @@
 """Start a session on a Spark cluster, and make sure that its hosts can give the same bytes."""
 
+import math
 import os
 import re
 import shutil
 import sys
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,9 @@ from jobs.spark.fingerprint import Fingerprint, kernels, own_processor
 
 ENGINE = re.compile(r"local\[\d+\]|local-cluster\[\d+,\d+,\d+\]|spark://[^\s/]+:\d+(,[^\s/]+:\d+)*")
 EXPECTED = "local, local[N], local-cluster[WORKERS,CORES,MB] or spark://HOST:PORT"
+LOOK_FOR_HOSTS = 0.2  # seconds
+SETTLED = 5  # seconds without another host, after which no more are waited for
+LONGEST_WAIT = 60  # seconds for the first host
 CHOICE_OF_KERNEL = "OPENBLAS_CORETYPE"  # the environment variable that OpenBLAS obeys
 
 
@@ -26,6 +31,7 @@ class Session:
     """A session on a cluster whose hosts have been checked."""
 
     context: Any  # the SparkContext
+    cores: int  # of the hosts that were there at the start
     expected: Fingerprint  # of each process that computes
     processors: set[Processor]  # of this host and of all others
 
@@ -58,7 +64,8 @@ def start(engine: str, folder: Path, mixed: bool = False) -> Session:
     context.setLogLevel("WARN")
     try:
         expected = Fingerprint.own().of_any_processor() if mixed else Fingerprint.own()
-        return Session(context, expected, _check_hosts(context, folder, expected))
+        cores = _wait_for_cores(context, engine)
+        return Session(context, cores, expected, _check_hosts(context, cores, folder, expected))
     except BaseException:
         context.stop()
         raise
@@ -84,20 +91,44 @@ def settings(mixed: bool) -> dict[str, str]:
     return {
         **{f"spark.executorEnv.{name}": value for name, value in environment.items()},
         "spark.scheduler.mode": "FAIR",  # jobs that run side by side share the hosts
-        "spark.scheduler.minRegisteredResourcesRatio": "1.0",  # all hosts are checked at the start
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
     }
 
 
-def _check_hosts(context: Any, folder: Path, expected: Fingerprint) -> set[Processor]:
+def _wait_for_cores(context: Any, engine: str) -> int:
+    """Return how many blocks the cluster computes at a time, once no more hosts seem to join.
+
+    A host that joins later is used and checked too. Raise JobError if none has joined.
+    """
+    sizes = [int(size) for size in re.findall(r"\d+", engine)]
+    expected = math.inf if engine.startswith("spark:") else math.prod(sizes[:2])
+    java = context._jsc.sc()
+    profile = java.resourceProfileManager().defaultResourceProfile()
+    cores, since = 0, time.monotonic()
+    while cores < expected:
+        found, now = java.maxNumConcurrentTasks(profile), time.monotonic()
+        if found != cores:
+            cores, since = found, now
+        elif now - since > (SETTLED if cores else LONGEST_WAIT):
+            break
+        time.sleep(LOOK_FOR_HOSTS)
+    if not cores:
+        raise JobError(
+            f"no worker of {engine} has started an executor in {LONGEST_WAIT} s: start workers, or "
+            "give them the memory and cores that spark.executor.memory (1g) and "
+            "spark.executor.cores ask for; see spark.log"
+        )
+    return cores
+
+
+def _check_hosts(context: Any, slots: int, folder: Path, expected: Fingerprint) -> set[Processor]:
     """Return the processors of the cluster and of this host.
 
     Raise JobError unless every core of the cluster sees the folder and computes as expected.
     """
     nonce = uuid4().hex
     (folder / nonce).write_text(nonce)
-    slots = context.defaultParallelism
     introduce = partial(blocks.introduce, str(folder), nonce, expected)
     # A barrier makes all tasks run at the same time, so that each core has one.
     rows = context.parallelize(range(slots), slots).barrier()

@@ -4,9 +4,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from jobs.contract.storage import JobError
+from jobs.spark import session
 from jobs.spark.blocks import introduce
 from jobs.spark.fingerprint import Fingerprint, own_processor
 
@@ -96,3 +99,36 @@ def test_another_processor_is_refused_unless_any_is_expected(processor, named, t
     assert "or pass --mixed-processors" in answer
     accepted = introduce(str(tmp_path), "nonce", expected.of_any_processor())
     assert accepted == own_processor()
+
+
+def context(cores: list[int]) -> SimpleNamespace:
+    """What tells how many cores a cluster has, at one look after the other."""
+
+    def seen(_: object) -> int:
+        return cores.pop(0) if len(cores) > 1 else cores[0]
+
+    profiles = SimpleNamespace(defaultResourceProfile=lambda: None)
+    java = SimpleNamespace(resourceProfileManager=lambda: profiles, maxNumConcurrentTasks=seen)
+    return SimpleNamespace(_jsc=SimpleNamespace(sc=lambda: java))
+
+
+@pytest.mark.parametrize(
+    ("engine", "looks", "cores"),
+    [
+        ("local-cluster[1,1,1024]", [0, 0, 1], 1),
+        ("local-cluster[2,3,1024]", [0, 3, 3, 6], 6),
+        ("local[4]", [4], 4),
+        ("spark://host:7077", [0, 0, 4, 20, 20, 36], 36),
+        ("spark://10.0.0.1:7077", [1], 1),
+    ],
+)
+def test_the_hosts_of_a_cluster_are_waited_for(engine, looks, cores, monkeypatch):
+    monkeypatch.setattr(session, "LOOK_FOR_HOSTS", 0.01)
+    monkeypatch.setattr(session, "SETTLED", 0.5)
+    assert session._wait_for_cores(context(looks), engine) == cores
+
+
+def test_a_cluster_without_workers_is_named_soon(monkeypatch):
+    monkeypatch.setattr(session, "LONGEST_WAIT", 0.1)
+    with pytest.raises(JobError, match=r"no worker of spark://host:7077 has .*: start workers"):
+        session._wait_for_cores(context([0]), "spark://host:7077")
