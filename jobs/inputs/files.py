@@ -99,12 +99,18 @@ def required(data: Path, kind: str, reading: Reading | None = None) -> Input:
 
 
 def _to_rename(data: Path, kind: str) -> str:
-    """Return what to do if a file of the folder is the missing input by another name."""
-    for path in sorted(data.iterdir()):
-        form = _form(path.name) if path.is_file() else None
-        if form and not any(_is_named(path, one) for one in INPUTS):
-            ending = "".join(path.suffixes[-2 if form[1] else -1 :])
-            return f"; if {path.name} has the {kind}, rename it to {kind}{ending}"
+    """Return what to do if files of the folder are the missing input by other names."""
+    files = [
+        (path, form)
+        for path in sorted(data.iterdir())
+        if path.is_file() and (form := _form(path.name))
+        if not any(_is_named(path, one) for one in INPUTS)
+    ]
+    if len(files) > 1:
+        return f"; if these files have the {kind}, put them into a folder {kind}"
+    for path, form in files:
+        ending = "".join(path.suffixes[-2 if form[1] else -1 :])
+        return f"; if {path.name} has the {kind}, rename it to {kind}{ending}"
     return ""
 
 

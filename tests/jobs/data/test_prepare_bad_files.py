@@ -158,6 +158,15 @@ def test_listens_under_another_name_are_told_how_to_be_called(tmp_path, ending):
         run(data, tmp_path / "work")
 
 
+def test_listens_in_several_files_are_told_to_become_a_folder(tmp_path):
+    data = save(tmp_path / "in")
+    for month in ("01", "02"):
+        pq.write_table(interactions(), data / f"interactions-2024-{month}.parquet")
+    (data / "interactions.parquet").unlink()
+    with pytest.raises(JobError, match=r"put them into a folder interactions$"):
+        run(data, tmp_path / "work")
+
+
 @pytest.mark.parametrize(
     "names", [("uid", "item", "ts"), ("u", "track_id", "played_at"), ("User", "song_id", "time")]
 )
