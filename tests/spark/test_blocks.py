@@ -1,10 +1,12 @@
 """Blocks on a cluster give what threads give, also where processes are killed or blocks fail."""
 
+import gc
 import os
 import signal
 import time
 from collections import deque
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,6 +115,18 @@ def test_jobs_side_by_side_keep_their_arrays_apart(work, monkeypatch):
     assert [*blocks] == [*range(1, 8)]
 
 
+def test_collections_of_garbage_leave_libraries_out_but_free_old_arrays():
+    def look(first: int, of: np.ndarray) -> tuple[int, int]:
+        assert of[first] >= 0
+        return gc.get_freeze_count(), Path("/proc/self/maps").read_text().count(".array")
+
+    rng = np.random.default_rng(3)
+    for _ in range(4):
+        array = rng.random(LARGE_ENOUGH)
+        found = [*in_blocks(lambda first, _, of=array: look(first, of), 4, 1, None)]
+    assert all(left_out > 10_000 and arrays == 1 for left_out, arrays in found)
+
+
 def test_what_blocks_took_is_told(monkeypatch):
     monkeypatch.setattr(engine, "_costs", [])
     assert engine.summary() == ""
@@ -145,7 +159,5 @@ def test_als_gives_the_same_vectors(used, monkeypatch):
 
 
 def test_the_installation_is_described_as_in_the_docs():
-    from pathlib import Path
-
     docs = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
     assert all(part in docs for part in HOW_TO_INSTALL.split("; "))
