@@ -43,17 +43,19 @@ class RecentEvents:
 
     def last(self, user_id: Id, k: int) -> list[Id]:
         """Return the user's last k item ids, newest first, repeats kept; [] without events."""
+        return list(self._kept(user_id)[: -k - 1 : -1])
+
+    def of(self, user_id: Id) -> Sequence[Id]:
+        """Return all item ids that are kept of the user, newest first."""
+        return self._kept(user_id)[::-1]
+
+    def _kept(self, user_id: Id) -> Sequence[Id]:
+        """Return the events that are kept of the user, oldest first."""
         events = self._events.get(user_id)
         if events is None:
             recalled = self._recall(user_id)
-            if not recalled:
-                return []
-            events = self._insert(user_id, recalled)
-        return list(events[: -k - 1 : -1])
-
-    def of(self, user_id: Id) -> list[Id]:
-        """Return all item ids that are kept of the user, newest first."""
-        return self.last(user_id, self._per_user)
+            return self._insert(user_id, recalled) if recalled else ()
+        return events
 
     async def refresh(self, user_ids: Iterable[Id]) -> bool:
         """Do nothing: what is in memory is right."""

@@ -50,7 +50,7 @@ A background task, the upkeep, makes a round each second:
 A round that fails is shown in `status`, and the next one does what is left.
 """
 
-from collections.abc import Awaitable, Collection, Iterable
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -135,5 +135,5 @@ class EventStore(Protocol):
         JournalError where they would have to be read from a journal that cannot be read.
         """
 
-    def of(self, user_id: Id) -> list[Id]:
+    def of(self, user_id: Id) -> Sequence[Id]:
         """Return all item ids that the store keeps of the user, newest first; errors as `last`."""

@@ -1,11 +1,13 @@
 """Compiled loops for fresh answers: what jobs.contract.blending computes in NumPy, in less time.
 
 An answer to a new event merges some hundred entries. NumPy needs about 40 calls for that, and each
-takes longer than its work. These functions make one pass in compiled code, without the GIL. The
-tests compare them with the functions of jobs.contract.blending, which jobs.replay uses.
+takes longer than its work. `blended` does all of it in one call of compiled code, without the GIL.
+The tests compare it with jobs.contract.blending.blend, which jobs.replay uses.
 
 jobs/contract/compiled.py says where compiled code is kept.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +15,36 @@ from jobs.contract.blending import Scores, Tracks
 from jobs.contract.compiled import compiled
 
 LANES = 16  # partial sums of a product of vectors, so that vector units add them side by side
+
+
+@compiled
+def positions(ids: Tracks, known: Tracks, shown: Tracks) -> Tracks:
+    """Return the positions (n,) of ids (n,) in the ascending array known; -1 for an unknown id.
+
+    If a song has several ids, shown (tracks,) is the position of the one that is shown; else it is
+    empty.
+    """
+    result = np.full(len(ids), -1, np.int32)
+    for i in range(len(ids)):
+        place = np.searchsorted(known, ids[i])
+        if place < len(known) and known[place] == ids[i]:
+            result[i] = shown[place] if len(shown) else place
+    return result
+
+
+@compiled
+def texts_of(tracks: Tracks, texts: np.ndarray, width: int, filling: int) -> np.ndarray:
+    """Return the texts of tracks (n,), one after the other, without the bytes that fill them up.
+
+    texts (tracks * width,) uint8 has `width` bytes for each track.
+    """
+    result, size = np.empty(len(tracks) * width, np.uint8), 0
+    for track in tracks:
+        for at in range(track * width, (track + 1) * width):
+            if texts[at] != filling:
+                result[size] = texts[at]
+                size += 1
+    return result[:size]
 
 
 @compiled
@@ -89,6 +121,38 @@ def competing(
 
 
 @compiled
+def products(vectors: Scores, rows: Tracks, taste: Scores) -> Scores:
+    """Return the products (n,) of some rows (n,) of vectors (m, d) with a taste (d,).
+
+    Rows lie far apart in memory, and to wait for one takes longer than to multiply it. So four are
+    read at a time.
+    """
+    n, d = len(rows), len(taste)
+    whole = d - d % LANES
+    result, lanes = np.empty(n, np.float32), np.empty((4, LANES), np.float32)
+    for first in range(0, n, 4):
+        lanes[:] = 0
+        sums0, sums1, sums2, sums3 = lanes[0], lanes[1], lanes[2], lanes[3]
+        row0, row1 = vectors[rows[first]], vectors[rows[min(first + 1, n - 1)]]
+        row2, row3 = vectors[rows[min(first + 2, n - 1)]], vectors[rows[min(first + 3, n - 1)]]
+        for start in range(0, whole, LANES):
+            for lane in range(LANES):
+                at, factor = start + lane, taste[start + lane]
+                sums0[lane] += row0[at] * factor
+                sums1[lane] += row1[at] * factor
+                sums2[lane] += row2[at] * factor
+                sums3[lane] += row3[at] * factor
+        for i in range(first, min(first + 4, n)):
+            product = np.float32(0)
+            for lane in range(LANES):
+                product += lanes[i - first, lane]
+            for column in range(whole, d):
+                product += vectors[rows[i], column] * taste[column]
+            result[i] = product
+    return result
+
+
+@compiled
 def add_fits(
     tracks: Tracks,
     sums: Scores,
@@ -102,23 +166,11 @@ def add_fits(
 
     position (tracks,) is the row of each track in vectors (m, d), or m.
     """
-    d = len(taste)
-    whole = d - d % LANES
-    lanes = np.empty(LANES, np.float32)
-    for i in range(len(tracks)):
-        place = position[tracks[i]]
-        if place >= len(vectors):
-            continue
-        lanes[:] = 0
-        for start in range(0, whole, LANES):
-            for lane in range(LANES):
-                lanes[lane] += vectors[place, start + lane] * taste[start + lane]
-        product = np.float32(0)
-        for lane in range(LANES):
-            product += lanes[lane]
-        for column in range(whole, d):
-            product += vectors[place, column] * taste[column]
-        sums[i] += _raised(product, exponent) * weight
+    places = position[tracks]
+    known = np.flatnonzero(places < len(vectors))
+    fits = products(vectors, places[known], taste)
+    for i in range(len(known)):
+        sums[known[i]] += _raised(fits[i], exponent) * weight
 
 
 @compiled
@@ -142,23 +194,55 @@ def _sink(heap: Tracks, at: int, size: int, sums: Scores, places: Tracks) -> Non
 
 
 @compiled
+def nth_largest(numbers: Scores, n: int) -> float:
+    """Return the number in place n, from 0, of all sorted from the largest to the smallest.
+
+    This is Hoare's quickselect: it splits the numbers at one of them, then goes on with the part
+    that has place n.
+
+    >>> nth_largest(np.array([3.0, 9.0, 3.0, 5.0]), 2)
+    3.0
+    """
+    left = numbers.copy()
+    first, last = 0, len(left) - 1
+    while first < last:
+        split = left[(first + last) // 2]
+        i, j = first, last
+        while i <= j:
+            while left[i] > split:
+                i += 1
+            while left[j] < split:
+                j -= 1
+            if i <= j:
+                left[i], left[j] = left[j], left[i]
+                i, j = i + 1, j - 1
+        if n <= j:
+            last = j
+        elif n >= i:
+            first = i
+        else:
+            break
+    return float(left[n])
+
+
+@compiled
 def best(tracks: Tracks, sums: Scores, ties: Tracks, most: int) -> Tracks:
     """Return the first `most` tracks by sum, the greatest first.
 
     Of equal sums the track with the lower place in `ties` comes first; ties has a place for each
-    track. The first are kept in a heap, so that the others are not sorted.
+    track. Only those with a sum that is great enough are sorted, by a heap.
     """
     size = min(most, len(tracks))
     result = np.empty(size, np.int32)
     if size == 0:
         return result
-    places = np.empty(len(tracks), np.int32)
-    for i in range(len(tracks)):
-        places[i] = ties[tracks[i]]
-    heap = np.arange(size)
+    if size < len(tracks):
+        enough = sums >= nth_largest(sums, size - 1)
+        tracks, sums = tracks[enough], sums[enough]
+    places, heap = ties[tracks], np.arange(size)
     for at in range(size // 2 - 1, -1, -1):
         _sink(heap, at, size, sums, places)
-    for i in range(size, len(tracks)):
+    for i in range(size, len(tracks)):  # equal sums at the end
         if _ranks_before(i, heap[0], sums, places):
             heap[0] = i
             _sink(heap, 0, size, sums, places)
@@ -167,3 +251,116 @@ def best(tracks: Tracks, sums: Scores, ties: Tracks, most: int) -> Tracks:
         heap[0] = heap[end]
         _sink(heap, 0, end, sums, places)
     return result
+
+
+@compiled
+def first_allowed(final: Tracks, top: Tracks, allowed: np.ndarray, n: int) -> Tracks:
+    """Return the first n allowed tracks of two lists, one after the other, none twice.
+
+    >>> allowed = np.array([True, True, False, True])
+    >>> final, top = np.array([3, 2], np.int32), np.array([2, 3, 0, 1], np.int32)
+    >>> first_allowed(final, top, allowed, 2).tolist(), allowed.tolist()
+    ([3, 0], [True, True, False, True])
+    """
+    found, size = np.empty(n, np.int32), 0
+    for place in range(len(final) + len(top)):
+        if size == n:
+            break
+        track = final[place] if place < len(final) else top[place - len(final)]
+        if allowed[track]:
+            allowed[track] = False  # so that it isn't found again
+            found[size] = track
+            size += 1
+    for place in range(size):
+        allowed[found[place]] = True
+    return found[:size]
+
+
+@compiled
+def joined(best: Tracks, own: Tracks, between: int, k: int, allowed: np.ndarray) -> Tracks:
+    """Return the first k tracks of the best ones, with `own` between and after them, none twice.
+
+    After each of the best come as many of `own` as `between` says: 1 for the rule "alternate". The
+    mask must allow all of them.
+
+    >>> best, own = np.array([4, 2], np.int32), np.array([2, 0, 1], np.int32)
+    >>> joined(best, own, 1, 3, np.ones(6, np.bool_)), joined(best, own, 0, 4, np.ones(6, np.bool_))
+    (array([4, 2, 0], dtype=int32), array([4, 2, 0, 1], dtype=int32))
+    """
+    answer, size, turn = np.empty(len(best) + len(own), np.int32), 0, 0
+    for place in range(len(best) + 1):
+        if place < len(best):
+            if not allowed[best[place]]:
+                continue
+            answer[size], allowed[best[place]] = best[place], False
+            size += 1
+            until = size + between
+        else:
+            until = size + len(own)
+        while turn < len(own) and size < until:
+            if allowed[own[turn]]:
+                answer[size], allowed[own[turn]] = own[turn], False
+                size += 1
+            turn += 1
+        if size >= k:
+            break
+    for place in range(size):
+        allowed[answer[place]] = True
+    return answer[: min(size, k)]
+
+
+class Sources(NamedTuple):
+    """Where the tracks that events bring come from, and what each gains: see `competing`."""
+
+    similar: tuple[Tracks, Tracks, Scores, float]
+    next_played: tuple[Tracks, Tracks, Scores, float]
+    fading: Scores
+    n: int
+    exponent: float
+
+
+class FoldIn(NamedTuple):
+    """What tracks gain by fitting a user's vector: see `add_fits`."""
+
+    position: Tracks
+    vectors: Scores
+    taste: Scores  # (d,), or (0,) where nothing is folded in
+    weight: float
+
+
+@compiled
+def blended(
+    sources: Sources,
+    fold_in: FoldIn,
+    events: Tracks,
+    final: Tracks,
+    top: Tracks,
+    worth: Scores,
+    between: int,
+    out: Tracks,
+    allowed: np.ndarray,
+    ties: Tracks,
+    k: int,
+) -> Tracks:
+    """Return the first k tracks of the blend of what events bring with a user's offline list.
+
+    `out` (m,) may not be recommended, besides what the mask `allowed` forbids already. The offline
+    list is `final` and then `top`; its first tracks, as many as worth (n,) has, compete with what
+    the events bring, and the others come between and after the best, as in `joined`.
+    """
+    for track in out:
+        allowed[track] = False
+    own = first_allowed(final, top, allowed, max(k, len(worth)))
+    tracks, sums = competing(
+        sources.similar, sources.next_played, events, sources.fading, sources.n, sources.exponent,
+        allowed, own[: len(worth)], worth,
+    )  # fmt: skip
+    if len(fold_in.taste):
+        add_fits(
+            tracks, sums, fold_in.position, fold_in.vectors, fold_in.taste, fold_in.weight,
+            sources.exponent,
+        )  # fmt: skip
+    answer = joined(best(tracks, sums, ties, k), own[len(worth) :], between, k, allowed)
+    for track in out:
+        allowed[track] = True
+    return answer

@@ -258,16 +258,6 @@ def model(arrays: Arrays, settings: ServedSettings, ties: Ties) -> "FoldInModel"
     )
 
 
-def texts(arrays: Arrays) -> Array:
-    """Return the texts of all track ids, (tracks,), as items of one size in bytes.
-
-    A text is the id as JSON has it and a comma after it. It is filled up to the common size: a
-    whole number by blanks before it, and a text by bytes 0 after it.
-    """
-    flat = arrays["track_texts"]
-    return flat.view(f"V{max(len(flat) // max(len(arrays['track_ids']), 1), 1)}")
-
-
 def _map(folder: Path, name: str) -> Array:
     path = folder / SERVING / f"{name}.npy"
     writable = name.startswith("als_")  # implicit requires writable arrays, but does not write

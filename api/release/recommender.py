@@ -5,7 +5,7 @@ event or another release.
 """
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -13,9 +13,9 @@ import numpy as np
 from msgspec.structs import replace
 
 from api.release import kernels
-from api.release.catalog import Catalog, Name
+from api.release.catalog import Catalog, Events, Name
 from api.release.explanations import reasons
-from api.release.taste import UserVectors
+from api.release.taste import Equations, vector_after
 from api.schemas import Reason
 from jobs.contract.blending import (
     LISTED,
@@ -30,7 +30,6 @@ from jobs.contract.blending import (
     Scores,
     Tracks,
     blend,
-    completed,
     fadings,
     first_of,
     fitted,
@@ -43,12 +42,8 @@ from jobs.contract.journal import Id
 
 REMEMBERED = 10_000  # answers of each call
 NO_WORTH: Scores = np.empty(0, np.float64)
-
-
-Events = tuple[Id, ...]  # track ids, newest first
-
-
-weights_of = lru_cache(Blending.weights)  # of a rule: to make the dictionary takes 10 µs
+NO_TASTE: Scores = np.empty(0, np.float32)
+NO_VECTORS: Scores = np.empty((0, 0), np.float32)
 
 
 class Answer(NamedTuple):
@@ -66,7 +61,14 @@ class Recommender:
         self.header = catalog.id.encode()  # of each answer
         self._recent_events = recent_events
         self._exclusion = Exclusion(catalog.n_tracks, catalog.hidden())
-        self._vectors = None if catalog.model is None else UserVectors(catalog.model)
+        self._equations = None if catalog.model is None else Equations.of(catalog.model)
+        rule = catalog.blending
+        self._sources = self._sources_of(rule)
+        # what the places of the offline list count after 0, 1, ... events
+        self._worths = [
+            offline_worth(rule, WEIGHED, n) if rule.rule == "weighted" else NO_WORTH
+            for n in range(rule.events + 1)
+        ]
         self._compile()
         own = weakref.proxy(self)  # the remembered answers must not keep an old release alive
         self.answer = lru_cache(REMEMBERED)(partial(Recommender._answer, own))
@@ -89,66 +91,59 @@ class Recommender:
 
     def recommended(self, row: int, k: int, events: Events) -> Tracks:
         """Return the first k tracks of the blend, or fewer where there are no more."""
-        catalog, final = self.catalog, self.catalog.final(row)
+        final, rule = self.catalog.final(row), self.catalog.blending
         if not events and len(final) >= k:
             return final[:k]
-        rule, played = catalog.blending, catalog.positions(events)
-        out = self._kept_out(row, played)
-        with self._exclusion.of(out) as allowed:
-            if not events or rule.rule == "offline":
-                return first_of(catalog.offline(final), allowed, k)
-            if rule.only_folds_in:
-                online, fit = self.brought(row, played, rule, out, allowed)
-                offline, ties = catalog.offline(final), catalog.ties
-                return blend(online, offline, allowed, k, rule, len(events), ties, fit)
-            n_own = max(k, WEIGHED) if rule.rule == "weighted" else k
-            own = first_of(catalog.offline(final), allowed, n_own)
-            return self._blended(row, k, played, rule, own)
+        played = self.catalog.positions(events)
+        if not len(played) or rule.rule == "offline":
+            return self._blended(row, played, NO_TRACKS, NO_TASTE, NO_WORTH, k)
+        if rule.only_folds_in:
+            return self._searched(row, played, k)
+        taste, worth = self._taste(row, played), self._worths[min(len(played), rule.events)]
+        return self._blended(row, played, played[: rule.events], taste, worth, k)
 
-    def _blended(self, row: int, k: int, played: Tracks, rule: Blending, own: Tracks) -> Tracks:
-        """Return what `blend` makes of the allowed offline tracks `own`, by compiled loops.
+    def _blended(
+        self, row: int, played: Tracks, events: Tracks, taste: Scores, worth: Scores, k: int
+    ) -> Tracks:
+        """Return what `blend` returns, by compiled loops, in a fraction of the time.
 
-        It takes a fraction of the time. The fold-in must not be the only source.
+        The last `events` of those played bring tracks, as does the taste (d,), which may be empty.
+        worth (n,) is what the first places of the offline list count. The fold-in must not be the
+        only source.
         """
-        competing = own[:WEIGHED] if rule.rule == "weighted" else NO_TRACKS
-        worth = offline_worth(rule, len(competing), len(played))
-        tracks, sums = self._competing(played, rule, competing, worth)
-        taste = self._taste(row, played, rule)
-        if taste is not None:
-            self._add_fits(tracks, sums, taste, rule)
-        return completed(kernels.best(tracks, sums, self.catalog.ties, k), own, k, rule)
-
-    def _competing(
-        self, played: Tracks, rule: Blending, offline: Tracks, worth: Scores
-    ) -> tuple[Tracks, Scores]:
-        """Return the tracks that compete for an answer, and what each gains but for its fit.
-
-        `offline` (n,) are those of the offline list that compete, which gain worth (n,).
-        """
-        weights = weights_of(rule)
-        similar, next_played = (
-            (*self.catalog.neighbours[name], weights.get(name, 0.0)) for name in LISTED
-        )
-        fading = fadings(rule.half_life, rule.events)
-        return kernels.competing(
-            similar, next_played, played[: rule.events], fading, rule.neighbours,
-            rule.score_exponent, self._exclusion.mask, offline, worth,
+        catalog, alternates = self.catalog, self.catalog.blending.rule == "alternate"
+        return kernels.blended(
+            self._sources, self._fold_in(taste), events, catalog.final(row), catalog.all_tracks,
+            worth, alternates, self._kept_out(row, played), self._exclusion.mask, catalog.ties, k,
         )  # fmt: skip
 
-    def _add_fits(self, tracks: Tracks, sums: Scores, taste: Scores, rule: Blending) -> None:
-        """Add to the sums (n,) what the tracks (n,) gain by fitting a taste (d,)."""
-        if self.catalog.model is not None:
-            order, weight = self.catalog.model.order, rule.fold_in_weight
-            exponent = rule.score_exponent
-            kernels.add_fits(tracks, sums, order.position, order.vectors, taste, weight, exponent)
+    def _sources_of(self, rule: Blending) -> kernels.Sources:
+        weights, lists = rule.weights(), self.catalog.neighbours
+        similar, next_played = ((*lists[name], weights.get(name, 0.0)) for name in LISTED)
+        fading = fadings(rule.half_life, rule.events)
+        return kernels.Sources(similar, next_played, fading, rule.neighbours, rule.score_exponent)
+
+    def _fold_in(self, taste: Scores) -> kernels.FoldIn:
+        if self.catalog.model is None:
+            return kernels.FoldIn(NO_TRACKS, NO_VECTORS, taste, 0.0)
+        order, weight = self.catalog.model.order, self.catalog.blending.fold_in_weight
+        return kernels.FoldIn(order.position, order.vectors, taste, weight)
 
     def _compile(self) -> None:
         """Compile what answers need, or read it from the cache, before the first call needs it."""
-        tracks, sums = self._competing(NO_TRACKS, Blending(), NO_TRACKS, NO_WORTH)
-        if self._vectors is not None:
-            self._vectors.compile()
-            self._add_fits(tracks, sums, self._vectors.of(NO_TRACKS), Blending())
-        kernels.best(tracks, sums, self.catalog.ties, 1)
+        catalog, nothing = self.catalog, self.catalog.positions(b"")
+        answer = self._blended(-1, nothing, nothing, self._taste(-1, nothing), NO_WORTH, 1)
+        catalog.text(answer)
+        catalog.text(catalog.final(-1))
+
+    def _searched(self, row: int, played: Tracks, k: int) -> Tracks:
+        """Return the blend where the fold-in is the only source, and so searches all tracks."""
+        catalog, rule = self.catalog, self.catalog.blending
+        out = self._kept_out(row, played)
+        with self._exclusion.of(out) as allowed:
+            online, fit = self.brought(row, played, rule, out, allowed)
+            offline, ties = catalog.offline(catalog.final(row)), catalog.ties
+            return blend(online, offline, allowed, k, rule, len(played), ties, fit)
 
     def brought(
         self, row: int, played: Tracks, rule: Blending, out: Tracks, allowed: Allowed
@@ -160,23 +155,21 @@ class Recommender:
         the time and does as well.
         """
         found, model = near(self.catalog.neighbours, played, rule, allowed), self.catalog.model
-        taste = self._taste(row, played, rule)
-        if model is None or taste is None:
+        taste = self._taste(row, played)
+        if model is None or not taste.any():
             return found, None
         if not rule.only_folds_in:
             return found, lambda tracks: fitting(model.scores(taste, tracks), rule)
         tracks, scores = model.nearest(taste[None], rule.neighbours, [np.sort(out[out >= 0])])
         return fitted(tracks[0], scores[0], rule), None
 
-    def _taste(self, row: int, played: Tracks, rule: Blending) -> Scores | None:
-        """Return the vector (d,) of a user after some events; None where nothing is folded in."""
-        known = played[played >= 0]
-        if self._vectors is None or not len(known) or "fold_in" not in weights_of(rule):
-            return None
-        vector = self._vectors.of(np.concatenate([self.catalog.history(row), known[::-1]]))
-        return vector if vector.any() else None
+    def _taste(self, row: int, played: Tracks) -> Scores:
+        """Return the vector (d,) of a user after some events; empty where nothing is folded in."""
+        if self._equations is None:
+            return NO_TASTE
+        return vector_after(self.catalog.history(row), played, self._equations)
 
-    def explained(self, row: int, k: int, events: Events) -> tuple[bytes, list[Reason]]:
+    def explained(self, row: int, k: int, events: Sequence[Id]) -> tuple[bytes, list[Reason]]:
         """Return the list of `answer` and a reason for each of its tracks; takes much longer."""
         catalog = self.catalog
         tracks, competing = self.recommended(row, k, events), NO_TRACKS
@@ -185,7 +178,7 @@ class Recommender:
             if catalog.blending.rule == "weighted":
                 competing = first_of(catalog.offline(catalog.final(row)), allowed, WEIGHED)
 
-            def bring(events: Events, source: str) -> Near:
+            def bring(events: Sequence[Id], source: str) -> Near:
                 played, rule = catalog.positions(events), catalog.blending
                 if source in LISTED:
                     only = replace(rule, sources=(source,))
@@ -200,15 +193,16 @@ class Recommender:
 
             places = offline_worth(catalog.blending, len(competing), len(events))
             worth = dict(zip(competing.tolist(), places.tolist(), strict=True))
-            return catalog.text(tracks), reasons(catalog, row, tracks, events, bring, worth)
+            return catalog.text(tracks), reasons(catalog, row, tracks, tuple(events), bring, worth)
 
     def online(self, row: int, k: int, n: int, events: Events) -> Tracks:
         """Return the neighbours of the last k events, n of each that may be recommended, merged."""
-        played = self.catalog.positions(events)
-        rule = Blending(sources=("similar",), events=k, neighbours=n)
-        with self._exclusion.of(self._kept_out(row, played)):
-            tracks, sums = self._competing(played, rule, NO_TRACKS, NO_WORTH)
-        return kernels.best(tracks, sums, self.catalog.ties, len(tracks))
+        catalog, played = self.catalog, self.catalog.positions(events)
+        sources = self._sources_of(Blending(sources=("similar",), events=k, neighbours=n))
+        return kernels.blended(
+            sources, self._fold_in(NO_TASTE), played[:k], catalog.final(-1), catalog.top(0),
+            NO_WORTH, False, self._kept_out(row, played), self._exclusion.mask, catalog.ties, k * n,
+        )  # fmt: skip
 
     def _kept_out(self, row: int, played: Tracks) -> Tracks:
         """Return what no answer may have: what was heard, before or just now, and is disliked."""

@@ -2,22 +2,20 @@
 
 The service computes such a vector after each event, where the release's rule folds users in. In
 NumPy much of the time goes into the calls, since a user has some hundred plays only. The tests
-compare `UserVectors` with fold_in.FoldInModel.taste, which jobs.replay uses. The two add up in
+compare `vector_after` with fold_in.FoldInModel.taste, which jobs.replay uses. The two add up in
 different orders, so the last digits of the float32 numbers differ.
 
 See jobs/contract/compiled.py for how these functions are compiled, and where the code is kept.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from jobs.contract.blending import NO_TRACKS, Scores, Tracks
+from jobs.contract.blending import Scores, Tracks
 from jobs.contract.compiled import compiled
-from jobs.contract.fold_in import NEGLIGIBLE, FoldInModel
-
-NO_WEIGHTS: Scores = np.empty(0, np.float32)
-SHARE_BY_INVERSE = 0.75  # of the dimensions: with more plays that count, `fitted` takes less time
+from jobs.contract.fold_in import LADDER, FoldInModel
 
 
 @compiled
@@ -113,14 +111,21 @@ def solve(left: Scores, right: Scores) -> bool:
 
 @compiled
 def weighed(
-    plays: Tracks, position: Tracks, n: int, repeats: float, half_life: float
+    history: Tracks, events: Tracks, position: Tracks, n: int, repeats: float, half_life: float
 ) -> tuple[Tracks, Scores]:
     """Return the rows (m,) of a user's tracks in a model of n tracks, and their weights (m,).
 
-    The plays are oldest first; position (tracks,) is the row of each track, or n. The weights are
+    The user has played the history (h,), oldest first, and then the events (e,), newest first, -1
+    where a track is unknown. position (tracks,) is the row of each track, or n. The weights are
     those of fold_in.weights_of; half_life is infinite where plays don't fade.
     """
-    tracks, ages, counts = distinct(plays)
+    plays, size = np.empty(len(history) + len(events), np.int32), len(history)
+    plays[:size] = history
+    for age in range(len(events) - 1, -1, -1):
+        if events[age] >= 0:
+            plays[size] = events[age]
+            size += 1
+    tracks, ages, counts = distinct(plays[:size])
     rows, weights = np.empty(len(tracks), np.int32), np.empty(len(tracks), np.float32)
     size = 0
     for i in range(len(tracks)):
@@ -134,18 +139,18 @@ def weighed(
 
 @compiled
 def fitted(
-    vectors: Scores, rows: Tracks, extra: Scores, gram: Scores, penalty: float, negligible: float
+    vectors: Scores, rows: Tracks, extra: Scores, gram: Scores, penalty: float, least: float
 ) -> Scores:
     """Return the vector (d,) float32 that fits some rows (n,) of vectors (m, d): see fold_in.
 
-    extra (n,) are the weights of the rows, divided by that of unobserved tracks; those below
-    `negligible` don't count on the left side of the equations. gram (d, d) is the product of all
+    extra (n,) are the weights of the rows, divided by that of unobserved tracks; those up
+    to `least` don't count on the left side of the equations. gram (d, d) is the product of all
     vectors with themselves. The vector is 0 if the equations can't be solved.
     """
     d = len(gram)
     played, right = vectors[rows], np.zeros(d, np.float32)
     _add_rows(right, extra + np.float32(1), played, 0)
-    counting = extra > negligible
+    counting = extra > least
     played, extra = played[counting], extra[counting]
     left = gram + np.dot((played * extra.reshape(-1, 1)).T, played)
     for row in range(d):
@@ -154,25 +159,26 @@ def fitted(
 
 
 @compiled
-def fitted_by_inverse(
-    vectors: Scores, rows: Tracks, extra: Scores, inverse: Scores, negligible: float
+def fitted_on_axes(
+    vectors: Scores, rows: Tracks, extra: Scores, eigenvalues: Scores, penalty: float, least: float
 ) -> Scores:
-    """Return the same vector as `fitted`, from the inverse (d, d) of gram + penalty I.
+    """Return the same vector as `fitted` where gram is diagonal, with eigenvalues (d,) on it.
 
-    It takes less time where few plays count, since only a system of as many equations is left to be
-    solved (Woodbury's formula). With the counting plays W (m, d) and their weights C (m, m) on a
-    diagonal, the vector x of (A + W'CW) x = b is A^-1 b - A^-1 W' (C^-1 + W A^-1 W')^-1 W A^-1 b.
+    It takes less time, since only a system of as many equations is left to be solved as there are
+    plays that count (Woodbury's formula). With the counting plays W (m, d), their weights C (m, m)
+    on a diagonal and A = gram + penalty I, which is diagonal too, the vector x of
+    (A + W'CW) x = b is A^-1 b - A^-1 W' (C^-1 + W A^-1 W')^-1 W A^-1 b.
     """
-    d = len(inverse)
-    played, right, result = vectors[rows], np.zeros(d, np.float32), np.zeros(d, np.float32)
+    d = len(eigenvalues)
+    inverse = np.float32(1) / (eigenvalues + np.float32(penalty))
+    played, right = vectors[rows], np.zeros(d, np.float32)
     _add_rows(right, extra + np.float32(1), played, 0)
-    _add_rows(result, right, inverse, 0)
-    counting = extra > negligible
+    result = right * inverse
+    counting = extra > least
     played, extra = played[counting], extra[counting]
-    across, m = played.T.copy(), len(extra)
-    moved = np.dot(played, inverse)  # W A^-1
-    left, part = np.dot(moved, across), np.zeros(m, np.float32)
-    for i in range(m):
+    moved, across = played * inverse, played.T.copy()  # moved is W A^-1
+    left, part = np.dot(moved, across), np.zeros(len(extra), np.float32)
+    for i in range(len(extra)):
         left[i, i] += np.float32(1) / extra[i]
     _add_rows(part, result, across, 0)
     if not solve(left, part):
@@ -181,37 +187,58 @@ def fitted_by_inverse(
     return result
 
 
-class UserVectors:
-    """The vectors of users in a model, for what they have played."""
+class Equations(NamedTuple):
+    """The equations of a model's users: the fields of a FoldInModel, as compiled code takes them.
 
-    def __init__(self, model: FoldInModel) -> None:
-        self._model = model
-        self._inverses: dict[float, Scores] = {}  # of gram + penalty I, by penalty
+    eigenvalues (d,) are the diagonal of gram (d, d); they are empty where gram is not diagonal.
+    """
 
-    def of(self, plays: Tracks) -> Scores:
-        """Return the vector (d,) of a user for their plays, oldest first.
+    position: Tracks
+    vectors: Scores
+    gram: Scores
+    eigenvalues: Scores
+    regularization: float
+    unobserved: float
+    exponent: float
+    repeats: float
+    half_life: float  # infinite where plays don't fade
+    ladder: float  # factor between penalties: see fold_in.on_ladder
+    negligible: float  # parts of the penalty: see FoldInModel.negligible
 
-        It is 0 if the model knows none of their tracks.
-        """
-        model, half_life = self._model, self._model.half_life or math.inf
-        order = model.order
-        rows, weights = weighed(plays, order.position, len(order.vectors), model.repeats, half_life)
-        extra = weights / np.float32(model.unobserved)
-        penalty = model.penalty(weights)
-        if np.count_nonzero(extra > NEGLIGIBLE) > SHARE_BY_INVERSE * len(model.gram):
-            return fitted(order.vectors, rows, extra, model.gram, penalty, NEGLIGIBLE)
-        return fitted_by_inverse(order.vectors, rows, extra, self._inverse(penalty), NEGLIGIBLE)
+    @classmethod
+    def of(cls, model: FoldInModel) -> "Equations":
+        """Return the equations of a model."""
+        diagonal = np.ascontiguousarray(model.gram.diagonal())
+        eigenvalues = diagonal if (model.gram == np.diag(diagonal)).all() else diagonal[:0]
+        return cls(
+            model.order.position, model.order.vectors, model.gram, eigenvalues,
+            model.regularization, model.unobserved, model.exponent, model.repeats,
+            model.half_life or math.inf, LADDER, model.negligible(1),
+        )  # fmt: skip
 
-    def compile(self) -> None:
-        """Compile what vectors need, or read it from the cache, before it is needed."""
-        model = self._model
-        fitted(model.order.vectors, NO_TRACKS, NO_WEIGHTS, model.gram, 1.0, NEGLIGIBLE)
-        self.of(NO_TRACKS)
 
-    def _inverse(self, penalty: float) -> Scores:
-        """Return the inverse (d, d) of gram + penalty I; penalties are steps of a short ladder."""
-        if penalty not in self._inverses:
-            gram = self._model.gram.astype(np.float64)
-            inverse = np.linalg.inv(gram + penalty * np.eye(len(gram)))
-            self._inverses[penalty] = inverse.astype(np.float32)
-        return self._inverses[penalty]
+@compiled
+def vector_after(history: Tracks, events: Tracks, equations: Equations) -> Scores:
+    """Return the vector (d,) of a user for a history, oldest first, and events, newest first.
+
+    Events below 0 are of unknown tracks. Without a known one the vector is empty. It is 0 if the
+    model knows no track of both.
+    """
+    if not (events >= 0).any():
+        return np.empty(0, np.float32)
+    model = equations
+    rows, weights = weighed(
+        history, events, model.position, len(model.vectors), model.repeats, model.half_life
+    )
+    if len(rows) == 0:
+        return np.zeros(len(model.gram), np.float32)
+    total = 0.0
+    for weight in weights:
+        total += weight
+    others = model.unobserved * len(model.position)
+    penalty = model.regularization * (total + others) ** model.exponent / model.unobserved
+    penalty = model.ladder ** (math.floor(math.log(penalty) / math.log(model.ladder)) + 0.5)
+    extra, least = weights / np.float32(model.unobserved), model.negligible * penalty
+    if np.count_nonzero(extra > least) > len(model.eigenvalues):
+        return fitted(model.vectors, rows, extra, model.gram, penalty, least)
+    return fitted_on_axes(model.vectors, rows, extra, model.eigenvalues, penalty, least)

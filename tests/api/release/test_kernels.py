@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from api.release import kernels
 from jobs.contract.blending import (
     LISTED,
+    WEIGHED,
     Blending,
     Near,
     Neighbours,
+    blend,
     fadings,
     fitting,
     merge_neighbours,
@@ -101,6 +104,39 @@ def test_sums_are_near_those_of_the_plain_functions(lists, events, rule, mask, o
     np.add.at(expected, near_tracks, np.maximum(gains, 0))
     assert sorted(tracks) == sorted({*near_tracks.tolist()})
     assert sums == pytest.approx(expected[tracks], rel=1e-6)
+
+
+ALTERNATE = RULES.map(lambda rule: replace(rule, rule="alternate"))
+VECTORS = np.eye(N_TRACKS, dtype=np.float32)  # of each track; a taste is what each fits by
+
+
+@given(
+    LISTS, EVENTS, RULES | ALTERNATE, MASKS, EVENTS, OFFLINE, OFFLINE, TIES,
+    st.none() | st.lists(SCORE, min_size=N_TRACKS, max_size=N_TRACKS), st.integers(1, 15),
+)  # fmt: skip
+def test_a_blend_is_that_of_the_plain_functions(
+    lists, events, rule, mask, out, final, top, ties, taste, k
+):
+    weights = rule.weights()
+    brought = [(*lists[name], weights.get(name, 0.0)) for name in LISTED]
+    fading = fadings(rule.half_life, rule.events)
+    sources = kernels.Sources(*brought, fading, rule.neighbours, rule.score_exponent)
+    fits = np.array(taste or [], np.float32)
+    fold_in = kernels.FoldIn(np.arange(N_TRACKS, dtype=np.int32), VECTORS, fits, 1.0)
+    worth = offline_worth(rule, WEIGHED, len(events))
+    worth = worth if rule.rule == "weighted" else worth[:0]
+    out, before = out[mask[out]], mask.copy()
+    found = kernels.blended(
+        sources, fold_in, events[: rule.events], final, top, worth, rule.rule == "alternate", out,
+        mask, ties, k,
+    )  # fmt: skip
+    assert (mask == before).all()
+
+    mask[out] = False
+    online = near(lists, events, rule, mask.take)
+    fit = (lambda tracks: np.maximum(fits[tracks], 0)) if taste else None
+    expected = blend(online, [final, top], mask.take, k, rule, len(events), ties, fit)
+    assert found.tolist() == expected.tolist()
 
 
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1), EXPONENTS)

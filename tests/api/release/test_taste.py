@@ -18,26 +18,37 @@ HALF_LIVES = st.sampled_from([None, 0.5, 2.0, 50.0])
 REPEATS = st.sampled_from([0.0, 0.5, 1.0])
 
 
-@given(PLAYS, REPEATS, HALF_LIVES)
-def test_weights_are_those_of_the_plain_function(plays, repeats, half_life):
-    rows, weights = taste.weighed(
-        plays, np.arange(N_TRACKS, dtype=np.int32), N_TRACKS, repeats, half_life or np.inf
-    )
-    items, expected = weights_of(plays, repeats, half_life)
+EVENTS = st.lists(st.integers(-1, N_TRACKS - 1), max_size=9).map(
+    lambda tracks: np.array(tracks, np.int32)
+)
+
+
+@given(PLAYS, EVENTS, REPEATS, HALF_LIVES)
+def test_weights_are_those_of_the_plain_function(plays, events, repeats, half_life):
+    position = np.arange(N_TRACKS, dtype=np.int32)
+    rows, weights = taste.weighed(plays, events, position, N_TRACKS, repeats, half_life or np.inf)
+    known = events[events >= 0][::-1]
+    items, expected = weights_of(np.concatenate([plays, known]), repeats, half_life)
     order = np.argsort(rows)
     assert rows[order].tolist() == items.tolist()
     assert weights[order] == pytest.approx(expected, rel=1e-6)
 
 
-@given(PLAYS, st.integers(1, 40), st.integers(0, 2**32 - 1), REPEATS, HALF_LIVES)
-def test_a_user_vector_is_that_of_the_plain_function(plays, d, seed, repeats, half_life):
+@given(PLAYS, EVENTS, st.integers(1, 40), st.integers(0, 2**32 - 1), REPEATS, HALF_LIVES)
+def test_a_user_vector_is_that_of_the_plain_function(plays, events, d, seed, repeats, half_life):
     rng = np.random.default_rng(seed)
     factors = rng.standard_normal((N_TRACKS, d)).astype(np.float32)
     factors[rng.random(N_TRACKS) < 0.2] = 0  # tracks that the model does not know
     order = NormOrder.of(factors, ties_of(np.arange(N_TRACKS)))
     model = FoldInModel(order, factors.T @ factors, 0.02, 0.1, 1.0, repeats, half_life)
-    found = taste.UserVectors(model).of(plays)
-    assert found == pytest.approx(model.taste(plays), rel=1e-3, abs=1e-4)
+    known = events[events >= 0][::-1]
+    scores = model.scores(model.taste(np.concatenate([plays, known])), np.arange(N_TRACKS))
+    for form in (model, model.on_axes()):
+        found = taste.vector_after(plays, events, taste.Equations.of(form))
+        assert len(found) == (d if len(known) else 0)
+        if len(known):
+            fits = form.scores(found, np.arange(N_TRACKS))
+            assert fits == pytest.approx(scores, rel=1e-3, abs=1e-3)
 
 
 @given(st.integers(1, 20), st.integers(0, 2**32 - 1))
