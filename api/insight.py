@@ -146,7 +146,7 @@ class Insight:
     def _events(self, user_id: Id) -> tuple[list[Id], dict[str, str]]:
         """Return a listener's events, newest first, or none and why they can't be read."""
         try:
-            return [*self._service.store.of(user_id)], {}
+            return self._service.store.of(user_id), {}
         except JournalError as error:
             return [], {"events": str(error)}
 

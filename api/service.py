@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,13 +17,13 @@ from api.events.shared_tombstones import SharedTombstones
 from api.events.store import EventStore
 from api.events.tombstones import Tombstones, TombstoneWatcher
 from api.prometheus import ReleaseState, ServiceState
-from api.release.catalog import Catalog, Events
+from api.release.catalog import Catalog
 from api.release.manager import ReleaseManager
 from api.release.recommender import Recommender
 from api.schemas import Freshness, Receipt
 from api.settings import Settings
 from jobs.contract.ids import INTEGER
-from jobs.contract.journal import Id, OtherKind
+from jobs.contract.journal import Events, Id, OtherKind
 from jobs.contract.names import FORGOTTEN, JOURNAL, LIST_LENGTH
 from jobs.contract.text_ids import Kinds
 
@@ -157,7 +156,7 @@ class Service:
         # the hashes of a million text ids take a second
         self.store.drop(found() if self.kinds.users == INTEGER else await asyncio.to_thread(found))
 
-    def events_of(self, user_id: Id) -> Sequence[Id]:
+    def events_of(self, user_id: Id) -> list[Id]:
         """Return the user's events, newest first; [] if the journal cannot be read.
 
         A list that ignores the last events is better than no list.
@@ -166,6 +165,13 @@ class Service:
             return self.store.of(user_id)
         except JournalError:
             return []
+
+    def _packed(self, user_id: Id) -> Events:
+        """Return the same in the form that answers are remembered by."""
+        try:
+            return self.store.packed(user_id)
+        except JournalError:
+            return ()
 
     @property
     def journal_status(self) -> str:
@@ -180,7 +186,7 @@ class Service:
         """
         recommender = recommender or self.releases.current()
         row = recommender.catalog.row(user_id)
-        answer = recommender.answer(row, k, _packed(self.events_of(user_id)))
+        answer = recommender.answer(row, k, self._packed(user_id))
         self._count(recommender.catalog, answer.n_final)
         return answer.text
 
@@ -247,7 +253,7 @@ class Service:
         """Return the list of /get_online_u2i: n neighbours of each of the last k events, merged."""
         recommender = self.releases.current()
         row = recommender.catalog.row(user_id)
-        return recommender.online_text(row, k, n, _packed(self.events_of(user_id)))
+        return recommender.online_text(row, k, n, self._packed(user_id))
 
     def _count(self, catalog: Catalog, n_final: int) -> None:
         """Count and log an answer; n_final is the length of the user's final list."""
@@ -299,11 +305,6 @@ def open_store(settings: Settings, tombstones: Tombstones) -> EventStore:
     if settings.journal == "off":
         return MemoryStore(journal, tombstones, *bounds)
     return JournaledStore(journal, tombstones, *bounds, in_thread=full)
-
-
-def _packed(events: Sequence[Id]) -> Events:
-    """Return events in the form that answers are remembered by."""
-    return events.tobytes() if isinstance(events, array) else tuple(events)
 
 
 def _age_seconds(catalog: Catalog) -> float:

@@ -5,7 +5,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 
-from jobs.contract.journal import Id
+from jobs.contract.journal import Events, Id
 
 
 class RecentEvents:
@@ -45,9 +45,14 @@ class RecentEvents:
         """Return the user's last k item ids, newest first, repeats kept; [] without events."""
         return list(self._kept(user_id)[: -k - 1 : -1])
 
-    def of(self, user_id: Id) -> Sequence[Id]:
+    def of(self, user_id: Id) -> list[Id]:
         """Return all item ids that are kept of the user, newest first."""
-        return self._kept(user_id)[::-1]
+        return self.last(user_id, self._per_user)
+
+    def packed(self, user_id: Id) -> Events:
+        """Return the same, as bytes if they are whole numbers; empty without events."""
+        events = self._kept(user_id)[::-1]
+        return events.tobytes() if isinstance(events, array) else tuple(events)
 
     def _kept(self, user_id: Id) -> Sequence[Id]:
         """Return the events that are kept of the user, oldest first."""

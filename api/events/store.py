@@ -50,11 +50,11 @@ A background task, the upkeep, makes a round each second:
 A round that fails is shown in `status`, and the next one does what is left.
 """
 
-from collections.abc import Awaitable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from jobs.contract.journal import Id
+from jobs.contract.journal import Events, Id
 from jobs.contract.text_ids import Kinds
 
 
@@ -135,5 +135,8 @@ class EventStore(Protocol):
         JournalError where they would have to be read from a journal that cannot be read.
         """
 
-    def of(self, user_id: Id) -> Sequence[Id]:
+    def of(self, user_id: Id) -> list[Id]:
         """Return all item ids that the store keeps of the user, newest first; errors as `last`."""
+
+    def packed(self, user_id: Id) -> Events:
+        """Return the same as bytes if they are whole numbers, else as a tuple."""

@@ -24,14 +24,12 @@ from api.release.search_index import open_index
 from api.schemas import NamedTrack
 from jobs.contract.blending import LISTED, NO_TRACKS, Neighbours, Tracks, in_growing_blocks
 from jobs.contract.ids import find, ties_of
-from jobs.contract.journal import Id
+from jobs.contract.journal import Events, Id
 
 ROWS_REMEMBERED = 1 << 16  # users whose row is cached
 PLACES_REMEMBERED = 1 << 16  # tracks with text ids whose position is cached
 KEY_PARTS = ("offsets", "items")
 
-# Track ids. Bytes are whole numbers, 8 bytes for each, which take less time than a sequence.
-Events = Sequence[Id] | bytes
 Name = Callable[[Any], int | bytes]  # from a user id to what a tombstone is stored under
 
 

@@ -26,7 +26,13 @@ def positions(ids: Tracks, known: Tracks, shown: Tracks) -> Tracks:
     """
     result = np.full(len(ids), -1, np.int32)
     for i in range(len(ids)):
-        place = np.searchsorted(known, ids[i])
+        place, end = 0, len(known)
+        while place < end:
+            middle = (place + end) // 2
+            if known[middle] < ids[i]:
+                place = middle + 1
+            else:
+                end = middle
         if place < len(known) and known[place] == ids[i]:
             result[i] = shown[place] if len(shown) else place
     return result
@@ -166,10 +172,14 @@ def add_fits(
 
     position (tracks,) is the row of each track in vectors (m, d), or m.
     """
-    places = position[tracks]
-    known = np.flatnonzero(places < len(vectors))
-    fits = products(vectors, places[known], taste)
-    for i in range(len(known)):
+    rows, known, size = np.empty(len(tracks), np.int32), np.empty(len(tracks), np.int32), 0
+    for i in range(len(tracks)):
+        row = position[tracks[i]]
+        if row < len(vectors):
+            rows[size], known[size] = row, i
+            size += 1
+    fits = products(vectors, rows[:size], taste)
+    for i in range(size):
         sums[known[i]] += _raised(fits[i], exponent) * weight
 
 
@@ -239,7 +249,9 @@ def best(tracks: Tracks, sums: Scores, ties: Tracks, most: int) -> Tracks:
     if size < len(tracks):
         enough = sums >= nth_largest(sums, size - 1)
         tracks, sums = tracks[enough], sums[enough]
-    places, heap = ties[tracks], np.arange(size)
+    places, heap = np.empty(len(tracks), np.int32), np.arange(size)
+    for i in range(len(tracks)):
+        places[i] = ties[tracks[i]]
     for at in range(size // 2 - 1, -1, -1):
         _sink(heap, at, size, sums, places)
     for i in range(size, len(tracks)):  # equal sums at the end

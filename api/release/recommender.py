@@ -13,7 +13,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from api.release import kernels
-from api.release.catalog import Catalog, Events, Name
+from api.release.catalog import Catalog, Name
 from api.release.explanations import reasons
 from api.release.taste import Equations, vector_after
 from api.schemas import Reason
@@ -38,7 +38,7 @@ from jobs.contract.blending import (
     offline_worth,
     together,
 )
-from jobs.contract.journal import Id
+from jobs.contract.journal import Events, Id
 
 REMEMBERED = 10_000  # answers of each call
 NO_WORTH: Scores = np.empty(0, np.float64)

@@ -120,7 +120,8 @@ def weighed(
     those of fold_in.weights_of; half_life is infinite where plays don't fade.
     """
     plays, size = np.empty(len(history) + len(events), np.int32), len(history)
-    plays[:size] = history
+    for i in range(size):
+        plays[i] = history[i]
     for age in range(len(events) - 1, -1, -1):
         if events[age] >= 0:
             plays[size] = events[age]
@@ -138,21 +139,43 @@ def weighed(
 
 
 @compiled
-def fitted(
-    vectors: Scores, rows: Tracks, extra: Scores, gram: Scores, penalty: float, least: float
-) -> Scores:
-    """Return the vector (d,) float32 that fits some rows (n,) of vectors (m, d): see fold_in.
+def right_side(vectors: Scores, rows: Tracks, extra: Scores) -> Scores:
+    """Return the right side (d,) of a user's equations: the sum of the rows, each by 1 + extra."""
+    right = np.zeros(vectors.shape[1], np.float32)
+    _add_rows(right, extra + np.float32(1), vectors[rows], 0)
+    return right
 
-    extra (n,) are the weights of the rows, divided by that of unobserved tracks; those up
-    to `least` don't count on the left side of the equations. gram (d, d) is the product of all
-    vectors with themselves. The vector is 0 if the equations can't be solved.
+
+@compiled
+def counting(vectors: Scores, rows: Tracks, extra: Scores, least: float) -> tuple[Scores, Scores]:
+    """Return the vectors (m, d) and weights (m,) of the plays whose weight is above `least`."""
+    size = 0
+    for weight in extra:
+        size += weight > least
+    played, weights = np.empty((size, vectors.shape[1]), np.float32), np.empty(size, np.float32)
+    size = 0
+    for i in range(len(extra)):
+        if extra[i] > least:
+            for column in range(vectors.shape[1]):
+                played[size, column] = vectors[rows[i], column]
+            weights[size] = extra[i]
+            size += 1
+    return played, weights
+
+
+@compiled
+def fitted(right: Scores, played: Scores, weights: Scores, gram: Scores, penalty: float) -> Scores:
+    """Return the vector (d,) of a user by the equations of fold_in; 0 if they can't be solved.
+
+    right (d,) is their right side, played (m, d) and weights (m,) are the plays that count on the
+    left side, and gram (d, d) is the product of all vectors of the model with themselves.
     """
     d = len(gram)
-    played, right = vectors[rows], np.zeros(d, np.float32)
-    _add_rows(right, extra + np.float32(1), played, 0)
-    counting = extra > least
-    played, extra = played[counting], extra[counting]
-    left = gram + np.dot((played * extra.reshape(-1, 1)).T, played)
+    left, weighted = gram.copy(), np.empty_like(played)
+    for i in range(len(played)):
+        for column in range(d):
+            weighted[i, column] = played[i, column] * weights[i]
+    left += np.dot(weighted.T, played)
     for row in range(d):
         left[row, row] += np.float32(penalty)
     return right if solve(left, right) else np.zeros(d, np.float32)
@@ -160,7 +183,7 @@ def fitted(
 
 @compiled
 def fitted_on_axes(
-    vectors: Scores, rows: Tracks, extra: Scores, eigenvalues: Scores, penalty: float, least: float
+    right: Scores, played: Scores, weights: Scores, eigenvalues: Scores, penalty: float
 ) -> Scores:
     """Return the same vector as `fitted` where gram is diagonal, with eigenvalues (d,) on it.
 
@@ -169,17 +192,18 @@ def fitted_on_axes(
     on a diagonal and A = gram + penalty I, which is diagonal too, the vector x of
     (A + W'CW) x = b is A^-1 b - A^-1 W' (C^-1 + W A^-1 W')^-1 W A^-1 b.
     """
-    d = len(eigenvalues)
-    inverse = np.float32(1) / (eigenvalues + np.float32(penalty))
-    played, right = vectors[rows], np.zeros(d, np.float32)
-    _add_rows(right, extra + np.float32(1), played, 0)
-    result = right * inverse
-    counting = extra > least
-    played, extra = played[counting], extra[counting]
-    moved, across = played * inverse, played.T.copy()  # moved is W A^-1
-    left, part = np.dot(moved, across), np.zeros(len(extra), np.float32)
-    for i in range(len(extra)):
-        left[i, i] += np.float32(1) / extra[i]
+    m, d = played.shape
+    moved, across = np.empty((m, d), np.float32), np.empty((d, m), np.float32)  # W A^-1 and W'
+    result = np.empty(d, np.float32)
+    for column in range(d):
+        inverse = np.float32(1) / (eigenvalues[column] + np.float32(penalty))
+        result[column] = right[column] * inverse
+        for i in range(m):
+            moved[i, column] = played[i, column] * inverse
+            across[column, i] = played[i, column]
+    left, part = np.dot(moved, across), np.zeros(m, np.float32)
+    for i in range(m):
+        left[i, i] += np.float32(1) / weights[i]
     _add_rows(part, result, across, 0)
     if not solve(left, part):
         return np.zeros(d, np.float32)
@@ -224,9 +248,11 @@ def vector_after(history: Tracks, events: Tracks, equations: Equations) -> Score
     Events below 0 are of unknown tracks. Without a known one the vector is empty. It is 0 if the
     model knows no track of both.
     """
-    if not (events >= 0).any():
+    model, newest = equations, -1
+    for event in events:
+        newest = max(newest, event)
+    if newest < 0:
         return np.empty(0, np.float32)
-    model = equations
     rows, weights = weighed(
         history, events, model.position, len(model.vectors), model.repeats, model.half_life
     )
@@ -238,7 +264,9 @@ def vector_after(history: Tracks, events: Tracks, equations: Equations) -> Score
     others = model.unobserved * len(model.position)
     penalty = model.regularization * (total + others) ** model.exponent / model.unobserved
     penalty = model.ladder ** (math.floor(math.log(penalty) / math.log(model.ladder)) + 0.5)
-    extra, least = weights / np.float32(model.unobserved), model.negligible * penalty
-    if np.count_nonzero(extra > least) > len(model.eigenvalues):
-        return fitted(model.vectors, rows, extra, model.gram, penalty, least)
-    return fitted_on_axes(model.vectors, rows, extra, model.eigenvalues, penalty, least)
+    extra = weights / np.float32(model.unobserved)
+    right = right_side(model.vectors, rows, extra)
+    played, left = counting(model.vectors, rows, extra, model.negligible * penalty)
+    if len(left) > len(model.eigenvalues):
+        return fitted(right, played, left, model.gram, penalty)
+    return fitted_on_axes(right, played, left, model.eigenvalues, penalty)

@@ -21,7 +21,7 @@ The types of the journal's columns say of which kind its ids are; without events
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
@@ -63,6 +63,8 @@ SQL_TYPES = {INTEGER: "INTEGER", TEXT: "TEXT"}
 
 T = TypeVar("T")
 Id = int | str  # of a user or a track, by its kind
+# ids of tracks, newest first; as bytes they are whole numbers of 64 bits, which take less time
+Events = Sequence[Id] | bytes
 
 
 class OtherKind(Exception):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from litestar.testing import TestClient
 
 from api.app import create_app
+from api.release import kernels, taste
 from api.release.catalog import Catalog
 from api.release.recommender import Recommender
 from api.service import Service
@@ -150,6 +151,32 @@ def test_what_somebody_dislikes_is_in_none_of_their_answers(tmp_path, heard, rul
         gone -= {1, 2, 3} if heard == "exclude" else {*()}
         assert {*client.recs(named(47), k=1000)} == {*map(named, gone)}
         assert named(151) in client.recs(named(16), k=1000)  # whoever dislikes nothing
+
+
+def compiled_forms():
+    """How many forms of the service's loops are compiled; each takes seconds once."""
+    loops = [loop for part in (kernels, taste) for loop in vars(part).values()]
+    return sum(len(loop.signatures) for loop in loops if hasattr(loop, "signatures"))
+
+
+@pytest.mark.parametrize("heard", ["exclude", "include"])
+@pytest.mark.parametrize("rule", ["alternate", "weighted", "offline"])
+@pytest.mark.parametrize("text", [releases.INTEGERS, releases.TEXTS])
+def test_no_call_waits_for_a_compiler(tmp_path, heard, rule, text):
+    blending = {"rule": rule, "sources": ["similar", "next_played", "fold_in"]}
+    releases.make(tmp_path, disliked=DISLIKED, heard_rule=heard, blending=blending, text=text)
+    named = (lambda n: n) if text == releases.INTEGERS else releases.named
+    with client_of(tmp_path) as client:
+        at_start = compiled_forms()
+        for user in (47, 16, *DISLIKED, 999):
+            for events in ([], [UNKNOWN], [150]):
+                client.put(named(user), *map(named, events))
+                client.recs(named(user), k=1)
+                client.recs(named(user), k=1000)
+                client.recs(named(user), explain=True)
+                client.recs(named(user), events=[named(151)])
+                client.answer("/get_online_u2i", user_id=named(user))
+        assert compiled_forms() == at_start
 
 
 def test_a_track_near_several_events_comes_first(client):
