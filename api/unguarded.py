@@ -15,8 +15,11 @@ class Unguarded(Application):
     """Answers each request without any check or metric."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer as Litestar's own application does."""
-        await Litestar.__call__(self, scope, receive, send)
+        """Answer without what `Application` does before and after."""
+        if scope["type"] == "http" and self.service is not None:
+            await self.answer(scope, receive, send, self.service)
+        else:
+            await Litestar.__call__(self, scope, receive, send)
 
 
 app = create_app(kind=Unguarded)

@@ -9,6 +9,7 @@ from litestar.types import Message
 from api.http.guard import TOO_LARGE, Guard, Refusal, refuse
 from api.http.ids import undecodable
 from api.http.shared_events import marking, read_events
+from api.http.short_cuts import answer_of, send_json, store_event
 from api.http.whole_numbers import refuse_other_spellings
 from api.prometheus import Metrics
 from api.schemas import MAX_BODY
@@ -72,12 +73,22 @@ class Application(Litestar):
         if refusal is None:
             if shared is not None:
                 await read_events(scope, state, shared, service.kinds)
-            refuse_other_spellings(scope, state)
-            await super().__call__(scope, receive, send_with_release)
+            await self.answer(scope, receive, send_with_release, service)
         else:
             await refuse(refusal, receive, send_with_release)
         self.metrics.record_answer(scope["path"], perf_counter() - start)
         return None
+
+    async def answer(self, scope: Any, receive: Any, send: Any, service: Service) -> None:
+        """Answer a request that is let through: by a short cut, or as Litestar does."""
+        answer = answer_of(scope, service) or await store_event(scope, service)
+        if answer is None:
+            refuse_other_spellings(scope, scope.setdefault("state", {}))
+            await super().__call__(scope, receive, send)
+        elif isinstance(answer, Refusal):
+            await refuse(answer, receive, send)
+        else:
+            await send_json(answer, send)
 
     async def _start_and_stop(self, scope: Any, receive: Any, send: Any) -> None:
         """Start and stop as Litestar does, but refuse unusable settings with a message of one line.

@@ -31,6 +31,7 @@ from api.schemas import (
     MAX_BODY,
     MAX_EVENTS,
     MAX_K,
+    MAX_NEAR,
     MAX_TEXT_BATCH,
     Explained,
     Freshness,
@@ -168,10 +169,14 @@ class Calls(Controller):
     def get_online_u2i(
         self,
         user_id: UserId,
-        k: Annotated[int, QueryParameter(ge=1, le=100, description="how many last events")] = 100,
+        k: Annotated[
+            int, QueryParameter(ge=1, le=MAX_NEAR, description="how many last events")
+        ] = 100,
         n: Annotated[
             int,
-            QueryParameter(name="N", ge=1, le=100, description="how many similar tracks for each"),
+            QueryParameter(
+                name="N", ge=1, le=MAX_NEAR, description="how many similar tracks for each"
+            ),
         ] = 10,
     ) -> bytes:
         """Merge the N tracks most similar to each of the user's last k events, best first.
