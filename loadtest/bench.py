@@ -8,8 +8,14 @@ same type and size: their cost is the cost of the server and the framework. Both
 `litestar run`, without an access log. They are measured in turn, with 16 connections, by wrk or, if
 that is not installed, by a Python client. The tables give medians over the rounds: requests a
 second, and the server's CPU time a request, which depends less on other programs on the machine.
-The service caches answers until a user has another event; the workloads "no events, many users" and
-"put, then read" measure answers that are not in the cache.
+
+The blending is fixed, so that what a run of the jobs has chosen changes no row. The service keeps
+answers until a user has another event. So the first rows are of answers that it has not given
+before: to each user once (a release needs some hundred thousand users for that; --full makes one),
+after another event, and of another length. Rows that end with "again" are of answers that it keeps.
+
+A last table has the limits: a server with an application that does nothing, the same with Litestar,
+and the service, under uvicorn, and under granian if that is installed.
 
 Then a mix of all calls is sent at half of the highest rate, whether or not the service keeps up,
 and latency is counted from when a request was due. --full makes a release of random lists in a
@@ -23,6 +29,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
@@ -30,9 +37,27 @@ from urllib.request import Request, urlopen
 
 from loadtest.support import load_generator, server
 from loadtest.support.server import ROOT, Server
-from loadtest.support.workloads import MIX, ONLINE, PERSONAL, PUT, workloads
+from loadtest.support.workloads import (
+    AGAIN,
+    FRESH,
+    IN_TURN,
+    MIX,
+    ONLINE,
+    PERSONAL,
+    PUT,
+    PUT_AND_READ,
+    workloads,
+)
 
 KEY = "a-key-for-every-call"
+NEIGHBOURS = {"BLENDING": "weighted", "ONLINE_SOURCE": "similar,next_played"}
+AND_FOLD_IN = {"BLENDING": "weighted", "ONLINE_SOURCE": "similar,next_played,fold_in"}
+BY_RULE = [PUT_AND_READ, FRESH, AGAIN, MIX]  # workloads to which the blending makes a difference
+MOST_LINES = 60_000  # requests of a round; a round of one second sends fewer
+SERVERS = {
+    "uvicorn": ["uvicorn", "--no-access-log", "--log-level", "warning"],
+    "granian": ["granian", "--interface", "asgi", "--no-ws", "--log-level", "warning"],
+}
 
 
 class Cost(NamedTuple):
@@ -46,7 +71,9 @@ class Cost(NamedTuple):
 def service(work: Path, app: str = "", **settings: str) -> Iterator[Server]:
     """Serve WORK with an empty journal; `settings` are RECO_ variables without the prefix."""
     with tempfile.TemporaryDirectory() as state:
-        settings = {"WORK": str(work), "STATE": state, "LOG_LEVEL": "WARNING"} | settings
+        settings = (
+            {"WORK": str(work), "STATE": state, "LOG_LEVEL": "WARNING"} | AND_FOLD_IN | settings
+        )
         environment = server.variables(**settings)
         with server.running(environment, app=app, answers="/health/ready") as running:
             yield running
@@ -80,8 +107,18 @@ def measure(running: Server, lines: Sequence[str], seconds: int) -> Cost:
 
 
 def medians(sides: list[tuple[Server, list[str]]], rounds: int, seconds: int) -> list[Cost]:
-    """Measure servers in turn, round by round, each with its requests; return their medians."""
-    costs = [[measure(running, lines, seconds) for running, lines in sides] for _ in range(rounds)]
+    """Measure servers in turn, round by round, each with its requests; return their medians.
+
+    Each round begins at another place among the requests, an even one, since some are pairs.
+    """
+    costs = []
+    for turn in range(rounds):
+        of_turn = []
+        for running, lines in sides:
+            start = len(lines) * turn // rounds // 2 * 2
+            part = [*lines[start:], *lines[:start]][:MOST_LINES]
+            of_turn.append(measure(running, part, seconds))
+        costs.append(of_turn)
     return [Cost(*map(median, zip(*of_side, strict=True))) for of_side in zip(*costs, strict=True)]
 
 
@@ -106,16 +143,19 @@ def print_memory(label: str, running: Server) -> None:
     )
 
 
-def print_rates(work: Path, level: str, names: list[str], rounds: int, seconds: int) -> float:
-    """Print a row for each workload, or for all if `names` is empty; return the rate of the mix."""
+def print_rates(
+    work: Path, names: list[str], rounds: int, seconds: int, **settings: str
+) -> dict[str, float]:
+    """Print a row for each workload, or for all if `names` is empty; return their rates by name."""
     before, lines = workloads(work)
     names = names or [*lines]
-    print(f"\nRECO_LOG_LEVEL={level}: medians of {rounds} rounds of {seconds} s")
+    print("", *[f"RECO_{name}={value}" for name, value in settings.items()], sep="\n")
+    print(f"medians of {rounds} rounds of {seconds} s")
     print(f"{'':22} {'requests a second':^25} {'CPU µs a request':^25}")
     columns = f"{'service':>9} {'empty':>8} {'ratio':>6}"
     print(f"{'workload':22} {columns} {columns}", flush=True)
     rates = {}
-    with service(work, LOG_LEVEL=level) as ours:
+    with service(work, **settings) as ours:
         load_generator.send(ours.port, before)
         answers = {
             path: fetch(ours.port, lines[name][0])
@@ -130,7 +170,7 @@ def print_rates(work: Path, level: str, names: list[str], rounds: int, seconds: 
                     f"{cost.cpu:9.1f} {floor.cpu:8.1f} {floor.cpu / cost.cpu:6.2f}",
                     flush=True,
                 )
-    return rates[MIX]
+    return rates
 
 
 def print_latency(work: Path, peak: float, seconds: float) -> None:
@@ -179,6 +219,29 @@ def print_journals(work: Path, rounds: int, seconds: int) -> None:
             )
 
 
+def print_limits(work: Path, rounds: int, seconds: int) -> None:
+    """Print the rates of an empty application, of Litestar and of the service by server."""
+    lines = workloads(work)[1][IN_TURN]
+    with service(work) as ours:
+        answers = {"/recommendations": fetch(ours.port, lines[0])}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "answers.json")
+        path.write_text(json.dumps(answers))
+        settings = server.variables(WORK=str(work), STATE=folder, LOG_LEVEL="WARNING")
+        environment = settings | {"BENCH_ANSWERS": str(path)}
+        print(f"\n{IN_TURN}: requests a second, CPU µs a request")
+        for name in [name for name in SERVERS if find_spec(name)]:
+            for label, app in (
+                ("an empty application", "loadtest.support.raw_app:app"),
+                ("an empty handler of Litestar", "loadtest.support.noop_app:app"),
+                ("the service", "app:app"),
+            ):
+                command = [*SERVERS[name], *(["--factory"] if "noop" in app else [])]
+                with server.running(environment, app=app, server=command) as running:
+                    (cost,) = medians([(running, lines)], rounds, seconds)
+                print(f"{name:10} {label:30} {cost.rate:9,.0f} {cost.cpu:9.1f}", flush=True)
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(
@@ -198,11 +261,13 @@ def main() -> None:
             job = [sys.executable, "-m", "jobs.sample_release", "--work", folder]
             subprocess.run(job, cwd=ROOT, check=True)
         print_start(work)
-        peak = print_rates(work, "WARNING", [], args.rounds, args.seconds)
-        print_latency(work, peak, 10)
+        rates = print_rates(work, [], args.rounds, args.seconds, **AND_FOLD_IN)
+        print_rates(work, BY_RULE, args.rounds, args.seconds, **NEIGHBOURS)
+        print_limits(work, args.rounds, args.seconds)
+        print_latency(work, rates[MIX], 10)
         print_keys(work, args.rounds, args.seconds)
         print_journals(work, args.rounds, args.seconds)
-        print_rates(work, "INFO", [PERSONAL, MIX], args.rounds, args.seconds)
+        print_rates(work, [PERSONAL, MIX], args.rounds, args.seconds, LOG_LEVEL="INFO")
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from uuid import UUID
 from loadtest.support import load_generator, server, valkey
 from loadtest.support.server import Server
 from loadtest.support.valkey import Valkey
-from loadtest.support.workloads import ONLINE, PERSONAL, PUT, workloads
+from loadtest.support.workloads import AGAIN, ONLINE, PERSONAL, PUT, workloads
 
 REQUESTS = 4000
-NAMES = (PERSONAL, "10 events, read again", ONLINE, PUT)
+NAMES = (PERSONAL, AGAIN, ONLINE, PUT)
 FIRST, USERS, EVENTS, TRACKS = 500, 1500, 100, 2000  # for the memory
 
 

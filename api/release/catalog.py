@@ -165,9 +165,10 @@ class Catalog:
         If a song has several ids, each of them has the position of the one that is shown.
         """
         if self._track_keys is None:
-            # always from bytes, since compiled code has a form of its own for arrays to write into
-            packed = item_ids if isinstance(item_ids, bytes) else np.array(item_ids, np.int64)
-            ids = np.frombuffer(packed if isinstance(packed, bytes) else packed.tobytes(), np.int64)
+            if not isinstance(item_ids, bytes):
+                item_ids = np.array(item_ids, np.int64).tobytes()
+            # read-only: compiled code has another form for an array that may be written
+            ids = np.frombuffer(item_ids, np.int64)
             return kernels.positions(ids, self._track_ids, self._shown)
         found = self._found([*item_ids])
         return self._shown.take(found) if len(self._shown) else found.astype(np.int32)

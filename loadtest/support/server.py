@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -45,11 +45,18 @@ class Server:
         return sum(int(sizes[kind].split()[0]) for kind in kinds) / 1024
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time that the process has used so far."""
-        # The name of the process, in parentheses, can hold spaces: count the fields after it.
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        user, system = int(fields[11]), int(fields[12])
-        return (user + system) / os.sysconf("SC_CLK_TCK")
+        """Return the CPU time that the process and its children have used so far."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return sum(map(cpu_seconds, [pid, *map(int, children)]))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used so far."""
+    # The name of the process, in parentheses, can hold spaces: count the fields after it.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    user, system = int(fields[11]), int(fields[12])
+    return (user + system) / os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:
@@ -65,14 +72,19 @@ def launch(
     environment: Mapping[str, str],
     output: IO[Any] | int = subprocess.DEVNULL,
     app: str = "",
+    server: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
     """Start `litestar run OPTIONS` without waiting for it; `app` names another app as module:name.
+
+    `server` is a module with options that serves the app in place of `litestar run`.
 
     The process gets the variables of `environment`, and those of this process but for the service's
     settings (RECO_*). Its console output goes to `output`.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RECO_")}
     command = [sys.executable, "-m", "litestar", *(["--app", app] if app else []), "run"]
+    if server:
+        command = [sys.executable, "-m", *server, app]
     return subprocess.Popen(
         [*command, *options],
         cwd=ROOT, env={**inherited, **environment}, stdout=output, stderr=subprocess.STDOUT,
@@ -86,6 +98,7 @@ def running(
     output: IO[Any] | int = subprocess.DEVNULL,
     app: str = "",
     answers: str = "/health/live",
+    server: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Run a server on a free port until the block ends.
 
@@ -93,7 +106,7 @@ def running(
     server ends before that, or does not answer in START_SECONDS, this process exits with one line.
     """
     port, start = free_port(), time.monotonic()
-    process = launch(["--port", str(port), *options], environment, output, app)
+    process = launch(["--port", str(port), *options], environment, output, app, server)
     try:
         _wait(process, f"http://127.0.0.1:{port}{answers}")
         yield Server(process, port, time.monotonic() - start)
