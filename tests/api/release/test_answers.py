@@ -129,28 +129,42 @@ def test_where_heard_tracks_are_included_only_the_last_few_events_stay_away(tmp_
 DISLIKED = {47: [5, 151, 152, 199, 200], 8: [1, 151]}
 
 
-@pytest.mark.parametrize("heard", ["exclude", "include"])
-@pytest.mark.parametrize("rule", ["alternate", "weighted", "offline"])
-@pytest.mark.parametrize("text", [releases.INTEGERS, releases.TEXTS])
-def test_what_somebody_dislikes_is_in_none_of_their_answers(tmp_path, heard, rule, text):
-    blending = {"rule": rule, "sources": ["similar", "next_played", "fold_in"]}
+@pytest.fixture(params=["exclude", "include"])
+def heard(request):
+    return request.param
+
+
+@pytest.fixture(params=[releases.INTEGERS, releases.TEXTS])
+def named(request):
+    """What ids of a release are called in calls, by the numbers that they have in the tests."""
+    return (lambda n: n) if request.param == releases.INTEGERS else releases.named
+
+
+@pytest.fixture(params=["alternate", "weighted", "offline"])
+def disliking(request, tmp_path, heard, named):
+    """A client of a release in which some users dislike tracks, by each rule, with all sources."""
+    blending = {"rule": request.param, "sources": ["similar", "next_played", "fold_in"]}
+    text = releases.TEXTS if named is releases.named else releases.INTEGERS
     releases.make(tmp_path, disliked=DISLIKED, heard_rule=heard, blending=blending, text=text)
-    named = (lambda n: n) if text == releases.INTEGERS else releases.named
     with client_of(tmp_path) as client:
-        for user, disliked in DISLIKED.items():
-            out = {*map(named, disliked)}
-            for events in ([], [150], [151]):
-                client.put(named(user), *map(named, events))
-                for k in (1, 100, 1000):
-                    recs = client.recs(named(user), k=k)
-                    assert recs and not out & {*recs}
-                u2i = client.answer("/get_online_u2i", user_id=named(user), N=100)["recs"]
-                assert bool(u2i) == bool(events)
-                assert not out & {*u2i}
-        gone = {*range(1, 301)} - {*DISLIKED[47], 150, 151}
-        gone -= {1, 2, 3} if heard == "exclude" else {*()}
-        assert {*client.recs(named(47), k=1000)} == {*map(named, gone)}
-        assert named(151) in client.recs(named(16), k=1000)  # whoever dislikes nothing
+        yield client
+
+
+def test_what_somebody_dislikes_is_in_none_of_their_answers(disliking, heard, named):
+    for user, disliked in DISLIKED.items():
+        out = {*map(named, disliked)}
+        for events in ([], [150], [151]):
+            disliking.put(named(user), *map(named, events))
+            for k in (1, 100, 1000):
+                recs = disliking.recs(named(user), k=k)
+                assert recs and not out & {*recs}
+            u2i = disliking.answer("/get_online_u2i", user_id=named(user), N=100)["recs"]
+            assert bool(u2i) == bool(events)
+            assert not out & {*u2i}
+    gone = {*range(1, 301)} - {*DISLIKED[47], 150, 151}
+    gone -= {1, 2, 3} if heard == "exclude" else {*()}
+    assert {*disliking.recs(named(47), k=1000)} == {*map(named, gone)}
+    assert named(151) in disliking.recs(named(16), k=1000)  # whoever dislikes nothing
 
 
 def compiled_forms():
@@ -159,24 +173,17 @@ def compiled_forms():
     return sum(len(loop.signatures) for loop in loops if hasattr(loop, "signatures"))
 
 
-@pytest.mark.parametrize("heard", ["exclude", "include"])
-@pytest.mark.parametrize("rule", ["alternate", "weighted", "offline"])
-@pytest.mark.parametrize("text", [releases.INTEGERS, releases.TEXTS])
-def test_no_call_waits_for_a_compiler(tmp_path, heard, rule, text):
-    blending = {"rule": rule, "sources": ["similar", "next_played", "fold_in"]}
-    releases.make(tmp_path, disliked=DISLIKED, heard_rule=heard, blending=blending, text=text)
-    named = (lambda n: n) if text == releases.INTEGERS else releases.named
-    with client_of(tmp_path) as client:
-        at_start = compiled_forms()
-        for user in (47, 16, *DISLIKED, 999):
-            for events in ([], [UNKNOWN], [150]):
-                client.put(named(user), *map(named, events))
-                client.recs(named(user), k=1)
-                client.recs(named(user), k=1000)
-                client.recs(named(user), explain=True)
-                client.recs(named(user), events=[named(151)])
-                client.answer("/get_online_u2i", user_id=named(user))
-        assert compiled_forms() == at_start
+def test_no_call_waits_for_a_compiler(disliking, named):
+    at_start = compiled_forms()
+    for user in (47, 16, *DISLIKED, 999):
+        for events in ([], [UNKNOWN], [150]):
+            disliking.put(named(user), *map(named, events))
+            disliking.recs(named(user), k=1)
+            disliking.recs(named(user), k=1000)
+            disliking.recs(named(user), explain=True)
+            disliking.recs(named(user), events=[named(151)])
+            disliking.answer("/get_online_u2i", user_id=named(user))
+    assert compiled_forms() == at_start
 
 
 def test_a_track_near_several_events_comes_first(client):
