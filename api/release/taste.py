@@ -260,7 +260,7 @@ def vector_after(history: Tracks, events: Tracks, equations: Equations) -> Score
         return np.zeros(len(model.gram), np.float32)
     total = 0.0
     for weight in weights:
-        total += weight
+        total += float(weight)
     others = model.unobserved * len(model.position)
     penalty = model.regularization * (total + others) ** model.exponent / model.unobserved
     penalty = model.ladder ** (math.floor(math.log(penalty) / math.log(model.ladder)) + 0.5)

@@ -40,7 +40,7 @@ def test_a_user_vector_is_that_of_the_plain_function(plays, events, d, seed, rep
     factors = rng.standard_normal((N_TRACKS, d)).astype(np.float32)
     factors[rng.random(N_TRACKS) < 0.2] = 0  # tracks that the model does not know
     order = NormOrder.of(factors, ties_of(np.arange(N_TRACKS)))
-    model = FoldInModel(order, factors.T @ factors, 0.02, 0.1, 1.0, repeats, half_life)
+    model = FoldInModel(order, factors.T @ factors, 0.023, 0.1, 1.0, repeats, half_life)
     known = events[events >= 0][::-1]
     scores = model.scores(model.taste(np.concatenate([plays, known])), np.arange(N_TRACKS))
     for form in (model, model.on_axes()):
