@@ -84,11 +84,17 @@ class Writer(threading.Thread):
 def write_until_killed(
     service: Server, users: "count[int]", ids: Ids, seconds: float
 ) -> list[Writer]:
-    """Put events for some seconds, then kill the service; return the writer of each connection."""
+    """Put events for some seconds, then kill the service; return the writer of each connection.
+
+    On a busy machine it takes longer: each writer has begun with a second user by then, since the
+    first one will be forgotten.
+    """
     writers = [Writer(service.port, users, ids) for _ in range(CONNECTIONS)]
     for writer in writers:
         writer.start()
     time.sleep(seconds)
+    while any(writer.is_alive() and len(writer.acknowledged) < 2 for writer in writers):
+        time.sleep(0.01)
     service.process.kill()
     for writer in writers:
         writer.join()

@@ -92,7 +92,7 @@ class Shell:
                 cwd=self._folder, stdout=out, stderr=subprocess.STDOUT,
             )  # fmt: skip
         try:
-            for _ in range(300):
+            for _ in range(900):  # the first start compiles loops, for long on a busy machine
                 assert process.poll() is None, log.read_text()
                 if "Uvicorn running on" in log.read_text():
                     break

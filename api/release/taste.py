@@ -139,14 +139,6 @@ def weighed(
 
 
 @compiled
-def right_side(vectors: Scores, rows: Tracks, extra: Scores) -> Scores:
-    """Return the right side (d,) of a user's equations: the sum of the rows, each by 1 + extra."""
-    right = np.zeros(vectors.shape[1], np.float32)
-    _add_rows(right, extra + np.float32(1), vectors[rows], 0)
-    return right
-
-
-@compiled
 def counting(vectors: Scores, rows: Tracks, extra: Scores, least: float) -> tuple[Scores, Scores]:
     """Return the vectors (m, d) and weights (m,) of the plays whose weight is above `least`."""
     size = 0
@@ -164,19 +156,32 @@ def counting(vectors: Scores, rows: Tracks, extra: Scores, least: float) -> tupl
 
 
 @compiled
+def right_side(vectors: Scores, rows: Tracks, extra: Scores) -> Scores:
+    """Return the right side (d,) of a user's equations: the sum of the rows, each by 1 + extra."""
+    played, weights = counting(vectors, rows, extra, -1.0)
+    right = np.zeros(vectors.shape[1], np.float32)
+    for i in range(len(weights)):
+        weights[i] += np.float32(1)
+    _add_rows(right, weights, played, 0)
+    return right
+
+
+@compiled
 def fitted(right: Scores, played: Scores, weights: Scores, gram: Scores, penalty: float) -> Scores:
     """Return the vector (d,) of a user by the equations of fold_in; 0 if they can't be solved.
 
     right (d,) is their right side, played (m, d) and weights (m,) are the plays that count on the
     left side, and gram (d, d) is the product of all vectors of the model with themselves.
     """
-    d = len(gram)
-    left, weighted = gram.copy(), np.empty_like(played)
-    for i in range(len(played)):
+    m, d = played.shape
+    weighted = np.empty((d, m), np.float32)
+    for i in range(m):
         for column in range(d):
-            weighted[i, column] = played[i, column] * weights[i]
-    left += np.dot(weighted.T, played)
+            weighted[column, i] = played[i, column] * weights[i]
+    left = np.dot(weighted, played)
     for row in range(d):
+        for column in range(d):
+            left[row, column] += gram[row, column]
         left[row, row] += np.float32(penalty)
     return right if solve(left, right) else np.zeros(d, np.float32)
 
