@@ -231,12 +231,12 @@ def print_limits(work: Path, rounds: int, seconds: int) -> None:
         environment = settings | {"BENCH_ANSWERS": str(path)}
         print(f"\n{IN_TURN}: requests a second, CPU µs a request")
         for name in [name for name in SERVERS if find_spec(name)]:
-            for label, app in (
-                ("an empty application", "loadtest.support.raw_app:app"),
-                ("an empty handler of Litestar", "loadtest.support.noop_app:app"),
-                ("the service", "app:app"),
+            for label, app, makes in (
+                ("an empty application", "loadtest.support.raw_app:app", ["--factory"]),
+                ("an empty handler of Litestar", "loadtest.support.noop_app:app", ["--factory"]),
+                ("the service", "app:app", []),
             ):
-                command = [*SERVERS[name], *(["--factory"] if "noop" in app else [])]
+                command = [*SERVERS[name], *makes]
                 with server.running(environment, app=app, server=command) as running:
                     (cost,) = medians([(running, lines)], rounds, seconds)
                 print(f"{name:10} {label:30} {cost.rate:9,.0f} {cost.cpu:9.1f}", flush=True)
