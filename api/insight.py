@@ -347,9 +347,13 @@ def _describe(
     details.rows = {
         name: entry.rows for name, entry in manifest.files.items() if entry.rows is not None
     }
+    lists = dict(manifest.metrics.lists)
+    if "als" in manifest.metrics.generators:
+        # as in the reports: with the top list for new users, as the other lists have it
+        lists["personal ALS"] = manifest.metrics.generators["als"]
     details.metrics = {
         name: scores["all"]["@10"]
-        for name, scores in manifest.metrics.lists.items()
+        for name, scores in lists.items()
         if "@10" in scores.get("all", {})
     }
     details.intervals = {name: [*ends] for name, ends in manifest.metrics.intervals.items()}

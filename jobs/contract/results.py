@@ -174,10 +174,11 @@ class ReportSize(Struct):
 
 
 class ListMetrics(Struct):
-    """The part of metrics.json that the gate needs; a release made before may lack some of it."""
+    """The part of metrics.json that gate and service need; an old release may lack some of it."""
 
     lists: dict[str, Scores] = {}  # by name: "top popular", "personal ALS", "final list"
     intervals: dict[str, tuple[float, float]] = {}  # of NDCG@10 by list, its 95 % interval
+    generators: dict[str, Scores] = {}  # of the list of each generator alone
 
 
 class GateMetrics(ListMetrics):

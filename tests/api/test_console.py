@@ -295,9 +295,10 @@ def test_releases_show_which_is_served_and_how_good_each_is(client, finished):
     manifest = json.loads((finished / CURRENT / MANIFEST).read_text())
     assert release["release"] == manifest["id"]
     assert (release["served"], release["current"], release["previous"]) == (True, True, False)
-    assert (
-        release["metrics"]["final list"] == manifest["metrics"]["lists"]["final list"]["all"]["@10"]
-    )
+    metrics = manifest["metrics"]
+    assert release["metrics"]["final list"] == metrics["lists"]["final list"]["all"]["@10"]
+    # as in the reports: with the top list for new users
+    assert release["metrics"]["personal ALS"] == metrics["generators"]["als"]["all"]["@10"]
     assert release["command"].endswith(f"--work {finished} --activate {manifest['id']}")
     assert {report["name"] for report in release["reports"]} == {"evaluation", "replay"}
     for report in release["reports"]:
