@@ -117,7 +117,12 @@ function showProblem(error) {
   at("show-all").hidden = true;
   at("status").textContent = "";
   at("panel-time").textContent = "";
-  const text = error.status === 401 ? "Enter a key to see recommendations." : sentence(error.message);
+  let text = error.status === 401 ? "Enter a key to see recommendations." : sentence(error.message);
+  if (error.status === 429) {
+    const question = state.asked;
+    setTimeout(() => question === state.asked && ask(""), error.seconds * 1000);
+    text += ` The list is asked for again in ${error.seconds} s.`;
+  }
   const again = h("button", { type: "button", click: () => ask("") }, "Try again");
   const unknown = error.status === 400 && plays().length;
   at("panel-problem").replaceChildren(

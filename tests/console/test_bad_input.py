@@ -131,6 +131,16 @@ def test_a_long_wait_is_cut_and_does_not_become_none(visit, service):
     assert len(asked) == 1
 
 
+def test_a_list_that_was_asked_for_too_often_comes_by_itself(visit, service):
+    page = visit(service, refusals=True)
+    answer = {"status": 429, "headers": {"Retry-After": "1"}, "json": {"detail": "too many"}}
+    page.route("**/recommendations?*", lambda route: route.fulfill(**answer), times=1)
+    page.get_by_role("button", name="Random listener").click()
+    page.get_by_text("The list is asked for again in 1 s").wait_for()
+    page.get_by_role("list", name="Recommendations").get_by_role("listitem").first.wait_for()
+    assert page.get_by_text("The list is asked for again").count() == 0
+
+
 def test_a_page_whose_files_do_not_come_says_so(chromium, service):
     context = chromium.new_context()
     page = context.new_page()
