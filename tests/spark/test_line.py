@@ -62,9 +62,9 @@ def test_a_mix_of_processors_is_refused_or_accepted_and_named_in_the_manifest(
     folder, _ = compared
     work = folder / "cluster"
 
-    def run_all(engine: str, *options: str) -> subprocess.CompletedProcess[str]:
+    def run_all(*options: str) -> subprocess.CompletedProcess[str]:
         command = ["bash", "run_all.sh", "--data", str(folder / "in"), "--work", str(work)]
-        command += ["--now", compare_engines.NOW, "--engine", engine, *OPTIONS, *options]
+        command += ["--now", compare_engines.NOW, "--engine", ENGINE, *OPTIONS, *options]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     def manifest() -> dict[str, Any]:
@@ -74,24 +74,17 @@ def test_a_mix_of_processors_is_refused_or_accepted_and_named_in_the_manifest(
     for job in ("similar", "publish"):  # as if they had not run
         (work / DONE / f"{job}.json").unlink()
 
-    refused = run_all(ENGINE)
+    refused = run_all()
     assert refused.returncode == 1
     assert f"blas_kernel (here {kernels()[0]}; there {other_kernel})" in refused.stderr
     assert "or pass --mixed-processors" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert not (work / DONE / "similar.json").exists()
 
-    accepted = run_all(ENGINE, "--mixed-processors")
+    accepted = run_all("--mixed-processors")
     assert accepted.returncode == 0, accepted.stderr
     (of_session,) = (line for line in accepted.stdout.splitlines() if line.startswith("engine: "))
     assert "with a mix of processors: " in of_session and other_kernel in of_session
     assert ", made by a mix of 2 kinds of processors" in accepted.stdout.splitlines()[-1]
     found = {kind["blas_kernel"] for kind in manifest()["mixed_processors"]}
     assert found == {other_kernel, own_processor().blas_kernel}
-
-    again = run_all("local")
-    assert again.returncode == 0, again.stderr
-    assert "similar: runs again, because a mix of processors made its files" in again.stdout
-    assert "mixed_processors" not in manifest()
-    similar = [(made / "similar.parquet").read_bytes() for made in (folder / "local", work)]
-    assert similar[0] == similar[1]
