@@ -8,10 +8,11 @@ import json
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 MAX_ID = 2**53 - 1
@@ -51,6 +52,8 @@ class World:
     release: str | None = None
     text_users: bool = False  # whether ids of users are text
     text_tracks: bool = False
+    # of tracks that are one song with another: under which id the song is shown
+    shown: dict[Id, Id] = field(default_factory=dict)
 
     @property
     def is_large(self) -> bool:
@@ -61,8 +64,10 @@ class World:
         """Return the tracks that must not be recommended.
 
         These are all heard ones, or only the last event in a release that includes heard tracks.
+        A song that was heard under another id is heard.
         """
-        return {*who.heard, *who.events} if self.excludes_heard else {*islice(who.events, 1)}
+        out = {*who.heard, *who.events} if self.excludes_heard else {*islice(who.events, 1)}
+        return out | {self.shown[track] for track in out if track in self.shown}
 
     def offline(self, who: Visitor, k: int) -> list[Id]:
         """Return the first k tracks of the user's list and then the top list, no track twice."""
@@ -106,7 +111,21 @@ def from_release(folder: Path, sample: int) -> World:
         release=manifest["id"],
         text_users=kinds.get("users") == "text",
         text_tracks=kinds.get("tracks") == "text",
+        shown=_shown(folder / "serving"),
     )
+
+
+def _shown(arrays: Path) -> dict[Id, Id]:
+    """Return under which id the song of a track is shown, for tracks that are not shown."""
+    if not (arrays / "shown_items.npy").exists():
+        return {}
+    ids: list[Id] = np.load(arrays / "track_ids.npy").tolist()
+    if (arrays / "track_keys_items.npy").exists():
+        text: bytes = np.load(arrays / "track_keys_items.npy").tobytes()
+        ends = np.load(arrays / "track_keys_offsets.npy").tolist()
+        ids = [text[start:end].decode() for start, end in pairwise(ends)]
+    places = np.load(arrays / "shown_items.npy").tolist()
+    return {ids[at]: ids[place] for at, place in enumerate(places) if place != at}
 
 
 def _of_users(path: Path, users: list[Id]) -> dict[Id, list[Id]]:

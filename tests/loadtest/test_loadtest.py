@@ -45,6 +45,15 @@ def test_rules_on_a_world_whose_answers_can_be_seen():
         expectations.recommendations({"recs": [2, 8, 4]}, world, who, 3)  # 4 is the last event
 
 
+def test_a_song_that_was_heard_under_another_id_is_heard():
+    who = Visitor(1, final=[9, 8], heard=frozenset([20]))
+    world = World(top=[1, 2, 3], tracks=[], known=[who], shown={20: 8, 30: 1})
+    assert world.offline(who, 3) == [9, 1, 2]
+    who.events.append(30)
+    with pytest.raises(expectations.Violation, match="has heard is in the list"):
+        expectations.recommendations({"recs": [9, 1, 2]}, world, who, 3)
+
+
 def spoil_lists(call, user, answer, service):
     """Right sets in wrong orders, a heard track, too much of what is near, counts doubled."""
     if call == "/recommendations":
