@@ -16,10 +16,12 @@ import logging
 import re
 from typing import Any
 
+import msgspec
+
 from api.events.journal import JournalError
 from api.http.guard import Refusal
 from api.http.ids import parsed
-from api.schemas import MAX_K, MAX_NEAR
+from api.schemas import MAX_K, MAX_NEAR, Stored
 from api.service import Service
 
 logger = logging.getLogger("api")
@@ -28,7 +30,7 @@ ID, NUMBER = rb"([0-9A-Za-z._~-]{1,256})", rb"([1-9][0-9]{0,3})"
 LIST = re.compile(rb"user_id=%b(?:&k=%b)?" % (ID, NUMBER))
 ONLINE = re.compile(rb"user_id=%b(?:&k=%b)?(?:&N=%b)?" % (ID, NUMBER, NUMBER))
 EVENT = re.compile(rb"user_id=%b&item_id=%b" % (ID, ID))
-STORED = b'{"result":"ok"}'
+STORED = msgspec.json.encode(Stored())
 
 
 def answer_of(scope: Any, service: Service) -> bytes | None:
