@@ -134,8 +134,8 @@ class Journal:
         Busy where another process has not finished its own commit within `timeout` seconds.
         """
         if self.kinds is not None and self.kinds != Kinds():
-            types = tuple(int if kind == INTEGER else str for kind in self.kinds)
-            if any(tuple(map(type, event)) != types for event in events):
+            user_type, item_type = (int if kind == INTEGER else str for kind in self.kinds)
+            if not all(type(u) is user_type and type(i) is item_type for u, i in events):
                 raise JournalError("another release, with ids of another kind, was just loaded")
         try:
             db = self._connections.begin(timeout)

@@ -63,10 +63,6 @@ class Application(Litestar):
             return send(message)
 
         refusal = self.guard.refusal(scope, service.kinds.users != INTEGER)
-        if refusal is None and service.kinds != INTEGERS:
-            wrong = undecodable(scope["query_string"])
-            if wrong is not None:
-                refusal = Refusal(400, f"{wrong}: expected UTF-8 in percent-encoding")
         if refusal is None and scope["method"] == "POST" and _may_have_events(scope):
             state[BODY_KEY] = body = await _body(receive)
             refusal = TOO_LARGE if len(body) > MAX_BODY else None
@@ -82,6 +78,8 @@ class Application(Litestar):
     async def answer(self, scope: Any, receive: Any, send: Any, service: Service) -> None:
         """Answer a request that is let through: by a short cut, or as Litestar does."""
         answer = answer_of(scope, service) or await store_event(scope, service)
+        if answer is None and service.kinds != INTEGERS:
+            answer = _refusal_of_bytes(scope["query_string"])
         if answer is None:
             refuse_other_spellings(scope, scope.setdefault("state", {}))
             await super().__call__(scope, receive, send)
@@ -112,6 +110,14 @@ async def check_server(settings: Settings) -> None:
     from api.events import valkey_session  # its client is an optional package
 
     await valkey_session.check_server(settings)
+
+
+def _refusal_of_bytes(query: bytes) -> Refusal | None:
+    """Return the refusal of a query that has no UTF-8; None if it has."""
+    wrong = undecodable(query)
+    if wrong is None:
+        return None
+    return Refusal(400, f"{wrong}: expected UTF-8 in percent-encoding")
 
 
 def _may_have_events(scope: Any) -> bool:

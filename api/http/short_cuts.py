@@ -23,6 +23,8 @@ from api.http.guard import Refusal
 from api.http.ids import parsed
 from api.schemas import MAX_K, MAX_NEAR, Stored
 from api.service import Service
+from jobs.contract.ids import INTEGER
+from jobs.contract.journal import Id
 
 logger = logging.getLogger("api")
 
@@ -40,11 +42,11 @@ def answer_of(scope: Any, service: Service) -> bytes | None:
     path, query = _path(scope), scope["query_string"]
     try:
         if path == "/recommendations" and (found := LIST.fullmatch(query)):
-            user, k = parsed(found[1].decode(), service.kinds.users), int(found[2] or 100)
+            user, k = _id(found[1], service.kinds.users), int(found[2] or 100)
             if user is not None and k <= MAX_K:
                 return b'{"recs":%b}' % service.recommend(user, k)
         elif path == "/get_online_u2i" and (found := ONLINE.fullmatch(query)):
-            user = parsed(found[1].decode(), service.kinds.users)
+            user = _id(found[1], service.kinds.users)
             k, n = int(found[2] or 100), int(found[3] or 10)
             if user is not None and max(k, n) <= MAX_NEAR:
                 return b'{"recs":%b}' % service.online(user, k, n)
@@ -62,8 +64,8 @@ async def store_event(scope: Any, service: Service) -> bytes | Refusal | None:
         return None
     if not (found := EVENT.fullmatch(scope["query_string"])):
         return None
-    user = parsed(found[1].decode(), service.kinds.users)
-    track = parsed(found[2].decode(), service.kinds.tracks)
+    user = _id(found[1], service.kinds.users)
+    track = _id(found[2], service.kinds.tracks)
     if user is None or track is None:
         return None
     try:
@@ -74,6 +76,15 @@ async def store_event(scope: Any, service: Service) -> bytes | Refusal | None:
         logger.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
         return Refusal(500, "internal error")
     return STORED
+
+
+def _id(value: bytes, kind: str) -> Id | None:
+    """Return the id that a value has which fits ID; None if it is no id of this kind.
+
+    Each of them is a text id, since the pattern lets neither long nor odd ones through.
+    """
+    text = value.decode()
+    return parsed(text, kind) if kind == INTEGER else text
 
 
 def _path(scope: Any) -> str:

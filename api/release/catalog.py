@@ -5,7 +5,6 @@ id is a whole number or a text, by the kinds that the release states.
 """
 
 import random
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from api.release import kernels, loader
 from api.release.details import Details
-from api.release.keys import Keys
+from api.release.keys import Keys, Places
 from api.release.search_index import open_index
 from api.schemas import NamedTrack
 from jobs.contract.blending import LISTED, NO_TRACKS, Neighbours, Tracks, in_growing_blocks
@@ -27,7 +26,6 @@ from jobs.contract.ids import find, ties_of
 from jobs.contract.journal import Events, Id
 
 ROWS_REMEMBERED = 1 << 16  # users whose row is cached
-PLACES_REMEMBERED = 1 << 16  # tracks with text ids whose position is cached
 KEY_PARTS = ("offsets", "items")
 
 Name = Callable[[Any], int | bytes]  # from a user id to what a tombstone is stored under
@@ -60,15 +58,9 @@ class Catalog:
             else None
             for kind in ("user", "track")
         )
-        self._name: Name = _same
-        # row(user_id): the user's position; -1 if the release doesn't know them or must forget them
-        if self._user_keys is None:
-            self.row = lru_cache(ROWS_REMEMBERED)(partial(_row, self._user_ids, self._forgotten))
-        else:
-            own = weakref.proxy(self)
-            self.row = lru_cache(ROWS_REMEMBERED)(partial(Catalog._row_of_text, own))
+        self.row = self._remembering_rows(_same)
         if self._track_keys is not None:
-            self._place = lru_cache(PLACES_REMEMBERED)(self._track_keys.place)
+            self._places = Places(self._track_keys.place)
         self._ties = ties_of(self._track_ids)
         # A text is a track's id as JSON has it and a comma after it, filled up to a common width: a
         # whole number by blanks before it, and a text by bytes 0 after it.
@@ -128,15 +120,17 @@ class Catalog:
         `until` has the seq of each user's tombstone, by what `name` returns of a user id.
         """
         self._forgotten |= {user for user, seq in until.items() if seq > self._forgotten_until}
-        self._name = name
-        self.row.cache_clear()
+        self.row = self._remembering_rows(name)
 
-    def _row_of_text(self, user_id: str) -> int:
-        """Return the position of a user whose id is text, as `row` does."""
-        assert self._user_keys is not None
-        if self._forgotten and self._name(user_id) in self._forgotten:
-            return -1
-        return self._user_keys.place(user_id)
+    def _remembering_rows(self, name: Name) -> Callable[[Any], int]:
+        """Return the function `row` for names of users: the position of a user by their id.
+
+        It is -1 if the release doesn't know them or must forget them.
+        """
+        row = partial(_row, self._user_ids, self._forgotten)
+        if self._user_keys is not None:
+            row = partial(_row_of_text, self._user_keys, self._forgotten, name)
+        return lru_cache(ROWS_REMEMBERED)(row)
 
     def final(self, row: int) -> Tracks:
         """Return the final list of the user in a row, best first; empty if there is none."""
@@ -156,7 +150,7 @@ class Catalog:
     def knows(self, item_id: Id) -> bool:
         """Return whether the release knows a track."""
         if self._track_keys is not None:
-            return self._place(item_id) >= 0
+            return isinstance(item_id, str) and self._places[item_id] >= 0
         return isinstance(item_id, int) and _find(self._track_ids, item_id) >= 0
 
     def positions(self, item_ids: Events) -> Tracks:
@@ -170,8 +164,8 @@ class Catalog:
             # read-only: compiled code has another form for an array that may be written
             ids = np.frombuffer(item_ids, np.int64)
             return kernels.positions(ids, self._track_ids, self._shown)
-        found = self._found([*item_ids])
-        return self._shown.take(found) if len(self._shown) else found.astype(np.int32)
+        found = self._found(item_ids)
+        return self._shown.take(found) if len(self._shown) else found
 
     def hidden(self) -> Tracks:
         """Return the positions that no answer may have: other ids of a song that is shown."""
@@ -188,11 +182,11 @@ class Catalog:
         """Return the top list, then all tracks without a listen that may be shown."""
         return self._top
 
-    def _found(self, item_ids: Sequence[Id]) -> NDArray[np.int64]:
+    def _found(self, item_ids: Sequence[Any]) -> NDArray[Any]:
         """Return the positions of the very ids, -1 for unknown ones."""
         if self._track_keys is None:
             return find(self._track_ids, np.array(item_ids, np.int64))
-        return np.fromiter(map(self._place, item_ids), np.int64, len(item_ids))
+        return np.fromiter(map(self._places.__getitem__, item_ids), np.int32, len(item_ids))
 
     def exact(self, item_ids: Sequence[Id], unknown: bool = False) -> list[int]:
         """Return the positions of the very ids, also of those under which no song is shown.
@@ -276,8 +270,10 @@ class Catalog:
 
     def text(self, tracks: Tracks) -> bytes:
         """Return the ids of tracks as a JSON list without blanks."""
-        texts = kernels.texts_of(tracks, self._track_texts, self._text_width, self._filling)
-        return b"[%b]" % texts[:-1].tobytes()
+        text: bytes = kernels.json_list(
+            tracks, self._track_texts, self._text_width, self._filling
+        ).tobytes()
+        return text
 
     def _list(self, name: str, row: int) -> Tracks:
         offsets, items = self._lists[name]
@@ -292,6 +288,10 @@ def _utc(moment: datetime) -> datetime:
 
 def _row(ids: NDArray[np.int64], forgotten: set[int | bytes], user_id: int) -> int:
     return -1 if user_id in forgotten else _find(ids, user_id)
+
+
+def _row_of_text(keys: Keys, forgotten: set[int | bytes], name: Name, user_id: str) -> int:
+    return -1 if forgotten and name(user_id) in forgotten else keys.place(user_id)
 
 
 def _find(ids: NDArray[np.int64], key: int) -> int:

@@ -81,7 +81,7 @@ def place_of(
     place = int(numbers.searchsorted(np.int64(number)))
     while True:
         place = 0 if place == len(numbers) and number == 0 else place
-        if place == len(numbers) or numbers[place] != number:
+        if place == len(numbers) or numbers.item(place) != number:
             return MISSING
         if is_text_at(place, text):
             return place

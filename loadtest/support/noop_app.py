@@ -17,9 +17,11 @@ from litestar.types import Scope
 from msgspec import Struct
 
 MAX_ID = 2**53 - 1
+LONGEST = 256  # of a text id
 
 
 WholeNumber = Annotated[int, QueryParameter(ge=0, le=MAX_ID)]
+Text = Annotated[str, QueryParameter(min_length=1, max_length=LONGEST)]
 UpToHundred = Annotated[int, QueryParameter(ge=1, le=100)]
 
 
@@ -44,9 +46,9 @@ def read(path: str) -> Callable[..., Any]:
 def create_app(answers: dict[str, str], text: bool = False) -> Litestar:
     """Return the application; `answers` are the texts of the answers, by path.
 
-    With `text`, ids are taken as text, without a check of their own.
+    With `text`, ids are text.
     """
-    Id: Any = str if text else WholeNumber
+    Id: Any = Text if text else WholeNumber
     encoded = {path: text.encode() for path, text in answers.items()}
 
     @read("/recommendations")

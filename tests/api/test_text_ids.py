@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from litestar.testing import TestClient
 
 from api.app import create_app
+from api.release import keys
 from api.settings import Settings
 from jobs.contract import ids
 from jobs.contract.ids import flaw_of
@@ -101,6 +102,20 @@ def test_ids_with_equal_bits_are_told_apart_by_their_texts(tmp_path, monkeypatch
             assert [one["name"] for one in found] == [f"track {track}"]
         unknown = [f"unknown {i}" for i in range(100)]
         assert client.answer("/tracks", ids=unknown)["unknown"] == unknown
+
+
+def test_places_are_found_anew_when_more_tracks_were_asked_for_than_are_remembered(monkeypatch):
+    monkeypatch.setattr(keys, "REMEMBERED", 3)
+    asked = []
+
+    def place(text):
+        asked.append(text)
+        return len(text)
+
+    places = keys.Places(place)
+    order = ["a", "bb", "a", "ccc", "dddd", "a"]
+    assert [places[text] for text in order] == [1, 2, 1, 3, 4, 1]
+    assert asked == ["a", "bb", "ccc", "dddd", "a"] and len(places) <= 3
 
 
 @pytest.fixture(scope="module")

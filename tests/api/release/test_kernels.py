@@ -165,6 +165,18 @@ def test_the_best_are_the_first_of_all_sorted(pairs):
         assert kernels.best(tracks, sums, ties, most).tolist() == ordered[:most]
 
 
+@pytest.mark.parametrize("before", [True, False])
+@given(st.lists(st.text("ab7", max_size=9).map(lambda id: f'"{id}",')), st.data())
+def test_a_list_has_the_texts_of_its_tracks_without_what_fills_them_up(before, pieces, data):
+    filling, width = (" ", "\0")[not before], max(map(len, pieces), default=1)
+    fill = str.rjust if before else str.ljust
+    texts = np.frombuffer("".join(fill(p, width, filling) for p in pieces).encode(), np.uint8)
+    places = st.integers(0, len(pieces) - 1) if pieces else st.nothing()
+    drawn = data.draw(st.lists(places) if pieces else st.just([]))
+    found = kernels.json_list(np.array(drawn, np.int32), texts, width, ord(filling))
+    assert found.tobytes().decode() == f"[{''.join(pieces[place] for place in drawn)[:-1]}]"
+
+
 BEST_OF_TWO = """
 import numpy as np
 from api.release import kernels
