@@ -46,23 +46,15 @@ def json_list(tracks: Tracks, texts: np.ndarray, width: int, filling: int) -> np
     texts (tracks * width,) uint8 has `width` bytes for each track: its id as JSON has it, a comma,
     and bytes that fill it up, before or after it. What is left is copied at once: a test of each
     byte takes twice the time where ids are long.
-
-    The texts lie far apart in memory, and to wait for one takes longer than to copy it. So they are
-    all asked for first: a loop that only adds them up does not wait.
     """
-    result, size, asked = np.empty(len(tracks) * width + 2, np.uint8), 1, 0
+    result, size = np.empty(len(tracks) * width + 2, np.uint8), 1
     for track in tracks:
-        asked += texts[track * width] + texts[(track + 1) * width - 1]
-    result[1] = asked & 255  # is overwritten; without a use of the sum the loop would be left out
-    for track in tracks:
-        text = texts[track * width : (track + 1) * width]
-        first, end = 0, width
-        while first < end and text[first] == filling:
+        first, end = track * width, (track + 1) * width
+        while first < end and texts[first] == filling:
             first += 1
-        while first < end and text[end - 1] == filling:
+        while first < end and texts[end - 1] == filling:
             end -= 1
-        part = text[first:end]  # slices tell the compiler that no index is out of bounds
-        free = result[size : size + len(part)]
+        part, free = texts[first:end], result[size:]  # slices, so that vector units copy them
         for at in range(len(part)):
             free[at] = part[at]
         size += len(part)
