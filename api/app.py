@@ -91,10 +91,10 @@ async def serve(app: Litestar) -> AsyncIterator[None]:
     app.metrics = Metrics([route.path for route in app.routes], service.state)
     app.service = app.state.service = app.state.calls.service = service
     app.state.metrics = app.metrics
-    insight = app.state.console_calls.insight = Insight(service)
+    app.insight = app.state.console_calls.insight = Insight(service)
     await service.start()
     yield
-    insight.stop()
+    app.insight.stop()
     await service.stop()
 
 

@@ -13,8 +13,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+
+import msgspec
 
 from api import schemas
 from api.events.journal import JournalError
@@ -79,14 +82,20 @@ class Insight:
         """
         users = None
         if people and kind in ("any", "user"):
-            if catalog.kinds.users == INTEGER:
-                users = await self._users(catalog, text.strip(), limit)
-            else:
-                users = await self._users_of_text(catalog, text, limit)
+            users = await self._listeners(catalog, text, limit)
         if kind == "user":
             return schemas.Found([], [], users, {})
-        found = await self._in_thread(_search, catalog, text, kind, limit)
-        return schemas.Found(*found, users, _lacks_search(catalog))
+        return await self._in_thread(_search, catalog, text, kind, limit, users)
+
+    async def search_json(self, catalog: Catalog, text: str, limit: int, people: bool) -> bytes:
+        """Return what `search` finds of any kind, as JSON that is made in the thread too."""
+        users = await self._listeners(catalog, text, limit) if people else None
+        return await self._in_thread(_search_json, catalog, text, limit, users)
+
+    async def _listeners(self, catalog: Catalog, text: str, limit: int) -> list[schemas.FoundUser]:
+        if catalog.kinds.users == INTEGER:
+            return await self._users(catalog, text.strip(), limit)
+        return await self._users_of_text(catalog, text, limit)
 
     async def _users(self, catalog: Catalog, text: str, limit: int) -> list[schemas.FoundUser]:
         """Return listeners whose id is the text or begins with it; drawn at random without one."""
@@ -177,15 +186,41 @@ def _lacks_search(catalog: Catalog) -> dict[str, str]:
     return {"search": catalog.index} if isinstance(catalog.index, str) else {}
 
 
+def _search_json(
+    catalog: Catalog, text: str, limit: int, users: list[schemas.FoundUser] | None
+) -> bytes:
+    return msgspec.json.encode(_search(catalog, text, "any", limit, users))
+
+
 def _search(
-    catalog: Catalog, text: str, kind: str, limit: int
-) -> tuple[list[schemas.FoundTrack], list[schemas.FoundArtist]]:
-    tracks, artists = [], []
+    catalog: Catalog, text: str, kind: str, limit: int, users: list[schemas.FoundUser] | None
+) -> schemas.Found:
+    """Find tracks and artists. All names are read in one go, which takes half as long as two."""
+    tracks: list[int] = []
+    artists: list[FoundArtist] = []
     if kind in ("any", "track"):
-        tracks = [_found(catalog, track) for track in _tracks_named(catalog, text, limit)]
+        tracks = _tracks_named(catalog, text, limit)
     if kind in ("any", "artist") and not isinstance(catalog.index, str):
-        artists = [_artist(catalog, artist) for artist in catalog.index.artists(text, limit)]
-    return tracks, artists
+        artists = catalog.index.artists(text, limit)
+    best = catalog.places_of_numbers([number for artist in artists for number in artist.best])
+    different = list({place for place in tracks + best if place >= 0})
+    named = dict(zip(different, catalog.named(different), strict=True))
+    rest = iter(best)
+    return schemas.Found(
+        [_found(catalog, named[track], track) for track in tracks],
+        [
+            schemas.FoundArtist(
+                artist.artist_id,
+                artist.name,
+                artist.plays,
+                artist.n_tracks,
+                [named[place] for place in islice(rest, len(artist.best)) if place in named],
+            )
+            for artist in artists
+        ],
+        users,
+        _lacks_search(catalog),
+    )
 
 
 def _tracks_named(catalog: Catalog, text: str, limit: int) -> list[int]:
@@ -204,25 +239,17 @@ def _tracks_named(catalog: Catalog, text: str, limit: int) -> list[int]:
     return list(dict.fromkeys(found))[:limit]
 
 
-def _found(catalog: Catalog, track: int) -> schemas.FoundTrack:
-    named = catalog.named(track)
+def _found(catalog: Catalog, named: NamedTrack, track: int) -> schemas.FoundTrack:
     listeners = catalog.details.listeners(track)
     return schemas.FoundTrack(named.track_id, named.name, named.artists, listeners)
-
-
-def _artist(catalog: Catalog, artist: FoundArtist) -> schemas.FoundArtist:
-    if catalog.kinds.tracks == INTEGER:
-        best = _named_ids(catalog, artist.best)
-    else:
-        best = [catalog.named(place) for place in catalog.places_of_numbers(artist.best)]
-    return schemas.FoundArtist(artist.artist_id, artist.name, artist.plays, artist.n_tracks, best)
 
 
 def _named_ids(catalog: Catalog, ids: Sequence[Id]) -> list[NamedTrack]:
     """Return tracks by id with their names; the release need not know them."""
     places = catalog.exact(ids, unknown=True)
+    known = iter(catalog.named([place for place in places if place >= 0]))
     return [
-        catalog.named(place) if place >= 0 else NamedTrack(track_id, None, None)
+        next(known) if place >= 0 else NamedTrack(track_id, None, None)
         for track_id, place in zip(ids, places, strict=True)
     ]
 
@@ -245,22 +272,23 @@ def _tracks(catalog: Catalog, ids: list[Id], near: int) -> schemas.Tracks:
 
 
 def _details(catalog: Catalog, track: int, near: int) -> TrackDetails:
-    named, details = catalog.named(track), catalog.details
-    shown = catalog.positions([named.track_id]).tolist()[0]
+    details = catalog.details
+    shown = catalog.positions([catalog.track_id(track)]).tolist()[0]
+    named, shown_as = catalog.named([track, shown])
     similar, after = (
-        [catalog.named(other) for other in catalog.near(source, shown, near)]
-        for source in ("similar", "next_played")
+        catalog.named(catalog.near(source, shown, near)) for source in ("similar", "next_played")
     )
+    genres = details.genres([track])
     return TrackDetails(
         named.track_id,
         named.name,
         named.artists,
-        details.genres(track),
+        genres[0] if genres else None,
         details.listeners(track),
         details.plays(track),
         catalog.top_rank(track),
         details.trend(track),
-        None if shown == track else catalog.named(shown).track_id,
+        None if shown == track else shown_as.track_id,
         similar,
         after,
     )
@@ -277,27 +305,25 @@ def _user(
     times: Sequence[str | None] | None = listings.times(catalog.folder, start, stop)
     lacks = {} if times is not None else {"history": "listens.parquet can't be read"}
     found = listings.listings(catalog, user_id, row) if lists else listings.Listings({}, {}, [])
-    named = [catalog.named(track) for track in history]
+    named = catalog.named(history)
+    genres: list[Any] = catalog.details.genres(history) or [None] * len(history)
     return UserDetails(
         user_id,
         row >= 0,
         end - first,
         [],
         [
-            schemas.Listen(one.track_id, one.name, one.artists, catalog.details.genres(track), at)
-            for one, track, at in zip(
+            schemas.Listen(one.track_id, one.name, one.artists, genres_of_it, at)
+            for one, genres_of_it, at in zip(
                 reversed(named),
-                reversed(history),
+                reversed(genres),
                 reversed(times or [None] * len(history)),
                 strict=True,
             )
         ],
         offset + limit if start > first else None,
-        [catalog.named(track) for track in catalog.final(row).tolist()] if lists else [],
-        {
-            name: [catalog.named(track) for track in tracks.tolist()]
-            for name, tracks in found.lists.items()
-        },
+        catalog.named(catalog.final(row)) if lists else [],
+        {name: catalog.named(tracks) for name, tracks in found.lists.items()},
         lacks | found.lacks,
         found.left_out,
     )

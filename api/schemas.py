@@ -14,6 +14,7 @@ MAX_LISTS = 1000  # lists of a batch
 MAX_BODY = 65_536  # bytes of a request's body
 MAX_TEXT_BATCH = 1 << 20  # of a batch whose users have text ids
 MAX_EVENTS = 100  # events that a request may bring along
+MAX_FOUND = 50  # of each kind in an answer of /search
 MAX_NEAR = 100  # events of /get_online_u2i, and similar tracks of each
 
 

@@ -9,8 +9,17 @@ from litestar.types import Message
 from api.http.guard import TOO_LARGE, Guard, Refusal, refuse
 from api.http.ids import undecodable
 from api.http.shared_events import marking, read_events
-from api.http.short_cuts import answer_of, send_json, store_event
+from api.http.short_cuts import (
+    PRIVATE,
+    RECOMMENDER_KEY,
+    Headers,
+    answer_of,
+    send_json,
+    store_event,
+    what_is_found,
+)
 from api.http.whole_numbers import refuse_other_spellings
+from api.insight import Insight
 from api.prometheus import Metrics
 from api.schemas import MAX_BODY
 from api.service import Service
@@ -20,8 +29,6 @@ from jobs.contract.text_ids import Kinds
 
 INTEGERS = Kinds()
 RELEASE_HEADER = b"x-release"
-# the key, in a request's state, of the recommender that made its answer
-RECOMMENDER_KEY = "recommender"
 BODY_KEY = "body"  # the key of a JSON body of /recommendations
 
 
@@ -36,9 +43,10 @@ class Application(Litestar):
     """
 
     given_settings: Settings | None = None  # if None, the environment is read at the start
-    service: Service | None = None  # None until the start; metrics and guard are set then too
+    service: Service | None = None  # None until the start; what follows is set then too
     metrics: Metrics
     guard: Guard
+    insight: Insight
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer or refuse a request, add X-Release to the answer, and record the time it took."""
@@ -77,16 +85,20 @@ class Application(Litestar):
 
     async def answer(self, scope: Any, receive: Any, send: Any, service: Service) -> None:
         """Answer a request that is let through: by a short cut, or as Litestar does."""
+        headers: Headers = ()
         answer = answer_of(scope, service) or await store_event(scope, service)
         if answer is None and service.kinds != INTEGERS:
             answer = _refusal_of_bytes(scope["query_string"])
+        if answer is None:
+            headers = PRIVATE
+            answer = await what_is_found(scope, service, self.insight, self.guard)
         if answer is None:
             refuse_other_spellings(scope, scope.setdefault("state", {}))
             await super().__call__(scope, receive, send)
         elif isinstance(answer, Refusal):
             await refuse(answer, receive, send)
         else:
-            await send_json(answer, send)
+            await send_json(answer, send, headers)
 
     async def _start_and_stop(self, scope: Any, receive: Any, send: Any) -> None:
         """Start and stop as Litestar does, but refuse unusable settings with a message of one line.

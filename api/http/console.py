@@ -9,11 +9,12 @@ from litestar.exceptions import HTTPException, NotFoundException
 from litestar.params import FromPath, PathParameter, QueryParameter
 from msgspec import UNSET
 
-from api.http.asgi import RECOMMENDER_KEY, Application
+from api.http.asgi import Application
 from api.http.described import (
     BAD_PARAMETER,
     GUARD_REFUSALS,
     NO_RELEASE,
+    NOT_KEPT,
     UNKNOWN_RELEASE,
     UserId,
 )
@@ -22,10 +23,12 @@ from api.http.files import answer_file
 from api.http.guard import Guard
 from api.http.ids import id_of, ids_of
 from api.http.problems import AnyRequest
+from api.http.short_cuts import RECOMMENDER_KEY
 from api.insight import Insight
 from api.release.catalog import Catalog
 from api.schemas import (
     MAX_EVENTS,
+    MAX_FOUND,
     Access,
     Found,
     Releases,
@@ -37,18 +40,13 @@ from jobs.contract.search import MAX_QUERY
 from jobs.contract.text_ids import Kinds
 
 ASSETS = Path(__file__).parents[1] / "console"
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-PAGE_HEADERS = HEADERS | {
+PAGE_HEADERS = NOT_KEPT | {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; img-src 'self' data:; frame-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
 }
-Limit = Annotated[int, QueryParameter(ge=1, le=50, description="how many of each kind")]
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_FOUND, description="how many of each kind")]
 Near = Annotated[
     int, QueryParameter(ge=0, le=100, description="how many similar and next tracks of each")
 ]
@@ -57,7 +55,7 @@ read = partial(
     http_method=[HttpMethod.GET, HttpMethod.POST],
     status_code=200,
     operation_class=Call,
-    response_headers=HEADERS,
+    response_headers=NOT_KEPT,
 )
 
 
@@ -166,7 +164,7 @@ class ConsoleCalls(Controller):
     ) -> Response[bytes]:
         """Return a report of the run that made a release, as a page without scripts."""
         page = await self.insight.report(name, release)
-        headers = HEADERS | {"Content-Security-Policy": page.policy}
+        headers = NOT_KEPT | {"Content-Security-Policy": page.policy}
         return Response(page.html, media_type=MediaType.HTML, headers=headers)
 
     @read("/access", responses=GUARD_REFUSALS, sync_to_thread=False)

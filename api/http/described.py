@@ -1,4 +1,4 @@
-"""What calls have in common in the OpenAPI description: parameters, answers other than 200."""
+"""What calls have in common: headers, parameters and error answers in the OpenAPI description."""
 
 from typing import Annotated
 
@@ -8,6 +8,12 @@ from litestar.params import QueryParameter
 
 from api.schemas import Problem
 
+# headers of answers that a browser must not keep, pass on, or take for something else
+NOT_KEPT = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 UserId = Annotated[str, QueryParameter(description="the user")]
 
 

@@ -11,7 +11,7 @@ from litestar.types import Scope
 from msgspec import UNSET
 
 from api.http import problems
-from api.http.asgi import BODY_KEY, RECOMMENDER_KEY
+from api.http.asgi import BODY_KEY
 from api.http.described import (
     BAD_BODY,
     BAD_PARAMETER,
@@ -26,6 +26,7 @@ from api.http.description import Call, CallWithEvents
 from api.http.ids import EXPECTED, BadParameter, event_of, id_of, ids_of, ids_of_body
 from api.http.problems import AnyRequest, events_of_body
 from api.http.shared_events import STALE_KEY
+from api.http.short_cuts import RECOMMENDER_KEY
 from api.prometheus import CONTENT_TYPE, Metrics
 from api.schemas import (
     MAX_BODY,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from jobs.contract.blending import Neighbours
 from jobs.contract.serving import TREND_PERIODS
@@ -47,13 +47,13 @@ class Details:
         """Return the offsets and items of each track's artists, which artist_tracks goes with."""
         return self._arrays["credits_offsets"], self._arrays["credits_items"]
 
-    def artists(self, track: int) -> list[str] | None:
-        """Return the names of a track's artists."""
-        return self._names("artist", track)
+    def artists(self, tracks: ArrayLike) -> list[list[str]] | None:
+        """Return the names of the artists of each of some tracks."""
+        return self._names("artist", tracks)
 
-    def genres(self, track: int) -> list[str] | None:
-        """Return the names of a track's genres."""
-        return self._names("genre", track)
+    def genres(self, tracks: ArrayLike) -> list[list[str]] | None:
+        """Return the names of the genres of each of some tracks."""
+        return self._names("genre", tracks)
 
     def listeners(self, track: int) -> int | None:
         """Return how many users have heard a track."""
@@ -74,15 +74,26 @@ class Details:
     def _count(self, name: str, track: int) -> int | None:
         return int(self._arrays[name][track]) if self.has_counts else None
 
-    def _names(self, kind: str, track: int) -> list[str] | None:
-        if f"{kind}s_items" not in self._arrays:
+    def _names(self, kind: str, tracks: ArrayLike) -> list[list[str]] | None:
+        arrays = self._arrays
+        if f"{kind}s_items" not in arrays:
             return None
-        places = _list(self._arrays, f"{kind}s", track)
-        names = (_list(self._arrays, f"{kind}_names", place) for place in places.tolist())
-        return [name.tobytes().decode() for name in names]
+        offsets, items = arrays[f"{kind}s_offsets"], arrays[f"{kind}s_items"]
+        rows = np.asarray(tracks, np.int64)
+        bounds = zip(offsets[rows].tolist(), offsets[rows + 1].tolist(), strict=True)
+        places = [items[start:end].tolist() for start, end in bounds]
+        different = list({place for some in places for place in some})
+        names = texts_of(arrays[f"{kind}_names_offsets"], arrays[f"{kind}_names_items"], different)
+        name_of = dict(zip(different, names, strict=True))
+        return [[name_of[place] for place in some] for some in places]
 
 
-def _list(arrays: Arrays, name: str, row: int) -> NDArray[Any]:
-    offsets = arrays[f"{name}_offsets"]
-    items: NDArray[np.generic] = arrays[f"{name}_items"][offsets[row] : offsets[row + 1]]
-    return items
+def texts_of(offsets: NDArray[np.int64], items: NDArray[np.uint8], rows: ArrayLike) -> list[str]:
+    """Return the texts in some rows (n,), whose UTF-8 stands in items from offsets[row] on.
+
+    >>> texts_of(np.array([0, 1, 3]), np.frombuffer(b"abc", np.uint8), [1, 0])
+    ['bc', 'a']
+    """
+    content, places = memoryview(items.data), np.asarray(rows, np.int64)
+    bounds = zip(offsets[places].tolist(), offsets[places + 1].tolist(), strict=True)
+    return [str(content[start:end], "utf-8") for start, end in bounds]

@@ -53,15 +53,15 @@ def reasons(
     lost = losses(events, counted, bring) if online else {}
     return [
         Reason(
-            track_id=track_id,
-            name=catalog.name(track),
-            artists=catalog.details.artists(track),
+            track_id=one.track_id,
+            name=one.name,
+            artists=one.artists,
             final_rank=final.get(track),
             top_rank=None if track in final else top.get(track),
             sources=[source for source, tracks in brought.items() if track in tracks],
             events=named(lost.get(track, []), worth.get(track, 0.0)),
         )
-        for track, track_id in zip(answer.tolist(), catalog.ids(answer), strict=True)
+        for track, one in zip(answer.tolist(), catalog.named(answer), strict=True)
     ]
 
 

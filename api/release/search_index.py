@@ -12,6 +12,20 @@ from jobs.contract.search import SEARCH, query
 SECONDS = 1.0  # after which a search is interrupted
 STEPS = 1000  # of SQLite's virtual machine between two looks at the clock
 
+# Each statement gives all that it finds as one row, a JSON list. A thread that fetches row by row
+# stops at each of them for the interpreter, which runs one thread at a time, and takes it from an
+# answer each time.
+TRACKS = """
+SELECT json_group_array(rowid)
+FROM (SELECT rowid FROM tracks WHERE tracks MATCH ? ORDER BY rowid LIMIT ?)
+"""
+FOUND = "json_group_array(json_array(place, artist_id, name, plays, tracks, json(best)))"
+ARTISTS = f"""
+SELECT {FOUND} FROM artist
+WHERE place IN (SELECT rowid FROM artists WHERE artists MATCH ? ORDER BY rowid LIMIT ?)
+"""
+FIRST_ARTISTS = f"SELECT {FOUND} FROM artist WHERE place <= ?"
+
 
 class SearchError(Exception):
     """A search that took too long, or an index that can't be read; the text says which."""
@@ -49,30 +63,26 @@ class SearchIndex:
         """
         if not text.strip():
             return list(range(limit))
-        return [place - 1 for place in self._places("tracks", text, limit)]
+        terms = query(text)
+        places = self._fetch(TRACKS, terms, limit) if terms else []
+        return sorted(place - 1 for place in places)
 
     def artists(self, text: str, limit: int) -> list[FoundArtist]:
         """Return the first artists that a text finds, those with most plays first."""
-        places = self._places("artists", text, limit) if text.strip() else range(1, limit + 1)
-        marks = ", ".join("?" * len(places))
-        rows = self._fetch(f"SELECT * FROM artist WHERE place IN ({marks}) ORDER BY place", *places)
-        return [
-            FoundArtist(artist_id, name, plays, n_tracks, json.loads(best))
-            for _, artist_id, name, plays, n_tracks, best in rows
-        ]
+        if not text.strip():
+            found = self._fetch(FIRST_ARTISTS, limit)
+        else:
+            terms = query(text)
+            found = self._fetch(ARTISTS, terms, limit) if terms else []
+        return [FoundArtist(*values) for _, *values in sorted(found)]
 
-    def _places(self, table: str, text: str, limit: int) -> list[int]:
-        terms = query(text)
-        if not terms:
-            return []
-        statement = f"SELECT rowid FROM {table} WHERE {table} MATCH ? ORDER BY rowid LIMIT ?"
-        return [place for (place,) in self._fetch(statement, terms, limit)]
-
-    def _fetch(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    def _fetch(self, statement: str, *values: object) -> list[Any]:
+        """Return the list that is the one value of a statement's one row."""
         with self._lock:
             self._deadline[0] = time.monotonic() + SECONDS
             try:
-                return self._db.execute(statement, values).fetchall()
+                [(found,)] = self._db.execute(statement, values)
+                return [*json.loads(found)]
             except sqlite3.OperationalError as error:
                 if "interrupted" not in str(error):
                     raise SearchError(f"{SEARCH} can't be read: {error}") from None

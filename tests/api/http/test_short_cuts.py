@@ -1,5 +1,7 @@
 """Plain requests are answered by short cuts, with the same bytes as by Litestar."""
 
+from urllib.parse import quote_plus, unquote_plus
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -34,9 +36,9 @@ def both(request, tmp_path_factory):
         yield client, other
 
 
-def seen(client, method, url):
+def seen(client, method, url, **headers):
     """What a client sees of an answer."""
-    answer = client.request(method, url)
+    answer = client.request(method, url, headers=headers)
     headers = [(name, value) for name, value in answer.headers.raw if name != b"allow"]  # a set
     return answer.status_code, sorted(headers), answer.content
 
@@ -97,6 +99,47 @@ def test_any_request_has_the_answer_that_litestar_gives(both, method, path, quer
         assert seen(client, "GET", call) == seen(other, "GET", call)
 
 
+TYPED = ["thunder", "ac/dc", "a", "юн", "7", "47", "!!!", 'a"b AND', " ", "ё" * 256, "x" * 257]
+SENT = ["%41c", "%", "%zz", "%D1%91", "%FF", "a;b", "a+b", "+", "a=b", "ё", "a'b", "%00", "\u0131"]
+WORDS = st.sampled_from(TYPED).map(quote_plus) | st.sampled_from(SENT) | st.text().map(quote_plus)
+SOUGHT = st.builds("q={}{}".format, WORDS, st.sampled_from(["", "&limit=10", "&limit=50"]))
+LIMIT = st.sampled_from([f"limit={number}" for number in [*NUMBERS, "51"]])
+MORE = st.sampled_from(["kind=track", "kind=any", "kind=x", "q=b", "limit=2", "other=1", "", "q"])
+
+
+@pytest.fixture(scope="module")
+def searched(finished):
+    """The same two services on a release with names, where keys are set."""
+    keys = {"admin_key": "the-key-for-all", "read_key": "the-key-for-read"}
+    chosen = Settings(work=finished, journal="off", log_level="WARNING", **keys)
+    with (
+        TestClient(create_app(chosen), raise_server_exceptions=False) as client,
+        TestClient(create_app(chosen, ByLitestar), raise_server_exceptions=False) as other,
+    ):
+        yield client, other
+
+
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.sampled_from(["GET", "GET", "POST", "HEAD"]),
+    st.sampled_from(["/search", "/search", "/search/", "//search"]),
+    SOUGHT
+    | st.builds("{}&{}".format, SOUGHT, LIMIT | MORE)
+    | st.builds("q={}&{}".format, WORDS, LIMIT),
+    st.sampled_from(["the-key-for-all", "the-key-for-read", "another"]),
+)
+def test_any_search_finds_what_it_finds_by_litestar(searched, method, path, query, key):
+    ours, theirs = (
+        seen(client, method, f"{path}?{query}", **{"X-API-Key": key}) for client in searched
+    )
+    if unquote_plus(query).partition("=")[2].partition("&")[0].strip() and "&q" not in query:
+        assert ours == theirs
+    else:  # listeners are drawn at random
+        assert ours[:2] == theirs[:2] or ours[0] == theirs[0] == 200
+
+
 @pytest.fixture
 def work(tmp_path):
     releases.make(tmp_path)
@@ -115,6 +158,8 @@ def test_plain_requests_do_not_reach_litestar(work, monkeypatch):
         for more in ("", "&k=1", "&N=100", "&k=100&N=1"):
             assert client.get(f"/get_online_u2i?user_id=47{more}").status_code == 200
         assert client.post("/put_user_event?user_id=47&item_id=50").json() == {"result": "ok"}
+        for more in ("", "&limit=50"):
+            assert client.get(f"/search?q=%D1%91+a{more}").status_code == 200
 
 
 @pytest.mark.parametrize("fault", [JournalError("the disk is full"), ValueError("a fault")])
