@@ -146,7 +146,7 @@ function generator(one, found) {
     : "";
   return [
     without,
-    h("p", { class: "quiet" }, `${about} ${taken} of ${whole(tracks.length)} are in the final list.`),
+    h("p", { class: "quiet" }, found.final.length ? `${about} ${taken} of ${whole(tracks.length)} are in the final list.` : about),
     trackList(
       tracks.map((track, place) =>
         trackRow(track, {

@@ -180,7 +180,7 @@ function drawLook(now, span, history) {
         fact("Cold lists", share(cold)),
         fact("Listeners with events", whole(now.ready.users_with_events)),
         fact("Journal", now.ready.journal),
-        fact("Release", now.fresh.release),
+        fact("Release", now.fresh.release, "long"),
         fact("Age", `${now.fresh.age_hours.toFixed(1)} h${now.fresh.stale ? ", stale" : ""}`),
         fact("Data until", moment(now.fresh.data_until)),
       ),
@@ -190,7 +190,7 @@ function drawLook(now, span, history) {
 
 const figure = (term, value, note) =>
   h("div", {}, h("dt", {}, term), h("dd", {}, value), h("dd", { class: "quiet small" }, note));
-const fact = (term, value) => h("div", {}, h("dt", {}, term), h("dd", {}, value));
+const fact = (term, value, kind = "") => h("div", { class: kind }, h("dt", {}, term), h("dd", {}, value));
 
 function chart(history) {
   const [width, height] = [720, 96];

@@ -124,6 +124,12 @@ def test_a_listener_has_pages_of_history_and_tabs_that_arrow_keys_move_through(v
     assert page.get_by_role("tabpanel").get_by_text(re.compile(r"^final \d+$")).count() > 0
 
 
+def test_of_someone_without_a_final_list_no_share_of_it_is_told(visit, service):
+    page = visit(service, f"#/listener/{HUGE}")
+    panel = page.get_by_role("tabpanel")
+    panel.get_by_text("Many people play these tracks.", exact=True).wait_for()
+
+
 def test_a_track_has_its_numbers_its_trend_and_what_is_near_it(visit, service):
     page = visit(service)
     page.get_by_role("searchbox", name=SEARCH).fill("thunderstruck")
@@ -162,6 +168,14 @@ def test_the_release_has_metrics_beside_the_former_ones_and_reports_without_scri
     page.get_by_text("Command that makes it current").click()
     former = page.get_by_role("listitem").filter(has_text="Serve here").get_by_role("code")
     assert "--activate 20200101T000000.000000Z" in former.inner_text()
+
+
+def test_in_the_dark_a_report_does_not_flash_white_before_it_is_painted(visit, service):
+    page = visit(service, "#/release", color_scheme="dark")
+    page.get_by_role("button", name="How good the lists are").click()
+    ground = "frame => getComputedStyle(frame).backgroundColor"
+    red, green, blue = re.findall(r"\d+", page.locator("iframe").evaluate(ground))
+    assert max(int(red), int(green), int(blue)) < 64
 
 
 def test_another_release_is_served_once_that_is_confirmed(visit, service):
