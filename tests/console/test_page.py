@@ -170,6 +170,13 @@ def test_the_release_has_metrics_beside_the_former_ones_and_reports_without_scri
     assert "--activate 20200101T000000.000000Z" in former.inner_text()
 
 
+def test_a_long_command_scrolls_in_its_line_and_not_the_page(visit, service):
+    page = visit(service, "#/release", viewport={"width": 360, "height": 720})
+    page.get_by_text("Command that makes it current").click()
+    page.get_by_role("button", name="Copy").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 def test_in_the_dark_a_report_does_not_flash_white_before_it_is_painted(visit, service):
     page = visit(service, "#/release", color_scheme="dark")
     page.get_by_role("button", name="How good the lists are").click()
