@@ -179,7 +179,9 @@ class Insight:
 def _yield_to_others() -> None:
     """Let the other threads of the process go first, where the processor is busy (on Linux)."""
     with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        thread = threading.get_native_id()
+        of_service = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, of_service + NICE)
 
 
 def _lacks_search(catalog: Catalog) -> dict[str, str]:
