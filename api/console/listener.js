@@ -14,6 +14,10 @@ const GENERATORS = {
   similar: ["Similar", "The tracks' ALS vectors are near those of tracks that the listener played."],
   artist: ["Same artists", "The tracks are by artists that the listener played."],
   user_knn: ["Similar users", "Listeners with a similar taste have played these tracks."],
+  sequence_knn: [
+    "Similar sequences",
+    "Listeners played these tracks next where they had played the same as this listener lately.",
+  ],
   ease: ["Item weights", "The tracks that the listener played speak for these tracks."],
   replayed: ["Replayed", "The listener has played these tracks before."],
   new_tracks: ["New tracks", "Nobody has played these tracks yet; their predicted ALS vectors fit the listener."],

@@ -200,9 +200,10 @@ def _ease(catalog: Catalog, user_id: Id, row: int) -> Tracks:
     return by_weights(plays, half_life, lists, _heard(catalog, row), LISTED, catalog.ties)
 
 
-def _user_knn(catalog: Catalog, user_id: Id, row: int) -> Tracks:
+def _of_others(catalog: Catalog, user_id: Id, row: int) -> Tracks:
+    """Say why no release has what the neighbours among users are found by."""
     raise Lacking(
-        "it compares the listener with the profiles of up to 50,000 others. They are not in a "
+        "it compares the listener with the plays of up to 50,000 others. They are not in a "
         "release, since they would add 12 bytes for each track that each of these has played, "
         "100 MB or more where there are millions of listeners"
     )
@@ -221,7 +222,8 @@ GENERATORS: dict[str, Generator] = {
     "after_last": _after(LAST_SCORED, LAST_HALF_LIFE, "after_last"),
     "similar": _after(RECENT, None, "similar"),
     "artist": _artist,
-    "user_knn": _user_knn,
+    "user_knn": _of_others,
+    "sequence_knn": _of_others,
     "ease": _ease,
     "replayed": _replayed,
     "new_tracks": _from(tables.NEW_TRACKS, 10),

@@ -12,6 +12,8 @@ from jobs.contract.compiled import compiled
 Csr = tuple[np.ndarray, np.ndarray, np.ndarray]  # indptr, indices int32, data float32
 BITS = 0x7FFFFFFF  # all bits of a float32 but the sign: in the order of positive floats
 PLACE_BITS = 32  # of a key, for the place among ties
+PLAY_BITS = 5  # of another key, for one of a user's last plays: see sequence_neighbours.LAST
+LAST_PLAY = (1 << PLAY_BITS) - 1
 
 
 @compiled
@@ -79,12 +81,7 @@ def followers(
     weights: np.ndarray,
     columns: int,
 ) -> Csr:
-    """Return what follows some tracks, (tracks, columns), as next_played.Plays.followers has it.
-
-    item (plays,) are the tracks in order of user and time; at, last and weight (n,) are the places,
-    the users' last places and the weights of the listens of these tracks. rows (tracks + 1,) has
-    the first listen of each track.
-    """
+    """Return what follows some plays, (rows, columns), as next_played.following has it."""
     total = longest = 0
     for row in range(len(rows) - 1):
         n = (rows[row + 1] - rows[row]) * len(weights)
@@ -110,6 +107,55 @@ def followers(
         end = _emptied(sums, touched[:n], items, result, end)
         ends[row + 1] = end
     return ends, items[:end], result[:end]
+
+
+@compiled
+def similar_places(
+    plays: Csr,
+    own: np.ndarray,
+    starts: np.ndarray,
+    at: np.ndarray,
+    user: np.ndarray,
+    fading: np.ndarray,
+) -> Csr:
+    """Return the similarities (users, places) of sequence_neighbours.Histories.similarities.
+
+    plays (users, items) are the users' last plays, and own (users,) their rows in the sample; the
+    other arrays are fields of Histories.
+    """
+    first, tracks, weights = plays
+    total = longest = 0
+    for row in range(len(own)):
+        n = 0
+        for i in range(first[row], first[row + 1]):
+            n += starts[tracks[i] + 1] - starts[tracks[i]]
+        total += n
+        longest = max(longest, n)
+    found = np.empty(longest, np.int64)  # places, and in the lowest bits which play it is
+    ends = np.zeros(len(own) + 1, np.int64)
+    places, result = np.empty(total, np.int32), np.empty(total, np.float32)
+    end = 0
+    for row in range(len(own)):
+        n = 0
+        for i in range(first[row], first[row + 1]):
+            for j in range(starts[tracks[i]], starts[tracks[i] + 1]):
+                if user[at[j]] != own[row]:
+                    found[n] = np.int64(at[j]) << PLAY_BITS | (i - first[row])
+                    n += 1
+        found[:n].sort()
+        for i in range(n):
+            place = found[i] >> PLAY_BITS
+            similarity = weights[first[row] + (found[i] & LAST_PLAY)]
+            for back in range(1, i + 1):
+                before = found[i - back] >> PLAY_BITS
+                if place - before >= len(fading) or user[before] != user[place]:
+                    break
+                gain = weights[first[row] + (found[i - back] & LAST_PLAY)]
+                similarity += fading[place - before] * gain
+            places[end + i], result[end + i] = place, similarity
+        end += n
+        ends[row + 1] = end
+    return ends, places[:end], result[:end]
 
 
 @compiled

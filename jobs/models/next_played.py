@@ -91,23 +91,41 @@ class Plays:
 
         rows (tracks + 1,) has the first listen of each track, counted from low.
         """
-        if compiling.is_used():
-            from jobs.models import kernels
+        part = slice(low, high)
+        plays = self.item, self.at[part], self.last[part], self.weight[part]
+        return following(*plays, rows, weights, len(self.starts) - 1)
 
-            part = slice(low, high)
-            plays = self.item, self.at[part], self.last[part], self.weight[part]
-            columns = len(self.starts) - 1
-            starts, at, values = kernels.followers(*plays, rows, weights, columns)
-            return csr_matrix((values, at, starts), (len(rows) - 1, columns))
-        places = self.at[low:high, None] + np.arange(1, len(weights) + 1, dtype=self.at.dtype)
-        counted = places <= self.last[low:high, None]
-        followers = self.item[np.where(counted, places, 0)]
-        counted &= followers != self.item[self.at[low:high]][:, None]
-        starts = offsets_of(np.count_nonzero(counted, axis=1))
-        entries = np.broadcast_to(weights, counted.shape)[counted], followers[counted], starts
-        by_listen = csr_matrix(entries, (high - low, len(self.starts) - 1))
-        by_track = self.weight[low:high], np.arange(high - low), rows
-        return csr_matrix(csr_matrix(by_track, (len(rows) - 1, high - low)) @ by_listen)
+
+def following(
+    item: np.ndarray,
+    at: np.ndarray,
+    last: np.ndarray,
+    weight: np.ndarray,
+    rows: np.ndarray,
+    steps: np.ndarray,
+    items: int,
+) -> csr_matrix:
+    """Return what follows some plays, added up for each row, (rows, items) float32.
+
+    item (plays,) are the tracks in order of user and time. at, last and weight (n,) are places in
+    it, the last places of the same users, and how much each counts; those of row r are at rows[r]
+    to rows[r + 1]. The next play counts steps[0], the one after it steps[1], and so on. A track
+    doesn't follow itself.
+    """
+    if compiling.is_used():
+        from jobs.models import kernels
+
+        starts, columns, values = kernels.followers(item, at, last, weight, rows, steps, items)
+        return csr_matrix((values, columns, starts), (len(rows) - 1, items))
+    places = at[:, None] + np.arange(1, len(steps) + 1, dtype=at.dtype)
+    counted = places <= last[:, None]
+    followers = item[np.where(counted, places, 0)]
+    counted &= followers != item[at][:, None]
+    starts = offsets_of(np.count_nonzero(counted, axis=1))
+    entries = np.broadcast_to(steps, counted.shape)[counted], followers[counted], starts
+    by_play = csr_matrix(entries, (len(at), items))
+    by_row = weight, np.arange(len(at)), rows
+    return csr_matrix(csr_matrix(by_row, (len(rows) - 1, len(at))) @ by_play)
 
 
 def track_ranges(starts: np.ndarray, plays: int) -> list[tuple[int, int]]:

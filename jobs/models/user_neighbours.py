@@ -4,7 +4,7 @@ The similarity of two users is the cosine of their profiles, in which a track th
 weighs more (its inverse document frequency, as in the search of texts). The score of a track is the
 sum of the squared similarities of the 100 nearest users who have played it (the method is that of
 Herlocker et al., "An Algorithmic Framework for Performing Collaborative Filtering", 1999, for plays
-instead of ratings):
+instead of ratings), where a neighbour has played a track if it is among their last RECENT plays:
 
     neighbour   similarity   weight   has played     scores of the user
     A           0.5          0.25     tracks 1, 2    track 2: 0.25 + 0.09 = 0.34
@@ -17,6 +17,7 @@ Comparing a user with another one takes a multiplication for each track that bot
 neighbours come from a sample of the users, as large as the work allows (see sample).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +25,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from jobs.contract.ids import Ties, find, ties_of
+from jobs.contract.plays import RECENT
 from jobs.data import sampling
 from jobs.data.bounds import TrackCounts
 from jobs.data.listens import Listens
@@ -45,18 +47,17 @@ class Neighbourhood:
     """The users from whom neighbours come, and how all users are compared with them."""
 
     user_ids: np.ndarray  # (sample,) ascending
-    played: csr_matrix  # (sample, items): 1 where the user has played the track
+    played: csr_matrix  # (sample, items): 1 where the track is among the user's last plays
     rarity: np.ndarray  # (items,) float32: how much a track counts in a profile
     profiles: csr_matrix  # (items, sample): the profiles, of unit length
 
     @classmethod
     def of(cls, data: Listens, counted: np.ndarray, counts: TrackCounts) -> "Neighbourhood":
         """Draw the sample; counts are those of the users for whom counted (users,) is true."""
-        listeners = counts.listeners.astype(np.float64)
-        rarity = np.log((1 + counted.sum()) / (1 + listeners)).astype(np.float32)
-        members = data.of_users(sample(data, counted, listeners))
-        played = members.pairs()
-        return cls(members.user_ids, played, rarity, csr_matrix(_unit(played, rarity).T))
+        listeners, rarity = counts.listeners.astype(np.float64), rarity_of(counted, counts)
+        members = data.of_users(sample(data, counted, lambda some: some.pairs() @ listeners))
+        profiles = csr_matrix(_unit(members.pairs(), rarity).T)
+        return cls(members.user_ids, members.latest(RECENT).pairs(), rarity, profiles)
 
     @cached_property
     def ties(self) -> Ties:
@@ -88,20 +89,29 @@ class Neighbourhood:
         return matrix_of_lists(items, bounded(weights), len(self.user_ids))
 
 
-def sample(data: Listens, counted: np.ndarray, listeners: np.ndarray) -> np.ndarray:
+def rarity_of(counted: np.ndarray, counts: TrackCounts) -> np.ndarray:
+    """Return how much a track counts in a profile, (items,) float32: the more, the rarer it is."""
+    rarity: np.ndarray = np.log((1 + counted.sum()) / (1 + counts.listeners.astype(np.float64)))
+    return rarity.astype(np.float32)
+
+
+def sample(
+    data: Listens, counted: np.ndarray, costs_of: Callable[[Listens], np.ndarray]
+) -> np.ndarray:
     """Return the rows of the users from whom neighbours come, ascending.
 
     They are drawn by a hash among the users for whom counted (users,) bool is true, at most
-    MOST_USERS. Comparing one of them with everybody takes as many multiplications as their tracks
-    have listeners (items,). So the cost of a sample is known beforehand, and the sample has no more
-    users than MULTIPLICATIONS_A_USER or MULTIPLICATIONS allow. It is empty if these are fewer than
+    MOST_USERS. costs_of says how many multiplications, or steps like these, it takes to compare
+    everybody with each of some users: for profiles, as many as their tracks have listeners. So the
+    cost of a sample is known beforehand, and the sample has no more users than
+    MULTIPLICATIONS_A_USER or MULTIPLICATIONS allow. It is empty if these are fewer than
     FEWEST_USERS, and not all.
     """
     users = np.flatnonzero(counted)
     drawn: np.ndarray = users[sampling.order(data.user_ids[users], SEED)[:MOST_USERS]]
     rows = np.sort(drawn)
     costs = np.zeros(len(counted))
-    costs[rows] = data.of_users(rows).pairs() @ listeners
+    costs[rows] = costs_of(data.of_users(rows))
     most = max(MULTIPLICATIONS, MULTIPLICATIONS_A_USER * len(counted))
     drawn = drawn[np.cumsum(costs[drawn]) <= most]
     if len(drawn) < min(FEWEST_USERS, len(users)):

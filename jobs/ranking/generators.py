@@ -26,7 +26,7 @@ from jobs.contract.tables import Table
 from jobs.data.listens import Listens
 from jobs.models.ranked_lists import first_unheard, matrix_of_lists
 from jobs.models.sparse import product
-from jobs.ranking.snapshot import FORECAST, USER_KNN, Snapshot
+from jobs.ranking.snapshot import FORECAST, SEQUENCE_KNN, USER_KNN, Snapshot
 
 # Returns (users, items) float32 for a block of users with their listens: tracks with larger scores
 # suit a user better, and those with 0 are not proposed. Not to depend on other users of the block.
@@ -106,6 +106,11 @@ def user_knn(snapshot: Snapshot, block: Listens) -> csr_matrix:
     return snapshot.neighbourhood.scores(block, snapshot.hyperparameters.als_half_life)
 
 
+def sequence_knn(snapshot: Snapshot, block: Listens) -> csr_matrix:
+    """Score what others played next where they had played the same as the users lately."""
+    return snapshot.histories.scores(block)
+
+
 def ease(snapshot: Snapshot, block: Listens) -> csr_matrix:
     """Score tracks by the item weights of the users' plays."""
     plays = block.weights(0, snapshot.hyperparameters.als_half_life)
@@ -132,6 +137,7 @@ GENERATORS = {
     "similar": Generator(similar, (tables.SIMILAR,), 0.4),
     "artist": Generator(artist, (tables.ITEMS,), 0.2),
     USER_KNN: Generator(user_knn, (tables.LISTENS,), 0.4, may_be_off=True),
+    SEQUENCE_KNN: Generator(sequence_knn, (tables.LISTENS,), 0.4, may_be_off=True),
     "ease": Generator(ease, (tables.ITEM_WEIGHTS,), 0.4, may_be_off=True),
     "replayed": Generator(replayed, (tables.LISTENS,), 0.4),
     "new_tracks": Generator(new_tracks, (tables.NEW_TRACKS,), 0.1, candidates=10, only_places=True),

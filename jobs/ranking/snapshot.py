@@ -16,11 +16,13 @@ from jobs.models import als_model, hyperparameters, popularity
 from jobs.models.forecast import forecast
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.ranked_lists import best_of_rows, matrix_of_lists, read_lists, read_matrices
+from jobs.models.sequence_neighbours import Histories
 from jobs.models.sparse import incidence, only_rows, scale_rows
 from jobs.models.user_neighbours import Neighbourhood
 
 TRACKS_AN_ARTIST = 20  # most played tracks of an artist that the generator "artist" proposes
-FORECAST, USER_KNN = "forecast", "user_knn"  # names of generators that may be switched off
+# Names of generators that may be switched off.
+FORECAST, USER_KNN, SEQUENCE_KNN = "forecast", "user_knn", "sequence_knn"
 HORIZONS = (0.01, 0.05, 0.25)  # the latest listens, as shares of all, for features of tracks
 
 
@@ -86,6 +88,8 @@ class Snapshot:
             getattr(self, name)
         if USER_KNN not in self.switched_off:
             _ = self.neighbourhood.ties
+        if SEQUENCE_KNN not in self.switched_off:
+            _ = self.histories
         _ = self.data.ties, self.data.span
 
     @cached_property
@@ -127,6 +131,11 @@ class Snapshot:
     def neighbourhood(self) -> Neighbourhood:
         """Return the users among whom each user's neighbours are found."""
         return Neighbourhood.of(self.data, self.counted, self.track_counts)
+
+    @cached_property
+    def histories(self) -> Histories:
+        """Return the histories in which places are searched that are similar to a user's end."""
+        return Histories.of(self.data, self.counted, self.track_counts)
 
     @cached_property
     def forecast(self) -> np.ndarray:

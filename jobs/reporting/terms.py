@@ -39,6 +39,10 @@ GENERATORS = {  # by key: the name, and what the generator proposes
         "similar users",
         "The tracks that the users with the most similar taste have played.",
     ),
+    "sequence_knn": (
+        "similar sequences",
+        "The tracks that others played next where they had played the same as the user lately.",
+    ),
     "ease": (
         "item weights",
         "The tracks for which the tracks that the user played say most, by the linear model EASE.",

@@ -34,7 +34,7 @@ def test_the_generators_lists_are_those_that_the_ranker_gets(finished, tmp_path,
     for at, user in enumerate(users):
         user_id = int(snapshot.data.user_ids[user])
         found = listings(catalog, user_id, catalog.row(user_id))
-        assert found.lacks.keys() == {"user_knn"}
+        assert found.lacks.keys() == {"user_knn", "sequence_knn"}
         assert found.lists.keys() | found.lacks.keys() == {*GENERATORS}
         for name, tracks in expected.items():
             if name in found.lists:
@@ -58,6 +58,7 @@ def test_what_a_release_lacks_is_said_and_its_other_lists_are_given(finished, tm
         "artist": True,
         "ease": True,
         "user_knn": False,
+        "sequence_knn": False,
     }
     assert found.lists["als"].size
 

@@ -16,7 +16,7 @@ from jobs.ranking.snapshot import Snapshot
 from jobs.runtime import up_to_date
 from tests.support.workspace import run
 
-BOTH = frozenset({"user_knn", "ease"})
+MAY_BE_OFF = frozenset({"user_knn", "sequence_knn", "ease"})
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,9 @@ def test_if_a_file_of_a_generator_changes_the_lists_are_made_again(name):
 def test_a_generator_that_is_switched_off_proposes_nothing_and_tells_the_ranker_nothing(snapshot):
     users = np.arange(40)
     whole = features.featured_candidates(snapshot, users)
-    off = features.featured_candidates(replace(snapshot, switched_off=BOTH), users)
+    off = features.featured_candidates(replace(snapshot, switched_off=MAY_BE_OFF), users)
     assert list(off.features) == list(whole.features)  # so that rankers fit both
-    for name in BOTH:
+    for name in MAY_BE_OFF:
         assert np.isnan(off.features[f"{name}_rank"]).all()
         assert not off.features[f"{name}_score"].any()
         assert whole.features[f"{name}_score"].any()
@@ -61,7 +61,7 @@ def test_a_generator_is_switched_off_where_it_alone_finds_next_to_nothing(finish
     snapshot = Snapshot.read(window)
     users = holdout.read(window, snapshot.data, snapshot.hyperparameters.heard).warm()
     monkeypatch.setattr(generator_lists, "forecast_pays", lambda *_: True)
-    for least, expected in ((0.0, frozenset()), (1.1, BOTH)):
+    for least, expected in ((0.0, frozenset()), (1.1, MAY_BE_OFF)):
         monkeypatch.setattr(generator_lists, "LEAST_ALONE", least)
         assert generator_lists.useless(snapshot, users) == expected
     few = users.take(np.arange(40))
@@ -83,6 +83,8 @@ def test_of_two_that_find_the_same_one_stays(finished, monkeypatch):
 def test_what_is_switched_off_is_said(finished, tmp_path, monkeypatch):
     work = shutil.copytree(finished, tmp_path / "work", symlinks=True)
     monkeypatch.setattr(generator_lists, "LEAST_ALONE", 1.1)
-    assert run("rank", work).endswith("; without the candidates of ease, forecast, user_knn")
+    assert run("rank", work).endswith(
+        "; without the candidates of ease, forecast, sequence_knn, user_knn"
+    )
     off = storage.read_json(work / RANKING, "jobs.rank")["switched_off"]
-    assert off == ["ease", "forecast", "user_knn"]
+    assert off == ["ease", "forecast", "sequence_knn", "user_knn"]
