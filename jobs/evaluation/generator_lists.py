@@ -22,7 +22,6 @@ USERS_A_BLOCK = 512
 USEFUL_TO = 1_000  # users on whom it is measured whether a generator is of use
 K = 10  # length of a list at which NDCG is computed
 MUCH_BETTER = 1.1  # times the NDCG@10 of the top list: what the forecast's surely has to exceed
-LEAST_ALONE = 0.005  # of the labels among the candidates, that one generator alone has to find
 
 
 def own_lists(snapshot: Snapshot, users: np.ndarray) -> dict[str, np.ndarray]:
@@ -102,20 +101,24 @@ def candidate_recall(lists: dict[str, np.ndarray], labels: csr_matrix) -> Candid
 def useless(snapshot: Snapshot, users: Holdout) -> frozenset[str]:
     """Return the generators that jobs.rank does without, by some users of a holdout with a past.
 
-    Of the labels that the candidates contain, such a generator alone finds less than LEAST_ALONE.
-    Where that holds for several, they are left out one after the other, the most useless first,
-    since they may find the same labels. With few users nothing is left out but the forecast, which
-    has to show that it is better than the top list (see forecast_pays).
+    Of the labels that the candidates contain, such a generator alone finds less than the table of
+    generators demands. Where that holds for several, they are left out one after the other, the one
+    that finds least of what it has to first, since they may find the same labels. With few users
+    nothing is left out but the forecast, which has to show that it is better than the top list (see
+    forecast_pays).
     """
     off = set() if forecast_pays(snapshot, users) else {FORECAST}
     users = users.sample(USEFUL_TO)
     if len(users.row) < ENOUGH_USERS:
         return frozenset(off)
     lists = own_lists(replace(snapshot, switched_off=frozenset(off)), users.row)
-    while optional := [name for name in lists if GENERATORS[name].may_be_off]:
+    while optional := [name for name in lists if GENERATORS[name].least_alone]:
         recall = candidate_recall(lists, users.labels)
-        worst = min(optional, key=lambda name: recall.generators[name].alone)
-        if recall.generators[worst].alone >= LEAST_ALONE * recall.union:
+        pays = {
+            name: recall.generators[name].alone / GENERATORS[name].least_alone for name in optional
+        }
+        worst = min(optional, key=lambda name: pays[name])
+        if pays[worst] >= recall.union:
             break
         off.add(worst)
         del lists[worst]

@@ -42,7 +42,9 @@ class Generator:
     default_weight: float  # in the fusion, where users are too few to fit weights to
     candidates: int = 50  # tracks for each user; more cost time without a better final list
     only_places: bool = False  # whether scores say nothing but the place, so they are no features
-    may_be_off: bool = False  # whether jobs.rank does without it where it finds next to nothing
+    # The share of the labels among all candidates that it alone has to find, or jobs.rank does
+    # without it. The more time it takes, the larger it should be; 0: it is never left out.
+    least_alone: float = 0.0
 
 
 def _of_lists(lists: np.ndarray, items: int) -> csr_matrix:
@@ -136,9 +138,9 @@ GENERATORS = {
     "after_last": Generator(after_last, (tables.FOLLOWERS,), 0.4),
     "similar": Generator(similar, (tables.SIMILAR,), 0.4),
     "artist": Generator(artist, (tables.ITEMS,), 0.2),
-    USER_KNN: Generator(user_knn, (tables.LISTENS,), 0.4, may_be_off=True),
-    SEQUENCE_KNN: Generator(sequence_knn, (tables.LISTENS,), 0.4, may_be_off=True),
-    "ease": Generator(ease, (tables.ITEM_WEIGHTS,), 0.4, may_be_off=True),
+    USER_KNN: Generator(user_knn, (tables.LISTENS,), 0.4, least_alone=0.005),
+    SEQUENCE_KNN: Generator(sequence_knn, (tables.LISTENS,), 0.4, least_alone=0.01),
+    "ease": Generator(ease, (tables.ITEM_WEIGHTS,), 0.4, least_alone=0.002),
     "replayed": Generator(replayed, (tables.LISTENS,), 0.4),
     "new_tracks": Generator(new_tracks, (tables.NEW_TRACKS,), 0.1, candidates=10, only_places=True),
 }

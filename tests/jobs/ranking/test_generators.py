@@ -56,13 +56,21 @@ def test_a_generator_that_is_switched_off_proposes_nothing_and_tells_the_ranker_
     assert keys[0] <= keys[1]
 
 
+def demand(least_alone, monkeypatch):
+    """Let each generator that may be left out have to find this share of the labels alone."""
+    table = GENERATORS | {
+        name: replace(GENERATORS[name], least_alone=least_alone) for name in MAY_BE_OFF
+    }
+    monkeypatch.setattr(generator_lists, "GENERATORS", table)
+
+
 def test_a_generator_is_switched_off_where_it_alone_finds_next_to_nothing(finished, monkeypatch):
     window = finished / "windows" / "train"
     snapshot = Snapshot.read(window)
     users = holdout.read(window, snapshot.data, snapshot.hyperparameters.heard).warm()
     monkeypatch.setattr(generator_lists, "forecast_pays", lambda *_: True)
-    for least, expected in ((0.0, frozenset()), (1.1, MAY_BE_OFF)):
-        monkeypatch.setattr(generator_lists, "LEAST_ALONE", least)
+    for least, expected in ((1e-9, frozenset()), (1.1, MAY_BE_OFF)):
+        demand(least, monkeypatch)
         assert generator_lists.useless(snapshot, users) == expected
     few = users.take(np.arange(40))
     assert generator_lists.useless(snapshot, few) == frozenset()
@@ -72,7 +80,7 @@ def test_of_two_that_find_the_same_one_stays(finished, monkeypatch):
     window = finished / "windows" / "train"
     snapshot = Snapshot.read(window)
     users = holdout.read(window, snapshot.data, snapshot.hyperparameters.heard).warm()
-    some = replace(GENERATORS["next_played"], may_be_off=True)
+    some = replace(GENERATORS["next_played"], least_alone=0.005)
     table = {"popular": GENERATORS["popular"], "one": some, "other": some}
     monkeypatch.setattr(generator_lists, "forecast_pays", lambda *_: True)
     monkeypatch.setattr(generator_lists, "GENERATORS", table)
@@ -82,7 +90,7 @@ def test_of_two_that_find_the_same_one_stays(finished, monkeypatch):
 
 def test_what_is_switched_off_is_said(finished, tmp_path, monkeypatch):
     work = shutil.copytree(finished, tmp_path / "work", symlinks=True)
-    monkeypatch.setattr(generator_lists, "LEAST_ALONE", 1.1)
+    demand(1.1, monkeypatch)
     assert run("rank", work).endswith(
         "; without the candidates of ease, forecast, sequence_knn, user_knn"
     )
