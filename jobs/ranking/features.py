@@ -43,7 +43,9 @@ def _add_scores(
 ) -> None:
     """Add each generator's score of each candidate, its ratio to the user's best, and the place.
 
-    ALS scores every candidate, not only those of its lists.
+    ALS scores every candidate, not only those of its lists. A generator that is switched off has no
+    features, so that it is as if it did not exist: among features that are all 0, each split of the
+    ranker would choose from fewer that say something.
     """
     row, item, features = result.row, result.item, result.features
     tastes = {"als": snapshot.user_factors[users]}
@@ -54,7 +56,7 @@ def _add_scores(
         )
     values = {name: dots(taste, row, snapshot.item_factors, item) for name, taste in tastes.items()}
     for name, generator in GENERATORS.items():
-        if not generator.only_places:
+        if not generator.only_places and name not in snapshot.switched_off:
             values[name] = look_up_sorted(scores[name], row, item)
     for name, value in values.items():
         best = np.zeros(row.max(initial=0) + 1, np.float32)
@@ -62,7 +64,8 @@ def _add_scores(
         features[f"{name}_score"] = value
         features[f"{name}_to_best"] = value / np.maximum(best[row], 1e-9)
     for name, places in result.places.items():
-        features[f"{name}_rank"] = places
+        if name not in snapshot.switched_off:
+            features[f"{name}_rank"] = places
     features["generators"] = np.sum(
         [~np.isnan(places) for places in result.places.values()], axis=0
     )
