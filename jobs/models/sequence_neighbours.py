@@ -28,7 +28,7 @@ from jobs.contract.ragged import entries_of, offsets_of, place_in_row
 from jobs.contract.top_k import NOTHING
 from jobs.data.bounds import TrackCounts
 from jobs.data.listens import Listens
-from jobs.models.next_played import following, sums_of_rows
+from jobs.models.next_played import following, step_weights, sums_of_rows
 from jobs.models.ranked_lists import best_of_rows
 from jobs.models.sparse import arrays
 from jobs.models.user_neighbours import rarity_of, sample
@@ -86,9 +86,8 @@ class Histories:
         row, at = np.nonzero(places != NOTHING)
         place = places[row, at]
         starts = offsets_of(np.bincount(row, minlength=len(places)))
-        steps = (FADING ** np.arange(LAST)).astype(np.float32)
         plays = self.item, place, self.last[place], weights[row, at]
-        return following(*plays, starts, steps, block.shape[1])
+        return following(*plays, starts, step_weights(LAST, FADING), block.shape[1])
 
     def best_places(self, block: Listens) -> tuple[np.ndarray, np.ndarray]:
         """Return the most similar places (users, PLACES) and their similarities, the best first."""
@@ -106,7 +105,7 @@ class Histories:
         plays = block.latest(LAST).weights(0, np.log(0.5) / np.log(FADING))
         plays.data *= self.rarity[plays.indices]
         own = find(self.user_ids, block.user_ids)
-        fading = (FADING ** np.arange(LAST)).astype(np.float32)
+        fading = step_weights(LAST, FADING)
         shape = len(own), len(self.item)
         if compiling.is_used():
             from jobs.models import kernels
