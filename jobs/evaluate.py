@@ -51,6 +51,7 @@ from jobs.metrics.bootstrap import intervals, ratio
 from jobs.models.ranked_lists import read_by_score, read_lists
 from jobs.ranking import artist_limit
 from jobs.ranking.generators import GENERATORS
+from jobs.ranking.ranker import TREES
 from jobs.reporting import evaluation_page
 from jobs.reporting.evaluation_text import too_few_users
 from jobs.reporting.terms import BEST, FINAL, PERSONAL, TOP, three_lists
@@ -174,15 +175,19 @@ def scores_by_id(evaluator: Evaluator, lists: Lists, test: Path) -> dict[str, Sc
     return replace(evaluator, later=replace(evaluator.later, labels=labels)).scores(lists)
 
 
-def measure_ablation(evaluator: Evaluator, windows: Path, generators: list[str]) -> Ablation:
+def measure_ablation(
+    evaluator: Evaluator, windows: Path, generators: list[str], trees: int
+) -> Ablation:
     """Return NDCG@10 of rankers without each generator, and of ALS after each epoch.
+
+    The rankers have as many trees as `trees` says.
 
     Only users with a past are scored.
     """
     warm = evaluator.later.warm()
     if not len(warm.row):
         return Ablation({}, [])
-    ndcg = ablation.leave_one_out(windows, evaluator.snapshot, warm, generators)
+    ndcg = ablation.leave_one_out(windows, evaluator.snapshot, warm, generators, trees)
     left_out = {
         name: LeftOut(**over(values, ndcg[ablation.WHOLE]), ndcg=float(values.mean()))
         for name, values in ndcg.items()
@@ -244,7 +249,7 @@ def main(argv: Sequence[str]) -> str:
     if args.ablation:
         recalls = content.candidates.generators
         with_lists = [name for name in GENERATORS if recalls[name].users]
-        content.ablation = measure_ablation(evaluator, windows, with_lists)
+        content.ablation = measure_ablation(evaluator, windows, with_lists, ranking.trees or TREES)
     storage.write_json(args.work / METRICS, content)
     path = args.work / "report" / "evaluation.html"
     evaluation_page.page(content, ranking).write(path)

@@ -12,6 +12,8 @@ ranking/ranker.choose_rule):
     train, validation          windows/test          jobs.evaluate and jobs.replay
     train, validation, test    WORK                  the service
 
+Where data are small, a ranker of more trees is compared too (see ranking/ranker.choose_trees).
+
 "train" stands for the windows train3 and train2 too, where jobs.windows has made them.
 
 With fewer than 50 users on "validation" nothing can be chosen: then the fusion with its default
@@ -49,10 +51,13 @@ from jobs.ranking.generators import GENERATORS
 from jobs.ranking.ranker import (
     AS_RANKED,
     FUSION,
+    MORE_TREES,
+    TREES,
     FittedRankers,
     Lists,
     Places,
     choose_rule,
+    choose_trees,
     collect_and_evaluate,
     final_lists,
     listed_users,
@@ -86,18 +91,23 @@ def main(argv: Sequence[str]) -> str:
     users = len(later.row)
     too_few = users < ENOUGH_USERS
 
-    def fitted() -> FittedRankers:
-        return FittedRankers.default() if too_few else FittedRankers.fit(learned, names)
+    def fitted(trees: int, compared: int) -> FittedRankers:
+        if too_few:
+            return FittedRankers.default()
+        return FittedRankers.fit(learned, names, trees, compared)
 
-    models = fitted()
+    # Where data are large, more trees would take too long for each user.
+    models = fitted(TREES, TREES if compiling.is_used() else MORE_TREES)
     collected = collect_and_evaluate(
         snapshot, later, models, models.rules, "validation", listed_by=models.usual
     )
-    ndcg, lists = collected.ndcg, collected.lists
+    lists = collected.lists
+    trees, ndcg = choose_trees(collected.ndcg)
     learned.append(collected.examples)
     choice = None if too_few else choose_rule(ndcg)
     rule = choice.rule if choice else FUSION
-    if rule != models.usual:
+    if (rule, trees) != (models.usual, models.trees):
+        models = replace(models, trees=trees)
         lists = list(final_lists(snapshot, later.row, rule, models, AS_RANKED, "validation"))
     found = np.concatenate([np.empty((0, LIST_LENGTH), np.int32), *(items for items, _ in lists)])
     if too_few and args.artist_limit == "auto":
@@ -110,7 +120,7 @@ def main(argv: Sequence[str]) -> str:
     ndcg_with_new = mean_ndcg(arranged, later.labels) if args.new_share and users else None
 
     del snapshot, collected, lists, arranged
-    models = fitted()  # before the next snapshot is read, which takes memory too
+    models = fitted(trees, trees)  # before the next snapshot is read, which takes memory too
     snapshot = Snapshot.read(test, off)
     ranker, weights = models.ranker, models.weights
     importance = ranker.get_feature_importance(type="PredictionValuesChange") if ranker else []
@@ -127,7 +137,7 @@ def main(argv: Sequence[str]) -> str:
     learned.append(collected.examples)
 
     del snapshot, collected, lists_of_test
-    models = fitted()
+    models = fitted(trees, trees)
     learned.clear()  # the examples take more memory than all lists of a block
     snapshot = Snapshot.read(work, off)
     everyone = np.arange(snapshot.data.shape[0])
@@ -149,6 +159,7 @@ def main(argv: Sequence[str]) -> str:
         over_runner_up=choice.over_runner_up if choice else None,
         ndcg_on_test=means(ndcg_on_test),
         switched_off=sorted(off),
+        trees=trees if ranker else None,
     )
     storage.write_json(work / RANKING, content)
     by_rule = content.ndcg_on_validation

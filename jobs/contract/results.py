@@ -90,6 +90,7 @@ class Ranking(Struct):
     # of `rule` and the runner-up, for the report only; empty where no rule was chosen
     ndcg_on_test: dict[str, float] = field(name="ndcg@10_on_test", default_factory=dict)
     switched_off: list[str] = field(default_factory=list)  # generators that did not pay
+    trees: int | None = None  # of the ranker; None without one
 
 
 class Gain(Struct):

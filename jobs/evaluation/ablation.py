@@ -95,16 +95,18 @@ def examples(
 
 
 def leave_one_out(
-    windows: Path, snapshot: Snapshot, later: Holdout, generators: Iterable[str]
+    windows: Path, snapshot: Snapshot, later: Holdout, generators: Iterable[str], trees: int
 ) -> dict[str, np.ndarray]:
     """Return NDCG@10 of each of the holdout's users, (users,), by what is left out of the ranker.
+
+    Each ranker has as many trees as `trees` says.
 
     The users must have a past. The result is empty if a ranker has nothing to learn from.
     """
     learned_from = (*train_windows(windows), windows / "validation")
     learnt = [examples(window, generators, snapshot.switched_off) for window in learned_from]
     rankers = {
-        out: ranker.fit_ranker([window.get(out, []) for window in learnt], list(of.features))
+        out: ranker.fit_ranker([window.get(out, []) for window in learnt], list(of.features), trees)
         for out, of in variants(featured_candidates(snapshot, later.row[:1]), generators).items()
     }
     if None in rankers.values():

@@ -32,14 +32,15 @@ T = TypeVar("T")
 Lists = tuple[np.ndarray, np.ndarray]  # items and scores, (users, 100) each, best first
 NO_LISTS: Lists = np.empty((0, LIST_LENGTH), np.int32), np.empty((0, LIST_LENGTH), np.float32)
 RANKER, FUSION = "ranker", "fusion"
+LONGER_RANKER = "longer ranker"  # the ranker with all the trees that it was fitted with
 USERS_A_BLOCK = 512  # users whose candidates are made at a time
 MOST_USERS = 12_000  # users of a window that the ranker is trained or evaluated on
 FUSION_USERS = 1_000  # users of a window that the fusion's weights are fitted to
 NEGATIVES = 40  # examples for each user, drawn from the candidates that were not played
 SEED = 20
+TREES, MORE_TREES = 150, 250  # of the ranker; see choose_trees
 PARAMETERS = {
     "loss_function": "QueryRMSE",
-    "iterations": 150,
     "depth": 6,
     "learning_rate": 0.05,
     "l2_leaf_reg": 20,
@@ -108,7 +109,9 @@ def collect_examples(
     return TrainingExamples(candidates.matrix()[kept], played[kept], users[candidates.row[kept]])
 
 
-def fit_ranker(windows: list[list[TrainingExamples]], names: list[str]) -> CatBoost | None:
+def fit_ranker(
+    windows: list[list[TrainingExamples]], names: list[str], trees: int
+) -> CatBoost | None:
     """Train the ranker; return None if no candidate was played, or if all were.
 
     A group, inside which the ranker compares candidates, is one user in one window. names are those
@@ -121,12 +124,13 @@ def fit_ranker(windows: list[list[TrainingExamples]], names: list[str]) -> CatBo
     features = np.concatenate([part.features for _, part in parts])
     group = np.concatenate([part.user.astype(np.int64) * len(windows) + i for i, part in parts])
     data = Pool(features, played.astype(np.float32), group_id=group, feature_names=names)
-    return CatBoost(PARAMETERS | {"thread_count": parallel.threads()}).fit(data)
+    parameters = PARAMETERS | {"iterations": trees, "thread_count": parallel.threads()}
+    return CatBoost(parameters).fit(data)
 
 
-def predict(ranker: CatBoost, candidates: Candidates) -> np.ndarray:
-    """Return the ranker's score of each candidate, (n,) float32."""
-    scores: np.ndarray = ranker.predict(candidates.matrix(), thread_count=1)
+def predict(ranker: CatBoost, candidates: Candidates, trees: int = 0) -> np.ndarray:
+    """Return the score of each candidate, (n,) float32, by the first trees; 0 stands for all."""
+    scores: np.ndarray = ranker.predict(candidates.matrix(), ntree_end=trees, thread_count=1)
     return scores.astype(np.float32)
 
 
@@ -155,13 +159,19 @@ class FittedRankers:
 
     ranker: CatBoost | None  # None if there was nothing to learn from
     weights: np.ndarray  # (generators,) float32: those of the fusion
+    trees: int = TREES  # of the ranker; it may have more, which the rule LONGER_RANKER uses too
 
     @classmethod
-    def fit(cls, windows: list[list[BlockExamples]], names: list[str]) -> "FittedRankers":
-        """Fit ranker and fusion to windows, each a list of blocks; names are those of features."""
+    def fit(
+        cls, windows: list[list[BlockExamples]], names: list[str], trees: int, fitted: int
+    ) -> "FittedRankers":
+        """Fit ranker and fusion to windows, each a list of blocks; names are those of features.
+
+        The ranker has `trees` trees; with more fitted ones it is compared.
+        """
         samples = [block.for_fusion for window in windows for block in window]
         examples = [[block.for_ranker for block in window] for window in windows]
-        return cls(fit_ranker(examples, names), fusion.fit(samples))
+        return cls(fit_ranker(examples, names, fitted), fusion.fit(samples), trees)
 
     @classmethod
     def default(cls) -> "FittedRankers":
@@ -177,7 +187,10 @@ class FittedRankers:
     @property
     def rules(self) -> list[str]:
         """Return the names of the rules: the generators, the fusion, the ranker if there is one."""
-        return [*GENERATORS, FUSION, *([RANKER] if self.ranker else [])]
+        if self.ranker is None:
+            return [*GENERATORS, FUSION]
+        longer = [LONGER_RANKER] if self.ranker.tree_count_ > self.trees else []
+        return [*GENERATORS, FUSION, RANKER, *longer]
 
     def scores(self, candidates: Candidates, rule: str) -> np.ndarray:
         """Return the score that a rule gives each candidate, (n,) float32.
@@ -186,9 +199,9 @@ class FittedRankers:
         generator's list, where the candidates that are not in it follow by their place in the top
         list.
         """
-        if rule == RANKER:
+        if rule in (RANKER, LONGER_RANKER):
             assert self.ranker is not None
-            return predict(self.ranker, candidates)
+            return predict(self.ranker, candidates, self.trees if rule == RANKER else 0)
         if rule == FUSION:
             sums: np.ndarray = fusion.parts(candidates) @ self.weights
             return sums
@@ -278,6 +291,27 @@ def collect_and_evaluate(
     return Collected([examples for examples, *_ in blocks], ndcg, lists)
 
 
+def choose_trees(ndcg: dict[str, np.ndarray]) -> tuple[int, dict[str, np.ndarray]]:
+    """Return how many trees the ranker gets, and the NDCG@10 (users,) of each rule with them.
+
+    More trees are taken if they are surely better: where users are few, they learn chance. They
+    are compared only if the ranker was fitted with them, so ndcg has that of LONGER_RANKER.
+
+    >>> ndcg = {"ranker": np.full(100, 0.2), "longer ranker": np.full(100, 0.3)}
+    >>> trees, of_rules = choose_trees(ndcg)
+    >>> trees, {rule: float(of.mean()) for rule, of in of_rules.items()}
+    (250, {'ranker': 0.3})
+    """
+    rules = {rule: of for rule, of in ndcg.items() if rule != LONGER_RANKER}
+    if LONGER_RANKER in ndcg and _surely_above_1(ratio(ndcg[LONGER_RANKER], ndcg[RANKER])):
+        return MORE_TREES, rules | {RANKER: ndcg[LONGER_RANKER]}
+    return TREES, rules
+
+
+def _surely_above_1(over: Ratio) -> bool:
+    return over.known is not None and over.known[1] > 1
+
+
 def choose_rule(ndcg: dict[str, np.ndarray]) -> RuleChoice:
     """Return the rule that orders the final lists, by the NDCG@10 (users,) of each rule.
 
@@ -298,8 +332,7 @@ def choose_rule(ndcg: dict[str, np.ndarray]) -> RuleChoice:
         return RuleChoice(best, others[0], ratio(ndcg[best], ndcg[others[0]]))
     other = best if best != RANKER else others[0]
     over_ranker = ratio(ndcg[other], ndcg[RANKER])
-    surely_better = over_ranker.known is not None and over_ranker.known[1] > 1
-    if surely_better or (ndcg[other].any() and not ndcg[RANKER].any()):
+    if _surely_above_1(over_ranker) or (ndcg[other].any() and not ndcg[RANKER].any()):
         return RuleChoice(other, RANKER, over_ranker)
     return RuleChoice(RANKER, other, ratio(ndcg[RANKER], ndcg[other]))
 

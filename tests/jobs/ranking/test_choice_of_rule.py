@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from jobs.contract.results import Ranking
 from jobs.metrics.bootstrap import ratio
-from jobs.ranking.ranker import choose_rule
+from jobs.ranking import ranker as rankers
+from jobs.ranking.ranker import TrainingExamples, choose_rule, choose_trees
 from jobs.reporting.evaluation_text import choice_of_rule
 
 values = st.lists(st.sampled_from([0.0, 0.2, 0.5, 1.0]), min_size=60, max_size=60).map(np.array)
@@ -67,3 +68,27 @@ def test_the_page_says_of_the_choice_what_its_figures_say(ranker, fusion, on_tes
 
 def test_the_page_says_nothing_where_no_rule_was_chosen():
     assert choice_of_rule(Ranking("fusion", {}, {}, {}, too_few=True)) == ""
+
+
+@settings(max_examples=100, deadline=None)
+@given(values, values, values)
+def test_more_trees_are_taken_only_when_they_are_surely_better(ranker, longer, als):
+    trees, ndcg = choose_trees({"als": als, "ranker": ranker, "longer ranker": longer})
+    assert ndcg.keys() == {"als", "ranker"}
+    low = ratio(longer, ranker).low
+    surely = low is not None and low > 1 and longer.mean() > ranker.mean()
+    assert trees == (rankers.MORE_TREES if surely else rankers.TREES)
+    assert (ndcg["ranker"] == (longer if surely else ranker)).all()
+
+
+def test_the_first_trees_are_those_of_a_ranker_without_more():
+    rng = np.random.default_rng(1)
+    user = np.repeat(np.arange(60), 30)
+    features = rng.random((len(user), 5), np.float32)
+    played = features[:, 0] + rng.random(len(user)) > 1.5
+    examples = [[TrainingExamples(features, played, user)]]
+    names = [f"feature {i}" for i in range(5)]
+    short, longer = (rankers.fit_ranker(examples, names, n) for n in (20, 30))
+    of_short = short.predict(features)
+    assert (longer.predict(features, ntree_end=20) == of_short).all()
+    assert (longer.predict(features) != of_short).any()
