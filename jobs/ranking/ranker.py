@@ -167,7 +167,7 @@ class FittedRankers:
     ) -> "FittedRankers":
         """Fit ranker and fusion to windows, each a list of blocks; names are those of features.
 
-        The ranker has `trees` trees; with more fitted ones it is compared.
+        The ranker has `fitted` trees, and the rule RANKER uses the first `trees` of them.
         """
         samples = [block.for_fusion for window in windows for block in window]
         examples = [[block.for_ranker for block in window] for window in windows]
@@ -294,8 +294,8 @@ def collect_and_evaluate(
 def choose_trees(ndcg: dict[str, np.ndarray]) -> tuple[int, dict[str, np.ndarray]]:
     """Return how many trees the ranker gets, and the NDCG@10 (users,) of each rule with them.
 
-    More trees are taken if they are surely better: where users are few, they learn chance. They
-    are compared only if the ranker was fitted with them, so ndcg has that of LONGER_RANKER.
+    More trees are taken only if they are surely better: where users are few, more trees fit noise.
+    They are compared only if ndcg has LONGER_RANKER.
 
     >>> ndcg = {"ranker": np.full(100, 0.2), "longer ranker": np.full(100, 0.3)}
     >>> trees, of_rules = choose_trees(ndcg)
