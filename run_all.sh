@@ -125,7 +125,7 @@ install() {
   cp "$1" ".venv/$1"
 }
 install requirements.txt
-[[ ! " ${command[*]-} " =~ \ (pytest|ruff|mypy|loadtest\.schema)\  ]] || install requirements-dev.txt
+[[ ! " ${command[*]-} " =~ \ (pytest|ruff|mypy|loadtest\.schema|tests\.console\.pictures)\  ]] || install requirements-dev.txt
 # events in Valkey, for the service and for jobs that read or move them
 [[ -z ${RECO_EVENTS-} && " ${command[*]-} " != *" --store "* ]] || install requirements-valkey.txt
 # jobs on a cluster, and their tests

@@ -10,16 +10,16 @@ input to the frame that shows its answer (the median and the longest of ten).
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 
-from tests.console.conftest import ARGUMENTS, chromium_path
+from tests.console.conftest import ARGUMENTS, chromium_path, missing
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -152,9 +152,25 @@ def measure(browser: Browser, url: str, sought: str) -> None:
 
 def main() -> None:
     """Take the pictures, if the release is that of the sample, then measure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("url", type=lambda text: text.rstrip("/"), help="of a running service")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=ROOT / "docs", help="for the pictures (docs)"
+    )
+    url, folder = vars(parser.parse_args()).values()
+    if not folder.is_dir():
+        parser.error(f"{folder} is not a folder; make it first")
+    # npm installs axe-core, which only the tests use
+    if lacking := [command for command in missing() if not command.startswith("npm")]:
+        parser.error(f"a program is missing; install it by: {', '.join(lacking)}")
+    try:
+        httpx.get(f"{url}/health/live")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        parser.error(f"no service answers at {url} ({error}); start one by litestar run")
     from playwright.sync_api import sync_playwright
 
-    url, folder = sys.argv[1].rstrip("/"), Path(sys.argv[2] if len(sys.argv) > 2 else ROOT / "docs")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path(), args=ARGUMENTS)
         tracks = f"{url}/search?kind=track&limit=1"
