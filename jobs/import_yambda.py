@@ -14,7 +14,6 @@ and the true dates are not known: they are written as if they began at --origin.
 
 import argparse
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -72,14 +71,13 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
     options = parser(__doc__)
     options.add_argument(
-        "--origin", default="2024-01-01", help="the moment 0, in UTC (default: 2024-01-01)"
+        "--origin",
+        type=clock.moment,
+        default="2024-01-01",
+        help="the moment 0, in UTC (default: 2024-01-01)",
     )
     args = options.parse_args(argv)
-    try:
-        moment: datetime = clock.moment(args.origin)
-    except ValueError:
-        options.error(f"--origin is {args.origin}, expected a date, as 2024-01-01")
-    args.first_second = clock.microseconds(moment) // 10**6
+    args.first_second = clock.microseconds(args.origin) // 10**6
     return args
 
 

@@ -4,6 +4,7 @@ A device with a wrong clock reports a listen of 1970 or of 2098. One such listen
 others a century old, so these rows go to the quarantine before anything is computed.
 """
 
+import argparse
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,12 +40,19 @@ class Bounds:
 
 
 def moment(text: str) -> datetime:
-    """Return the moment of an ISO text, in UTC where it has no time zone."""
-    found = datetime.fromisoformat(text)
+    """Return the moment of an ISO text, in UTC where it has no time zone.
+
+    Raises argparse.ArgumentTypeError, since the text is an option's.
+    """
     try:
+        found = datetime.fromisoformat(text)
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
-    except OverflowError as error:  # in UTC it is after the year 9999 or before the year 1
-        raise ValueError(text) from error
+    except (
+        ValueError,
+        OverflowError,
+    ) as error:  # the second: in UTC it is not in the years 1 to 9999
+        expected = "expected one as 2024-01-31 or 2024-01-31T18:30:00+02:00"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a moment: {expected}") from error
 
 
 def microseconds(now: datetime) -> int:

@@ -86,7 +86,7 @@ def test_an_option_keeps_far_times(tmp_path, far):
 def test_what_is_no_moment_is_refused(tmp_path, now, capsys):
     with pytest.raises(SystemExit):
         prepared(tmp_path, GOOD, "--now", now)
-    assert "argument --now: invalid moment value" in capsys.readouterr().err
+    assert "is not a moment: expected one as 2024-01-31" in capsys.readouterr().err
 
 
 @given(
