@@ -147,7 +147,7 @@ def test_a_csv_without_header_is_read_by_the_places_of_columns(tmp_path):
             "interactions.user_id is named twice in --columns",
         ),
         (["--time-unit", "ns"], "--time-unit: invalid choice"),
-        (["--time-unit", "s", "--origin", "soon"], "--origin: invalid moment value: 'soon'"),
+        (["--time-unit", "s", "--origin", "soon"], "--origin: 'soon' is not a moment"),
         (["--origin", "2022-01-01"], "--origin needs --time-unit: s, ms or us"),
         (["--delimiter", "ab"], "'ab' can't stand between values: expected , ; | or tab"),
         (["--delimiter", '"'], "can't stand between values"),
