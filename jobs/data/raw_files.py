@@ -60,6 +60,7 @@ LISTED = re.compile(
     r"""\s*(?:'((?:[^'\\]|\\.)*)'(?=\s*(?:[,'"]|$)),?|"((?:[^"\\]|\\.)*)"(?=\s*(?:[,'"]|$)),?|"""
     r"""([^\s,][^,]*),?)"""
 )
+NO_VALUE = ("NULL", "null", "None")  # without quotes in such a list: a value is missing
 PLAIN_NUMBER = r"^-?(0|[1-9]\d{0,39})$"  # so that 7, 007 and 7.0 can't be one id and three
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a timestamp's unit, in a second
 NUMBER = r"^-?\d+(\.\d+)?$"
@@ -224,8 +225,8 @@ def _split(column: pa.Array, between: str) -> pa.Array:
 def _values(value: str, between: str) -> list[str | None]:
     r"""Return the values of a text, which may be a list of JSON, Python, numpy or DuckDB.
 
-    >>> _values("['it\\'s', Pink Floyd, NULL, '']", BETWEEN_NAMES)
-    ["it's", 'Pink Floyd', None, '']
+    >>> _values("['it\\'s', Pink Floyd, NULL, null, '']", BETWEEN_NAMES)
+    ["it's", 'Pink Floyd', None, None, '']
     >>> _values("[12 7]", BETWEEN_IDS), _values("[Various] Artists", BETWEEN_NAMES)
     (['12', '7'], ['[Various] Artists'])
     """
@@ -243,7 +244,7 @@ def _values(value: str, between: str) -> list[str | None]:
     for single, double, bare in LISTED.findall(inside):
         plain = bare.rstrip()
         quoted = re.sub(r"""\\(['"\\])""", r"\1", single or double)
-        pieces.append((None if plain in ("NULL", "None") else plain) if bare else quoted)
+        pieces.append((None if plain in NO_VALUE else plain) if bare else quoted)
     return pieces
 
 

@@ -5,7 +5,7 @@ import re
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from jobs.contract.storage import JobError
@@ -67,15 +67,16 @@ SAME = [  # forms of one file with the names of tracks, artists and genres
 
 
 @given(st.lists(st.text(NAMED, min_size=1)))
+@example(["null", "NULL", "Null", "None"])
 def test_lists_as_python_and_duckdb_write_them_keep_each_name_whole(names):
     names = [name for name in (name.strip() for name in names) if name]
 
     def duckdb(name):
-        plain = re.fullmatch(r"[\w /.-]+", name) and name not in ("NULL", "None")
+        plain = re.fullmatch(r"[\w /.-]+", name) and name not in raw_files.NO_VALUE
         return name if plain else "'" + name.replace("\\", r"\\").replace("'", r"\'") + "'"
 
     written = pa.array([f"[{', '.join(map(duckdb, names))}]", repr(names)])
-    assume(not re.fullmatch(r"[\d.\s,\[\]]*", written[0].as_py()))
+    assume(not re.fullmatch(r"[-\d.\s,\[\]]*", written[0].as_py()))  # these are numbers
     for found in raw_files._split(written, raw_files.BETWEEN_NAMES).to_pylist():
         assert found == names
 
