@@ -18,7 +18,7 @@
 #   --heard RULE        exclude | include: whether heard tracks may be recommended
 #   --tune EFFORT       off | quick | full: how long to search for the best settings
 #   --split KIND        auto | time | user: cut the past at moments, or in each user's history
-#   --share NUMBER      share of the listens that each of the three windows holds out
+#   --share NUMBER      share of the listens that each window holds out
 #   --gap DAYS          days between a window's past and its holdout (time split only)
 #   --new-share X       share of the places in final lists for tracks without a listen (default: 0)
 #   --peers             compare with other models too: implicit's ALS, item kNN, EASE

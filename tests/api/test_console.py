@@ -454,6 +454,7 @@ def test_files_have_a_limit_of_their_own(finished, monkeypatch):
     [
         ("/search?kind=x", "kind: expected any, track, artist or user, found 'x'"),
         ("/search?limit=0", "limit: expected a whole number from 1 to 50, found '0'"),
+        ("/search?limit=1e1", "limit: expected a whole number from 1 to 50, found '1e1'"),
         ("/search?q=" + "é" * 257, "q: expected at most 256 characters"),
         ("/tracks", "ids: expected track ids, whole numbers from 0 to 9007199254740991, missing"),
         ("/tracks?ids=5&ids=x", "ids: expected track ids"),

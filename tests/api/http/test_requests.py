@@ -52,6 +52,26 @@ def test_a_bad_value_is_400_with_the_name_and_what_was_expected(client, path, na
     assert detail.endswith(f"found {value[:40]!r}")
 
 
+@pytest.mark.parametrize("value", ["1e1", "5.0", "+5", "05"])
+def test_no_call_takes_a_whole_number_that_is_not_in_plain_digits(client, value):
+    paths = client.get("/schema/openapi.json").json()["paths"]
+    parameters = [
+        (method, path, parameter["name"], parameter["schema"])
+        for path, calls in paths.items()
+        for method, call in calls.items()
+        for parameter in call.get("parameters", [])
+    ]
+    checked = set()
+    for method, path, name, schema in parameters:
+        if "integer" in (each.get("type") for each in (schema, *schema.get("oneOf", []))):
+            params = {"user_id": 47, "item_id": 5, "ids": 5} | {name: value}
+            answer = client.request(method, path, params=params)
+            assert answer.status_code == 400
+            assert answer.json()["detail"].startswith(f"{name}: expected a whole number")
+            checked.add(name)
+    assert checked == {"user_id", "item_id", "k", "N", "limit", "offset", "near"}
+
+
 @pytest.mark.parametrize(
     ("path", "name", "low", "high"),
     [
