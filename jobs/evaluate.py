@@ -164,7 +164,7 @@ def measure_artists(
 
 
 def scores_by_id(evaluator: Evaluator, lists: Lists, test: Path) -> dict[str, Scores] | UnsetType:
-    """Return the lists' metrics if only the very id that was played is a hit.
+    """Return the lists' metrics if only the id that was played is a hit.
 
     UNSET where no song has several ids, so that the metrics would be the same.
     """

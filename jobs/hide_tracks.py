@@ -5,8 +5,8 @@
 The tracks stay in OUT/tracks.parquet, so that the jobs see them as new ones. Which tracks are
 hidden depends on their ids and on --seed. A file of parquet keeps all its columns. Of other forms,
 and of folders of parts, the columns that jobs.prepare reads are written as parquet; lines that are
-no rows are left out. Run the jobs on OUT, then `python -m jobs.score` with
-labels that the tracks were not removed from.
+no rows are left out. Run the jobs on OUT, then `python -m jobs.score` with labels that still have
+the plays of the hidden tracks.
 """
 
 import argparse

@@ -44,7 +44,9 @@ def main(argv: Sequence[str]) -> str:
     part = Part(found[0], found[0].name, CSV)
     written = layout(part, Reading(), RATINGS) if part.path.suffix == ".csv" else DAT
     if written is None or not {*RATINGS} <= {*written.names}:
-        raise JobError(f"{part.path} has not the columns {', '.join(RATINGS)}")
+        raise JobError(
+            f"{part.path} lacks one of the columns {', '.join(RATINGS)}: unpack the data set again"
+        )
     with output(args.out, NUMBER, NAMES) as out:
         row = 0
         for batch in csv_batches(part, written, RATINGS, {}):
@@ -87,7 +89,9 @@ def movies(ratings: Path, out: Output) -> Iterator[tuple[np.ndarray, list[str], 
         part = Part(path, path.name, CSV)
         found = layout(part, Reading(), MOVIES)
         if found is None or not {*MOVIES} <= {*found.names}:
-            raise JobError(f"{path} has not the columns {', '.join(MOVIES)}")
+            raise JobError(
+                f"{path} lacks one of the columns {', '.join(MOVIES)}: unpack the data set again"
+            )
         blocks = [
             [
                 [line] if (line := row.get(BAD_LINE)) else [row[name] or "" for name in MOVIES]

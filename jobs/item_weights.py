@@ -3,11 +3,11 @@
     python -m jobs.item_weights --work data
 
 Makes item_weights.parquet: for each of the most played tracks the up to 200 tracks for which its
-play says most (models/item_weights has the method). These are at most 10,000 tracks with at least
-5 listeners. The time grows with the third power of their number, so there are fewer where there
-are fewer than 200 million listens: 5,000 multiplications for each listen, or 3,000 tracks if that
-is more. What users have played is counted for a sample of them, where counting all would take more
-than two billion multiplications. Suspicious accounts that are left out don't count.
+play says most (models/item_weights has the method). Only the most played tracks with at least 5
+listeners are learned: 3,000, or as many as take 5,000 multiplications for each listen if that is
+more, but at most 10,000. (The time grows with the third power of their number.) The plays are
+counted for a sample of the users where counting all would take more than two billion
+multiplications. Suspicious accounts that are left out don't count.
 """
 
 from collections.abc import Sequence

@@ -9,15 +9,16 @@ goes to WORK/quarantine.parquet with the reason. When a file can't be read, or m
 --max-bad-share of the interactions are bad, WORK stays as it was.
 
 A listen that is over a day later than now has a wrong time, and so has one that is far from all
-others: more than --far times the distance in which the middle 96 % of the listens lie, or 30 days
-where these are nearer to each other. Both kinds go to the quarantine, and a warning counts them. If
+others. The middle 96 % of the listens lie between two days. A time is far if it is before the first
+or after the last of them by more than --far times the number of days between them, which counts as
+at least 30. Both kinds go to the quarantine, and a warning counts them. If
 more than --max-bad-share of the interactions are later than now, the clock of this machine is
 probably wrong; the job stops then. --now sets the moment, and WORK/clock.json records it.
 
 Ids of users and of tracks are whole numbers from 0 to 2^53 - 1, or text, which is used as it
-stands. --user-ids and --track-ids say which. By default they are text if more than --max-bad-share
-of them are no such numbers; up to there, such rows are bad. The kind stays: if ids that were text
-in WORK are all whole numbers now, or the other way round, the job stops and names the option.
+stands. --user-ids and --track-ids say which. By default they are as in WORK before. In a new WORK
+they are text if more than --max-bad-share of them are not such numbers; otherwise rows with other
+ids are bad. If ids were text in WORK and are whole numbers now, the job stops and names the option.
 
 A row of the interactions may be another than a listen: a column `kind` says listen, skip, like,
 unlike, dislike or undislike, and played_share, or played_ms and the tracks' duration_ms, say how
@@ -151,7 +152,10 @@ def main(argv: Sequence[str]) -> str:
                 f"{played[0].path} holds no listen, only {about_kinds(other)}: add listens, or "
                 "pass a lower --skip-under"
             )
-        raise JobError(f"{played[0].path} holds listens of users to be forgotten only: add others")
+        raise JobError(
+            f"every usable listen in {played[0].path} is of a user who asked to be forgotten: "
+            "add listens of other users"
+        )
     try:
         n_plays = len(of_file) if plays else 0
         known = user_texts and id_columns.number_users(

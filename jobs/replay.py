@@ -9,10 +9,11 @@ play is a hit of a list if it is among the first 10. Then it becomes an event. W
 are excluded, a play of a heard track becomes an event, but it isn't counted as a hit or a miss.
 
 The rule and its numbers are chosen on windows/validation, by the mean of hit@10 after 1, 2 and 3 or
-more events; with fewer than 50 users there, they are the defaults. A blend is served unless all of
-them are surely worse than the offline list, and the less is known, the nearer it is to that list:
-see jobs.selection.blending_choice. It is reported on windows/test, beside a control: the blend with
-the events of another user, which should have fewer hits than the offline list.
+more events; with fewer than 50 users there, they are the defaults. A blend is served unless all
+blends are surely worse than the offline list. The fewer users there are to judge by, the more the
+offline list counts (see jobs.selection.blending_choice). The chosen rule is then measured on
+windows/test, beside a control: the blend with the events of another user, which should have fewer
+hits than the offline list.
 
 Makes replay.json, whose "blending" goes into the release, and report/replay.html. Users are drawn
 by a hash of their ids until they have --plays plays together (at most 30,000 for choosing the

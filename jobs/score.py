@@ -10,7 +10,7 @@ include heard tracks. If the file has columns kind, played_share, or played_ms w
 only listens are labels, and no track that the user dislikes in the end (see data/kinds).
 
 If songs have several ids, a label is a hit under any of them. The column "ndcg by id" has the NDCG
-of the same users where only the very id that was played is a hit.
+of the same users where only the id that was played is a hit.
 
 If there are labels of tracks without a listen in the run's data, a second table has the metrics by
 these labels alone: of the final list, and of new_tracks.parquet. Under each stands what would be

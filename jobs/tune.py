@@ -8,10 +8,10 @@ The window "test" is not used. One setting after another moves along a ladder of
 step makes NDCG@10 clearly better (see selection/hyperparameter_search).
 
 "quick" uses a random sample of the users that has at most 200,000 listens, or two for each track if
-that is more. "full" uses ten times as many listens. Where a sample would have fewer than 1,000
-users, since they have many listens each, 1,000 users bring their latest listens, five times as many
-together. "off" writes the defaults. The defaults are also kept if the two windows have fewer than
-50 users with a label together, since nothing can be concluded from them.
+that is more. "full" uses ten times as many listens. Where such a sample would have fewer than 1,000
+users, 1,000 users are taken, with their latest listens only: five times as many listens in all as
+the sample would have. "off" writes the defaults. They are also kept if the two windows have fewer
+than 50 users with a label together, since nothing can be concluded from so few.
 """
 
 from collections.abc import Sequence

@@ -6,10 +6,10 @@
 Two services with RECO_EVENTS share a Valkey. 16 threads have users of their own, so each knows
 which events of these were acknowledged, and asks the two services at random. What happens:
 
-    round-robin    nothing; the second service reaches Valkey on a path of 30 ms
+    round-robin    nothing; the second service reaches Valkey with a network delay of 30 ms
     kill-valkey    Valkey is killed by kill -9 and started again, --times times
     kill-service   the second service is, while the first goes on
-    failover       Valkey is killed, and its replica, reached on a path of 30 ms, is promoted
+    failover       Valkey is killed, and its replica, with a network delay of 30 ms, is promoted
     black-hole     a proxy before Valkey swallows all bytes for ten seconds, --times times
 
 A put that is not answered by 200 may be stored or not, maybe only after the next one. The others

@@ -103,7 +103,8 @@ class Connections:
                 journal.change_kinds(db, self.kinds)
             except journal.OtherKind as error:
                 raise sqlite3.DatabaseError(
-                    f"{error}, but those of the served release {journal.named_kinds(self.kinds)}"
+                    f"the kinds of ids differ: {error}, but those of the served release "
+                    f"{journal.named_kinds(self.kinds)}"
                 ) from None
 
     def _inodes(self) -> Inodes:

@@ -20,7 +20,7 @@ class JournalHealth:
         """Note that a task failed; the log says so once, not at each try with the same result."""
         if self._failures.get(task) != str(error):
             self._failures[task] = str(error)
-            logger.error("Events may not be stored: %s", error)
+            logger.error("Perhaps events cannot be stored: %s", error)
 
     def note_success(self, task: str) -> None:
         """Note that a task succeeded."""

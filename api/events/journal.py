@@ -24,7 +24,7 @@ write; a checkpoint later copies it into events.db itself. With RECO_JOURNAL=nor
     append([(7, 10)])      10               -             kill -9; not always a loss of power
     append([(7, 20)])      10, 20           -             the same
     checkpoint()           10, 20           10, 20        a loss of power too
-    append([(7, 30)])      30, rest of 20   10, 20        30 as the first row
+    append([(7, 30)])      30, rest of 20   10, 20        30: as 10 in the first row
 
 With "full" each append waits for the disk, so it survives a loss of power. In the last row the log
 begins anew at its start, but what later commits have not overwritten is still in it. That is why

@@ -13,7 +13,7 @@ class RecentEvents:
 
     A user becomes active by a new event, or when their events are read back from the journal.
 
-    Both stores are built on it. Example with per_user=2 and max_users=2:
+    All stores are built on it. Example with per_user=2 and max_users=2:
 
         add(7, 10); add(7, 20); add(7, 30)      7: [20, 30]
         add(8, 10)                              7: [20, 30], 8: [10]

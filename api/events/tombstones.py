@@ -191,7 +191,7 @@ class TombstoneWatcher:
             new = await asyncio.to_thread(self._tombstones.read_new)
         except JournalError as error:
             if str(error) != before:  # once, not at each poll
-                logger.error("Requests to be forgotten may not be obeyed: %s", error)
+                logger.error("New requests to be forgotten cannot be read: %s", error)
             return
         if new:
             await self._obey(new)

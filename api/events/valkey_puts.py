@@ -107,7 +107,7 @@ class Puts:
             return None
         error = JournalError(
             f"{replies[0]} of {self._replicas} replica(s) of Valkey have confirmed it in "
-            f"{WAIT_MILLISECONDS} ms: it may be stored or not"
+            f"{WAIT_MILLISECONDS} ms: the event may be stored or not"
         )
         self._health.note_failure("put", error)
         return str(error)
@@ -126,9 +126,9 @@ class Puts:
 
 def away(health: JournalHealth) -> str:
     """Return why nothing can be stored or read now."""
-    return f"events can't be stored or read: {health.problem or 'Valkey was just away'}"
+    return f"events can't be stored or read: {health.problem or 'Valkey did not answer; try again'}"
 
 
 def unknown(error: Exception) -> str:
     """Return that a write may have been done or not."""
-    return f"it may be stored or not, as Valkey did not confirm it: {error}"
+    return f"the change may be stored or not, as Valkey did not confirm it: {error}"

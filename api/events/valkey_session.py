@@ -109,7 +109,7 @@ async def open_session(target: Target) -> Session:
 
 
 async def check_server(settings: Settings) -> None:
-    """Raise SettingsError if Valkey can't keep the promises; one that is away is tried later."""
+    """Raise SettingsError if Valkey can't keep the promises; do nothing if it doesn't answer."""
     with suppress(Lost):
         try:
             session = await open_session(target_of(settings))

@@ -5,7 +5,7 @@ that needs a user's events reads them anew each time, which takes one round trip
 turn of the event loop. Each process keeps the lists that it has read, and goes on with them while
 Valkey does not answer; such answers are marked.
 
-    call                       Valkey answers          Valkey is away or slow
+    call                       Valkey answers          it does not, or is slow
     put, forget                done                    JournalError within a second; it may be
                                                        stored or not, so it is never tried again
     refresh, before an answer  True: the lists are     False within 0.25 s, later at once: the
@@ -56,7 +56,8 @@ ROUNDS_BETWEEN_COUNTS = 10  # of the upkeep
 # users whose events stay in memory at least, so that none leaves it between refresh and answer
 FEWEST_USERS = 10_000
 FORGET = valkey.sha_of(valkey.FORGET)
-# Valkey answers the second one with an error if it has become a replica: it would be behind
+# A replica refuses the second command. So a primary that was made a replica is noticed: it could
+# lag behind the new primary.
 LOOK = packed([("GET", valkey.FORGOTTEN_LAST), ("GETDEL", "reco:nothing")])
 
 
@@ -125,7 +126,7 @@ class ValkeyStore(RecentEvents):
         return self._kinds
 
     async def start(self) -> None:
-        """Connect, and stay connected from then on. Valkey may be away: it is tried again."""
+        """Connect, and stay connected. While Valkey does not answer, it is tried again."""
         self._run(self._link.keep())
         self._run(self._keep_up())
         with suppress(TimeoutError):
@@ -330,13 +331,18 @@ class ValkeyStore(RecentEvents):
         """Agree on the kinds of ids, and read the tombstones. Lost or Refused if that fails."""
         found = await upkeep.first_look(session)
         if self._tombstones.until and found.key != self._tombstones.key:
-            raise Refused("its data is not what it was: restart the service if that is right")
+            raise Refused(
+                "its data were replaced while the service ran: restore them or, if this was "
+                "intended, restart the service"
+            )
         self._tombstones.key = found.key or b""
         kinds = self._adopted or found.kinds or Kinds()
         try:
             await upkeep.agree(session, kinds)
         except OtherKind as error:
-            raise Refused(f"{error}, but those of the service {named_kinds(kinds)}") from None
+            raise Refused(
+                f"the kinds of ids differ: {error}, but those of the service {named_kinds(kinds)}"
+            ) from None
         self._kinds = kinds
         # what was not stored for good before may be gone, and numbers may be given anew
         self._tracks = TrackNumbers()
@@ -365,7 +371,7 @@ class ValkeyStore(RecentEvents):
         if now.last_tombstone > self._tombstones_until:
             await self._read_tombstones(session.reads)
         if now.found != (self._tombstones.key, self._kinds):
-            raise Refused("its data is not what it was")
+            raise Refused("its data were replaced while the service ran")
         if now.left:
             await upkeep.rewrite(session, now.left, self._health)
         if counts:

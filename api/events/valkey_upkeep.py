@@ -31,7 +31,10 @@ async def first_look(session: Session) -> Found:
     ]
     moving, key, kinds = checked(await session.writes.ask(ask))
     if moving:
-        raise Refused("jobs.move_events is filling it, or was interrupted: see its message")
+        raise Refused(
+            "jobs.move_events is writing into it, or was stopped too early: wait until it ends; "
+            "if it was stopped, empty the database by FLUSHDB and move the events again"
+        )
     if key is None:
         make: Command = ("SET", valkey.FORGOTTEN_KEY, token_bytes(KEY_BYTES), "NX")
         _, key = checked(await session.writes.ask([make, ("GET", valkey.FORGOTTEN_KEY)]))

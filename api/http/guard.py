@@ -80,10 +80,14 @@ NOT_LOCAL = Refusal(
 )
 OTHER_HOST = Refusal(
     403,
-    "expected localhost, 127.0.0.1, [::1] or a name of RECO_HOSTS in the header Host, since a web "
-    "page may have made its own name mean this machine",
+    "the header Host names none of localhost, 127.0.0.1, [::1] and RECO_HOSTS: if clients call "
+    "the service by this name, add it to RECO_HOSTS (this check stops DNS rebinding)",
 )
-OTHER_SITE = Refusal(403, "a page of another site may not call what changes something")
+OTHER_SITE = Refusal(
+    403,
+    "this call changes something, so pages of other sites cannot send it (Origin or "
+    "Sec-Fetch-Site names another site); a proxy must pass on Host with its port",
+)
 NO_CONSOLE = Refusal(404, "Not Found")
 NO_KEY = Refusal(401, "expected a valid key in X-API-Key", ((b"www-authenticate", b"Bearer"),))
 WRONG_KEY = Refusal(403, "the key is valid for other calls, but not for this one")
@@ -111,8 +115,8 @@ class Guard:
         self._limiter = RateLimiter()
         self.console = settings.console == "on"
         # which names are accepted in the header Host; None: all. Without keys only this machine is
-        # served, and nothing else stops a page that has made its name mean this machine. With keys
-        # the service may be known by any name, which only the operator knows.
+        # served, and nothing else stops DNS rebinding: a page of another site whose name resolves
+        # to this machine. With keys the service may have any name, which only the operator knows.
         names = {name.encode() for name in settings.hosts or ()}
         self._hosts = THIS_MACHINE | names if names or not self._keys else None
         self._known_hosts: set[bytes] = set()  # headers that were accepted before

@@ -179,13 +179,13 @@ class Catalog:
         return self._top
 
     def _found(self, item_ids: Sequence[Any]) -> NDArray[Any]:
-        """Return the positions of the very ids, -1 for unknown ones."""
+        """Return the positions of exactly these ids, -1 for unknown ones."""
         if self._track_keys is None:
             return find(self._track_ids, np.array(item_ids, np.int64))
         return np.fromiter(map(self._places.__getitem__, item_ids), np.int32, len(item_ids))
 
     def exact(self, item_ids: Sequence[Id], unknown: bool = False) -> list[int]:
-        """Return the positions of the very ids, also of those under which no song is shown.
+        """Return the positions of exactly these ids, even if their song is shown under another id.
 
         Those that the release doesn't know are left out, or -1 where `unknown` is true.
         """
@@ -232,7 +232,7 @@ class Catalog:
         return int(self._user_ids[row])
 
     def users_beginning_with(self, text: str, limit: int) -> list[str]:
-        """Return known users whose ids are text and begin with a text; the very id first."""
+        """Return known users whose ids are text and begin with a text; an equal id comes first."""
         assert self._user_keys is not None
         exact = [text] if self.row(text) >= 0 else []
         found = map(self._user_keys.text, self._user_keys.beginning_with(text, 2 * limit))

@@ -113,7 +113,10 @@ def _check_table(folder: Path, table: tables.Table, stored: pa.Schema, rows: int
 
 def _expect(folder: Path, what: str, expected: object, found: object) -> None:
     if expected != found or expected is None:
-        raise ReleaseError(f"{folder.name}: {what}: expected {expected}, found {found}")
+        raise ReleaseError(
+            f"{folder.name}: {what}: expected {expected}, found {found}; run python -m "
+            "jobs.publish again, or roll back"
+        )
 
 
 def _size(path: Path) -> int | None:
@@ -286,4 +289,6 @@ def _check_range(folder: Path, name: str, arrays: Arrays, tracks: int) -> None:
 
 def _require(folder: Path, what: str, holds: bool) -> None:
     if not holds:
-        raise ReleaseError(f"{folder.name}: expected {what}, which is not the case")
+        raise ReleaseError(
+            f"{folder.name} can't be served: expected {what}; run python -m jobs.publish again"
+        )

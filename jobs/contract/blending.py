@@ -379,8 +379,9 @@ def weighted(
 ) -> Tracks:
     """Both lists in one order: what a track gains online and by its place in the offline list.
 
-    The first place counts 1, one `offline_half_place` further down half; all of them count half as
-    much after every `offline_half_life` of the events that count. Only the first `most` tracks.
+    Place p of the offline list, from 0, counts `offline_half_place` / (`offline_half_place` + p).
+    All places count half as much after every `offline_half_life` of the events that count. Only
+    the first `most` tracks are returned.
     """
     worth = offline_worth(rule, len(offline), n_events)
     tracks = np.concatenate([online.tracks, offline])

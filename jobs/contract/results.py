@@ -89,7 +89,7 @@ class Ranking(Struct):
     over_runner_up: Ratio | None = None  # NDCG@10 of `rule` over it, on the window validation
     # of `rule` and the runner-up, for the report only; empty where no rule was chosen
     ndcg_on_test: dict[str, float] = field(name="ndcg@10_on_test", default_factory=dict)
-    switched_off: list[str] = field(default_factory=list)  # generators that did not pay
+    switched_off: list[str] = field(default_factory=list)  # generators that jobs.rank did without
     trees: int | None = None  # of the ranker; None without one
 
 
@@ -145,7 +145,7 @@ class BlendingChoice(Struct):
     reason: Reason
     users: int  # of the window "validation" with a play after an event
     offline: float | None = None  # hit@10 of the offline list there; None for few users
-    judged: list[JudgedBlend] = []  # the most daring first; empty for few users
+    judged: list[JudgedBlend] = []  # by falling share of the weights; empty for few users
     missing: list[Source] = []  # sources that bring no track there
 
 
@@ -284,7 +284,7 @@ class Metrics(ListMetrics):
     comparisons: dict[str, Comparison]
     segments: dict[str, SegmentScores]
     candidates: CandidateRecall
-    lists_by_id: dict[str, Scores] | UnsetType = UNSET  # only the very id played is a hit
+    lists_by_id: dict[str, Scores] | UnsetType = UNSET  # no other id of the song is a hit
     artists: ArtistLimit | UnsetType = UNSET  # where tracks have artists
     peers: dict[str, Scores] | UnsetType = UNSET  # with --peers
     peer_settings: dict[str, BaselineSetting] | UnsetType = UNSET

@@ -52,7 +52,10 @@ class TextIds(NamedTuple):
         encoded = numbers.dictionary_encode()
         places = find(self.numbers, encoded.dictionary.to_numpy(zero_copy_only=False))
         if (places == MISSING).any():
-            raise JobError("an id is not among those of the folder: run python -m jobs.prepare")
+            raise JobError(
+                "a table has ids that user_ids.parquet or track_ids.parquet lacks, so the files "
+                "are of different runs: run python -m jobs.prepare and all later jobs again"
+            )
         texts = self.texts.take(pa.array(places)).cast(pa.string())
         return pa.DictionaryArray.from_arrays(encoded.indices, texts)
 

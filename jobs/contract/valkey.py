@@ -238,7 +238,7 @@ def parse_server(text: str) -> Server:
 
 
 class Access(NamedTuple):
-    """With what a client is let in, and by which certificates it knows the server."""
+    """Password and certificates with which a client connects to Valkey."""
 
     password: str | None = None
     ca: Path | None = None  # a file of certificates; None: those of the system
@@ -251,9 +251,9 @@ class Access(NamedTuple):
 
 
 def access_from(environment: Mapping[str, str]) -> Access:
-    """Return with what the variables RECO_EVENTS_* let a job in. ValueError if a file is not there.
+    """Return the password and certificates that the variables RECO_EVENTS_* give a job.
 
-    They are the same as the service's.
+    Raises ValueError if a file is not there. The service reads the same variables.
     """
     found = {
         name: environment.get(f"RECO_EVENTS_{name.upper()}")

@@ -20,9 +20,9 @@ from jobs.data.raw_files import LAST_SECOND
 DAY = 86_400_000_000  # microseconds
 ALL_DAYS = LAST_SECOND // 86_400  # from 1970 to 2099, the days that prepare takes
 TAIL = 0.02  # share of the listens before the first quantile, and after the second one
-FEWEST_DAYS = 30  # the least distance of the two quantiles that is counted with
+FEWEST_DAYS = 30  # the middle 96 % of the listens count as at least so many days
 NO_LOGS_BEFORE = 5 * 365 * DAY  # 1974: no service had logs then, so the unit is wrong
-FAR = 5.0  # distances of the quantiles beyond them, from which on a time is far from the others
+FAR = 5.0  # a time is far if it is more than so many lengths of the middle 96 % outside of them
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ def neighbours_times(times: np.ndarray, latest: int, before: int) -> np.ndarray:
 
 
 def time_before(blocks: Iterable[np.ndarray], latest: int, now: int) -> int:
-    """Return which time counts as that of the event before the first.
+    """Return the time to pass to neighbours_times as `before`, in microseconds since 1970.
 
-    Where the first events are later than `latest`, it makes them end just before the first that is
-    not, or at `now` if there is none. `blocks` are the times in the order of the events, read as
-    far as necessary.
+    If the first events are later than `latest`, they then get the microseconds just before the
+    first event that is not later, or up to `now` if all are later. `blocks` are the times in the
+    order of the events; only as many blocks are read as are needed.
 
     >>> time_before([np.array([90, 90]), np.array([80, 30])], latest=50, now=40)
     26
@@ -163,7 +163,7 @@ def time_bounds(listens: Listens, n: int, far: float) -> Bounds:
 def weights_of_heavy_users(listens: Listens, n: int) -> dict[int, float]:
     """Return the weight of each listen of the users who have too many of the first n listens.
 
-    They are found among every so many-th listen, at most two million of them.
+    They are found in a sample of every k-th listen, which has at most two million of them.
     """
     user = listens.user[: n : max(1, n >> 20)]
     users, counts = np.unique(user[user >= 0], return_counts=True)

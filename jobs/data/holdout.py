@@ -58,7 +58,7 @@ def read(window: Path, past: Listens, heard: str) -> Holdout:
 def read_played(window: Path, users: np.ndarray, heard: str) -> csr_matrix:
     """Return the labels (users, items) of some users by the ids that they played, not by song.
 
-    So another id of a heard track is a label too, and lists hit a label only by the very id.
+    So another id of a heard track is a label too, and lists hit a label only by the same id.
     """
     past = listens.load(window, timed=False, by_song=False)
     later = listens.load_holdout(window, past.track_ids, by_song=False)

@@ -236,9 +236,9 @@ def number_users(listens: Listens, texts: pa.Array, feedback: Listens | None = N
 
 
 def warn_of_text(ids: FolderIds, kept: Kinds | None, options: argparse.Namespace) -> None:
-    """Print a line on stderr if most of the ids that are text by some of them are whole numbers.
+    """Print a line on stderr if ids were taken as text although most of them are whole numbers.
 
-    Also if most of them are whole numbers as floats have them, as 7.0, which is another id than 7.
+    A line is also printed if most of them look like floats, as 7.0, which is another id than 7.
     """
     asked = options.user_ids, options.track_ids
     before = kept or (None, None)

@@ -201,10 +201,11 @@ class Listens:
 def robust_span(first: np.ndarray, last: np.ndarray) -> tuple[int, int]:
     """Return the begin and end of the listens of some users, given each user's first and last one.
 
-    A few users with wrong clocks must not make all other listens old. So the end is not the last
-    listen of all, but the third last among the users' last listens, or the one that a thousandth of
-    the users come after if that is further back; the begin likewise. Of fewer than 15 users, one
-    clock may be wrong; of fewer than 10, none. Here it is one of ten:
+    A few users with wrong clocks must not make all other listens old. So the users are ordered by
+    their last listens, and the end is the last listen of the third user from the end, or of the
+    user after whom a thousandth of the users come if that is earlier. The begin is found in the
+    same way from the first listens. Of fewer than 15 users, one clock may be wrong; of fewer than
+    10, none. Here it is one of ten:
 
     >>> robust_span(np.arange(10), np.array([20, 21, 22, 23, 24, 25, 26, 27, 28, 999]))
     (1, 28)

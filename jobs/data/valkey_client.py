@@ -90,7 +90,10 @@ def connected(address: str) -> Iterator[Client]:
                 yield client
                 return
         reasons.append(f"{host}:{port}: it is a replica")
-    raise JobError(f"{server} can't be used ({'; '.join(reasons)}): name the primary")
+    raise JobError(
+        f"no host of {server} can be used ({'; '.join(reasons)}): check the address, the password "
+        "and the certificates, and that one of the hosts is a primary"
+    )
 
 
 def _open(server: Server, host: str, port: int) -> socket.socket:

@@ -57,7 +57,7 @@ def read_labels(
             "columns user_id and track_id have ids of the same kinds as the run's data"
         ) from None
     if not len(user):
-        raise JobError(f"{path} has no rows: there is nothing to score")
+        raise JobError(f"{path} has no rows: pass a file with plays that came after the run's data")
     ids, row = np.unique(user, return_inverse=True)
     n = past.shape[1]
     place = find(past.track_ids, track)

@@ -132,9 +132,9 @@ def pair_weights(
     """Return how much each pair of a user and a track tells, (users, items) float32.
 
     It is what Listens.weights returns for these plays and days, and for at most so many listens of
-    a pair. With als_by_share a pair weighs as much less as the share of the track that was played
-    is smaller. A like that stands adds als_like_weight, also where the user has not played the
-    track.
+    a pair. With als_by_share the weight of a pair is multiplied by the mean share of the track that
+    was played. A like that has not been taken back adds als_like_weight, also where the user has
+    not played the track.
     """
     by_share, like = hyperparameters.als_by_share is True, hyperparameters.als_like_weight
     weights = data.weights(hyperparameters.als_repeats, plays, days, most, by_share)

@@ -1,10 +1,10 @@
 """Score tracks for a user by what others played next where they had played the same (sequence kNN).
 
 A user's last plays are compared with all places in the histories of other users. A place is similar
-to them if its track is among them, and the more so, the more of them were played shortly before.
-Each play counts by how rare its track is, and FADING of the play after it, among the user's last
-plays as well as before the place. The user's last plays here are A, B, C, all of them equally rare,
-with weights of 0.81, 0.9 and 1. A neighbour has played
+to them if its track is among them. Its similarity adds up the weights of the plays at the place and
+shortly before it whose tracks are among them, each times FADING for every step back. The weight of
+a track is its rarity, times FADING for every play of the user after it. The user's last plays here
+are A, B, C, all of them equally rare, with weights of 0.81, 0.9 and 1. A neighbour has played
 
     track        A      B                            X    C                           Y
     similarity   0.81   0.9 + 0.9 x 0.81 = 1.63      -    1 + 0.81 x 1.63 = 2.32      -

@@ -95,7 +95,10 @@ def _most(counts: csr_matrix) -> np.ndarray:
 
 
 def spread(items: np.ndarray, artists: csr_matrix) -> tuple[float, float]:
-    """Return means over lists (users, k): how many artists the first ten have, and most of one.
+    """Return two means over lists (users, k), of their first ten tracks.
+
+    The first is the number of different artists, the second the number of tracks by the artist
+    who has most of them.
 
     >>> artists = csr_matrix(np.array([[1, 0], [1, 0], [1, 1], [0, 1]]))
     >>> spread(np.array([[0, 1, 2, 3], [0, 1, NOTHING, NOTHING]]), artists)

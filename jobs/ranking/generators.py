@@ -29,7 +29,8 @@ from jobs.models.sparse import product
 from jobs.ranking.snapshot import FORECAST, SEQUENCE_KNN, USER_KNN, Snapshot
 
 # Returns (users, items) float32 for a block of users with their listens: tracks with larger scores
-# suit a user better, and those with 0 are not proposed. Not to depend on other users of the block.
+# suit a user better, and those with 0 are not proposed. A user's scores must not depend on the
+# other users of the block.
 Scores = Callable[[Snapshot, Listens], csr_matrix]
 
 

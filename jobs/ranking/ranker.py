@@ -236,7 +236,7 @@ class RuleChoice:
 
 @dataclass(frozen=True)
 class Collected:
-    """What a window's candidates are made for, by collect_and_evaluate."""
+    """What collect_and_evaluate returns for the users of one window."""
 
     examples: list[BlockExamples]  # of the sample of the users
     ndcg: dict[str, np.ndarray]  # NDCG@10 of some rules, (users of the sample,)

@@ -54,7 +54,7 @@ class Snapshot:
         data = listens.load(work)
         users, items = als_model.load(work, data.shape)
         tracks = tables.read(tables.ITEMS, work, ["artist_ids", "genre_ids"])
-        listed = ~songs.hidden(work, data.track_ids)  # the others must not be found by their kinds
+        listed = ~songs.hidden(work, data.track_ids)  # other ids of a song get no artists or genres
         artists, genres = (
             only_rows(incidence(tracks[name]), listed) for name in ("artist_ids", "genre_ids")
         )

@@ -170,7 +170,7 @@ def all_metrics(page: Page, content: Metrics) -> None:
     if content.lists_by_id:
         page.text(
             "Some songs have several ids. A list has a song once, under the id that is known best, "
-            "and it is a hit if the song was played under any of its ids. If only the very id that "
+            "and it is a hit if the song was played under any of its ids. If only the id that "
             "was played counted, the same lists would have these figures."
         )
         by_id = {name: kinds["all"]["@10"] for name, kinds in content.lists_by_id.items()}

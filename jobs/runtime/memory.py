@@ -97,9 +97,9 @@ def check(job: str, options: argparse.Namespace, shares: bool = False) -> int:
         listens, users, tracks = counts
         given = "are available" if options.memory_limit is None else "is the --memory-limit"
         raise JobError(
-            f"it needs about {least / 1e9:.1f} GB of memory for {listens:,} listens of {users:,} "
-            f"users and {tracks:,} tracks, and {limit / 1e9:.1f} GB {given}: "
-            f"give it more, or fewer listens"
+            f"the job needs about {least / 1e9:.1f} GB of memory for {listens:,} listens of "
+            f"{users:,} users and {tracks:,} tracks, and {limit / 1e9:.1f} GB {given}: run it "
+            "with more memory (see --memory-limit), or with fewer listens"
         )
     if least > REPORT_ABOVE_BYTES:
         print(f"{job}: needs {least / 1e9:.1f} GB of memory of {limit / 1e9:.1f} GB", flush=True)

@@ -34,7 +34,7 @@ from jobs.selection.replay_sessions import SEED, K, Sessions
 from jobs.selection.rule_scorer import RuleScorer
 
 FOLDS = 3  # parts of the users; each user belongs to one
-SHARES = (1.0, 0.5)  # of the weights found, from daring to cautious
+SHARES = (1.0, 0.5)  # of the weights found; with a smaller share the offline list counts more
 
 Candidate = tuple[Rule, float]  # a rule, and the share of the weights of what events bring
 

@@ -60,7 +60,9 @@ def start(engine: str, folder: Path, mixed: bool = False) -> Session:
             conf.setIfMissing(name, value)
         context = SparkContext(conf=conf)
     except Exception as error:  # of Spark and of the bridge to Java, of several kinds
-        raise JobError(f"no session on {engine} ({first_line(error)}): see spark.log") from None
+        raise JobError(
+            f"no session could be started on {engine} ({first_line(error)}): see spark.log in WORK"
+        ) from None
     context.setLogLevel("WARN")
     try:
         expected = Fingerprint.own().of_any_processor() if mixed else Fingerprint.own()

@@ -355,7 +355,7 @@ def test_the_tombstones_may_stand_in_another_folder_and_without_any_no_date_is_n
     with pytest.raises(storage.JobError, match="is no file"):
         run("prepare", tmp_path, "--data", data, "--forgotten", tmp_path / "nothing")
     tombstones(tmp_path, 7, 8)
-    with pytest.raises(storage.JobError, match="holds listens of users to be forgotten only"):
+    with pytest.raises(storage.JobError, match="is of a user who asked to be forgotten"):
         run("prepare", tmp_path, "--data", data)
 
 

@@ -402,7 +402,7 @@ def test_a_service_with_a_broken_journal_starts_and_reads(work):
         assert httpx.post(f"{service.url}{PUT}", params=event).status_code == 200
         assert httpx.get(url).json() == {"recs": [201, 199]}
     log = service.log.read_text()
-    assert "Events may not be stored" in log and "The journal works again" in log
+    assert "Perhaps events cannot be stored" in log and "The journal works again" in log
     assert "Traceback" not in log
 
 

@@ -98,8 +98,8 @@ def test_a_job_that_needs_more_than_it_may_take_says_how_much_and_leaves_all_as_
     before = times(finished)
     data = ["--data", sample] if job == "prepare" else []
     expected = (
-        r"^it needs about \d\.\d GB of memory for 9,000 listens of (300|0) users and 400 tracks, "
-        r"and 0\.1 GB is the --memory-limit: give it more, or fewer listens$"
+        r"^the job needs about \d\.\d GB of memory for 9,000 listens of (300|0) users and 400 "
+        r"tracks, and 0\.1 GB is the --memory-limit: run it with more memory "
     )
     with pytest.raises(JobError, match=expected):
         run(job, finished, *data, "--memory-limit", "100M")
