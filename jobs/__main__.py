@@ -6,6 +6,7 @@ The jobs of a run come first, in their order; then what goes with them.
 import ast
 from pathlib import Path
 
+from jobs.runtime import cli
 from jobs.runtime.up_to_date import FILES
 
 SCRIPTS = Path(__file__).parent
@@ -29,4 +30,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with cli.output_that_may_end():
+        main()

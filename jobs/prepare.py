@@ -54,6 +54,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -146,25 +147,14 @@ def main(argv: Sequence[str]) -> str:
     plays = equal_rows.are_plays(listens, len(of_file), options.equal_rows)
     if plays and options.equal_rows == "auto":
         equal_rows.stop_if_doubled(listens, len(of_file), played[0])
-    if not (listens.user >= 0).any():
-        if other and not forgotten.all():
-            raise JobError(
-                f"{played[0].path} holds no listen, only {about_kinds(other)}: add listens, or "
-                "pass a lower --skip-under"
-            )
-        raise JobError(
-            f"every usable listen in {played[0].path} is of a user who asked to be forgotten: "
-            "add listens of other users"
-        )
+    stop_if_no_listen(listens, other, forgotten, played[0])
     try:
-        n_plays = len(of_file) if plays else 0
         known = user_texts and id_columns.number_users(
             listens, user_texts, other and other.feedback
         )
+        n_plays = len(of_file) if plays else 0
         ids = FolderIds(known, track_texts)
-        users, heard, n_shared, habits = write(
-            options, items, song, listens, other, bad, codes, n_plays, ids
-        )
+        result = write(options, Prepared(items, song, listens, other, bad, codes, n_plays, ids))
         tombstones.note(options.work, to_forget)
         storage.write_json(options.work / CLOCK, record_of_times(bad, bounds, options))
     except OSError as error:
@@ -177,25 +167,38 @@ def main(argv: Sequence[str]) -> str:
             print(f"prepare: warning: {warning}", file=sys.stderr)
     warn_of_times(bad, bounds, options)
     id_columns.warn_of_text(ids, kept, options)
-    if says := habits.sentence(options.suspicious):
+    if says := result.habits.sentence(options.suspicious):
         print(
             f"prepare: warning: {says}: see {options.work / tables.SUSPICIOUS.file}",
             file=sys.stderr,
         )
-    return (
-        f"{options.data}: {pc.sum(users['listens']).as_py():,} listens of {len(users):,} users and "
-        f"{heard:,} tracks"
-        + (f"; {n_shared:,} tracks are one song with another" if options.same_song == "on" else "")
-        + (f"; {about_kinds(other)}" if other else "")
-        + f"; {sum(map(np.count_nonzero, codes.values())):,} rows quarantined"
-        + lost_links(bad_tracks)
-        + (f"; {note}" if note else "")
-        + (f"; {forgotten.sum():,} listens of forgotten users left out" if forgotten.any() else "")
-        + (
-            f"; {summary_of_events(of_events, forgotten[len(of_file) :], tracks)}"
-            if options.events
-            else ""
+    parts = [
+        f"{options.data}: {result.listens:,} listens of {result.users:,} users and "
+        f"{result.heard:,} tracks",
+        f"{result.shared:,} tracks are one song with another" if options.same_song == "on" else "",
+        about_kinds(other) if other else "",
+        f"{sum(map(np.count_nonzero, codes.values())):,} rows quarantined{lost_links(bad_tracks)}",
+        note,
+        f"{forgotten.sum():,} listens of forgotten users left out" if forgotten.any() else "",
+        summary_of_events(of_events, forgotten[len(of_file) :], tracks) if options.events else "",
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def stop_if_no_listen(
+    listens: Listens, other: SortedOut | None, forgotten: np.ndarray, source: Input
+) -> None:
+    """Raise JobError if nothing is left that trains: say which of the rows `source` has instead."""
+    if (listens.user >= 0).any():
+        return
+    if other and not forgotten.all():
+        raise JobError(
+            f"{source.path} holds no listen, only {about_kinds(other)}: add listens, or "
+            "pass a lower --skip-under"
         )
+    raise JobError(
+        f"every usable listen in {source.path} is of a user who asked to be forgotten: "
+        "add listens of other users"
     )
 
 
@@ -348,28 +351,40 @@ def summary_of_events(bad: np.ndarray, forgotten: np.ndarray, tracks: Input) -> 
     )
 
 
-def write(
-    options: argparse.Namespace,
-    items: pa.Table,
-    song: np.ndarray,
-    listens: Listens,
-    other: SortedOut | None,
-    bad: np.ndarray,
-    codes: dict[Input, np.ndarray],
-    n_plays: int,
-    ids: FolderIds,
-) -> tuple[pa.Table, int, int, accounts.Habits]:
-    """Write the files; return users, numbers of tracks with a listen and a shared song, and habits.
+class Prepared(NamedTuple):
+    """What is written: the content of the input files, checked and encoded."""
 
-    `song` has the number of each track's song, `other` what is no listen, `codes` the codes of each
-    file's rows, `bad` those of the listens. A listen that equals an earlier one gets its code here,
-    but for the first n_plays rows, where equal rows are plays.
-    Where that makes too many interactions bad, nothing is written.
+    items: pa.Table
+    song: np.ndarray  # the number of each track's song, (tracks,)
+    listens: Listens
+    other: SortedOut | None  # the rows that are no listens
+    bad: np.ndarray  # the codes of the listens, (rows,)
+    codes: dict[Input, np.ndarray]  # the codes of each file's rows
+    n_plays: int  # in so many of the first rows, equal rows are plays
+    ids: FolderIds
+
+
+class Written(NamedTuple):
+    """What is in the files, for the summary: numbers of rows, and what accounts do."""
+
+    listens: int
+    users: int
+    heard: int  # tracks with a listen
+    shared: int  # tracks that are one song with another
+    habits: accounts.Habits
+
+
+def write(options: argparse.Namespace, prepared: Prepared) -> Written:
+    """Write the files.
+
+    A listen that equals an earlier one gets its code here, but for the first n_plays rows. Where
+    that makes too many interactions bad, nothing is written.
     """
+    items, song, listens, other, bad, codes, n_plays, ids = prepared
     track_ids = items["track_id"].to_numpy()
     heard = np.zeros(len(track_ids), bool)
     shared, heard_by = songs.shared(song), np.zeros(len(track_ids), np.int64)
-    users, habits = [], accounts.Habits()
+    parts, habits = [], accounts.Habits()
     share = other and other.share
     with (
         tables.writer(tables.LISTENS, options.work, ids) as append,
@@ -385,7 +400,7 @@ def write(
             append(listens_table(part, track_ids))
             if share is not None:
                 append_share(pa.table({"played_share": share[kept]}))
-            users.append(users_table(part))
+            parts.append(users_table(part))
             habits.add(part.user, part.track, part.time // 1_000_000)
         played = next(source for source in codes if source.kind == files.INTERACTIONS)
         asked = options.user_ids, options.track_ids
@@ -395,14 +410,16 @@ def write(
         text_ids.write(options.work, ids)
         tables.write(tables.ITEMS, options.work, items)
         n_shared = songs.write(options.work, track_ids, song, heard_by)
-        tables.write(tables.USERS, options.work, encoded(pa.concat_tables(users)))
+        users = pa.concat_tables(parts)
+        tables.write(tables.USERS, options.work, encoded(users))
         write_other(options, other, ids, track_ids)
         tables.write(tables.SUSPICIOUS, options.work, habits.table(options.suspicious))
         with tables.writer(tables.QUARANTINE, options.work) as append_bad:
             for source in sorted(codes, key=lambda source: source.path.name):
                 for rows in bad_rows(source, codes[source]):
                     append_bad(rows)
-    return pa.concat_tables(users), int(heard.sum()), n_shared, habits
+    n_listens = pc.sum(users["listens"]).as_py()
+    return Written(n_listens, len(users), int(heard.sum()), n_shared, habits)
 
 
 @contextmanager

@@ -153,14 +153,8 @@ class Guard:
             return OTHER_SITE
         key = _key(headers) if self._keys else b""
         rate = RATE_ELSEWHERE if self._rate is None and not local else self._rate
-        if rate and level != "open":
-            valid_key = key if _is_one_of(key, self._keys) else b""
-            caller = valid_key.decode() or f"address {client and client[0]}"
-            if level in FILES and rate < RATE_OF_FILES:
-                caller, rate = f"files of {caller}", RATE_OF_FILES
-            wait = self._limiter.wait(caller, rate)
-            if wait:
-                return _too_many(rate, wait)
+        if rate and level != "open" and (refusal := self._of_rate(rate, level, key, client)):
+            return refusal
         if not self.console and level in OF_CONSOLE:
             return NO_CONSOLE
         accepted = self._keys_of_level[level]
@@ -169,11 +163,18 @@ class Guard:
                 return None
             return self._of_key(key)
         length = headers.get(b"content-length")
-        if length and length.isdigit() and (len(length) > 9 or int(length) > MAX_BODY):
-            if not text_users or not scope["path"].rstrip("/").endswith("/batch"):
-                return TOO_LARGE
-            return TOO_LARGE_BATCH if len(length) > 9 or int(length) > MAX_TEXT_BATCH else None
-        return None
+        return _of_length(length, scope["path"], text_users) if length else None
+
+    def _of_rate(
+        self, rate: int, level: str, key: bytes, client: tuple[str, int] | None
+    ) -> Refusal | None:
+        """Return the refusal of a caller, a key or an address, that calls too often."""
+        valid_key = key if _is_one_of(key, self._keys) else b""
+        caller = valid_key.decode() or f"address {client and client[0]}"
+        if level in FILES and rate < RATE_OF_FILES:
+            caller, rate = f"files of {caller}", RATE_OF_FILES
+        wait = self._limiter.wait(caller, rate)
+        return _too_many(rate, wait) if wait else None
 
     def _is_known(self, host: bytes, server: tuple[str, int | None] | None) -> bool:
         """Return whether the header Host has a name of this service, or there is no such header.
@@ -305,6 +306,14 @@ def _key(headers: dict[bytes, bytes]) -> bytes:
 def _is_one_of(key: bytes, keys: list[bytes]) -> bool:
     """Return whether a key is one of several, in a time that does not depend on the key."""
     return sum(compare_digest(key, other) for other in keys) > 0
+
+
+def _of_length(length: bytes, path: str, text_users: bool) -> Refusal | None:
+    """Return the refusal of a body that is too large by its header Content-Length."""
+    batch = text_users and path.rstrip("/").endswith("/batch")
+    most, refusal = (MAX_TEXT_BATCH, TOO_LARGE_BATCH) if batch else (MAX_BODY, TOO_LARGE)
+    # ten digits are too large for both, and int() takes long for thousands of them
+    return refusal if length.isdigit() and (len(length) > 9 or int(length) > most) else None
 
 
 def _too_many(rate: int, wait: float) -> Refusal:

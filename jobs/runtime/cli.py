@@ -1,9 +1,11 @@
 """What all jobs share: --work and --memory-limit, how errors end a job, and the summary line."""
 
 import argparse
+import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -35,10 +37,30 @@ def run(main: Callable[[Sequence[str]], str]) -> None:
     line and exit code 1; the files of an earlier run stay complete. BLAS uses one thread, because
     with more of them sums, and so the lists, would differ between runs.
     """
+    with output_that_may_end():
+        _run(main)
+
+
+@contextmanager
+def output_that_may_end() -> Iterator[None]:
+    """End the program with one line if what reads its output has ended, as `head` does."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Python writes what is left of the output at its end: into nothing, or it would fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(
+            f"{Path(sys.argv[0]).stem}: stopped, since the program that reads its output ended"
+        )
+
+
+def _run(main: Callable[[Sequence[str]], str]) -> None:
     job, start = Path(sys.argv[0]).stem, time.monotonic()
     try:
         with threadpool_limits(limits=1, user_api="blas"):
             summary = main(sys.argv[1:])
+    except BrokenPipeError:
+        raise
     except JobError as error:
         sys.exit(f"{job}: {error}")
     except OSError as error:
