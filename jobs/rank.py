@@ -33,7 +33,9 @@ the lists of two generators are made from, so that a release can show these.
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -53,9 +55,11 @@ from jobs.ranking.ranker import (
     FUSION,
     MORE_TREES,
     TREES,
+    BlockExamples,
     FittedRankers,
     Lists,
     Places,
+    RuleChoice,
     choose_rule,
     choose_trees,
     collect_and_evaluate,
@@ -67,116 +71,175 @@ from jobs.ranking.snapshot import Snapshot
 from jobs.runtime import cli, memory, parallel
 
 
+@dataclass
+class Learned:
+    """What the ranker learns from, window by window, and what holds for all later windows."""
+
+    examples: list[list[BlockExamples]]  # of each window so far
+    names: list[str]  # of the features
+    off: frozenset[str]  # generators that are switched off
+    too_few: bool = False  # whether users are too few to learn from
+
+    def fitted(self, trees: int, compared: int) -> FittedRankers:
+        """Return the rules fitted to the windows so far, by a ranker of `compared` trees."""
+        if self.too_few:
+            return FittedRankers.default()
+        return FittedRankers.fit(self.examples, self.names, trees, compared)
+
+
+class Chosen(NamedTuple):
+    """What was chosen on the window `validation`."""
+
+    rule: str
+    trees: int
+    places: Places
+    users: int  # that it was chosen by
+    ndcg: dict[str, np.ndarray]  # NDCG@10 of each rule, (users of the sample,)
+    choice: RuleChoice | None  # None if users are too few
+    limit: artist_limit.Choice
+    ndcg_with_new: float | None  # NDCG@10 with places for new tracks; None without them
+
+
+class Report(NamedTuple):
+    """What was found out on the window `test`, by which nothing is chosen."""
+
+    ndcg: dict[str, np.ndarray]  # of the rule and the runner-up, (users of the sample,)
+    weights: np.ndarray  # of the fusion, (generators,)
+    importance: Sequence[float]  # of the features; empty without a ranker
+
+
 def main(argv: Sequence[str]) -> str:
     """Make recommendations.parquet in WORK and in the windows validation and test."""
     args = arguments(argv)
     parallel.set_threads(memory.check("rank", args))
     compiling.set_by_size(args.work)
-    work = args.work
-    windows = work / "windows"
-    validation, test = windows / "validation", windows / "test"
-    learned, off = [], frozenset[str]()
+    work, windows = args.work, args.work / "windows"
+    # Each function reads one snapshot, so that only one is in memory at a time.
+    learned = learn(windows)
+    chosen = choose(windows / "validation", learned, args)
+    report = report_on(windows / "test", learned, chosen)
+    written = rank_everyone(work, learned, chosen)
+    content = record(learned, chosen, report, args)
+    storage.write_json(work / RANKING, content)
+    return f"{written:,} rows by {summary(content, chosen)}"
+
+
+def learn(windows: Path) -> Learned:
+    """Return what the windows before `validation` teach."""
+    learned = Learned([], [], frozenset())
     for window in reversed(train_windows(windows)):
-        snapshot = Snapshot.read(window, off)
+        snapshot = Snapshot.read(window, learned.off)
         later = listed_users(window, snapshot)
         if window.name == "train":  # the first of them, so that all later ones know what is off
-            off = useless(snapshot, later)
-            snapshot = replace(snapshot, switched_off=off)
-        names = features.feature_names(snapshot)
-        learned.append(collect_and_evaluate(snapshot, later, None, (), window.name).examples)
-        del snapshot  # freed before the next one is read, so that only one is in memory
+            learned.off = useless(snapshot, later)
+            snapshot = replace(snapshot, switched_off=learned.off)
+        learned.names = features.feature_names(snapshot)
+        of_window = collect_and_evaluate(snapshot, later, None, (), window.name)
+        learned.examples.append(of_window.examples)
+        del snapshot  # before the next one is read
+    return learned
 
-    snapshot = Snapshot.read(validation, off)
-    later = listed_users(validation, snapshot)
+
+def choose(window: Path, learned: Learned, args: argparse.Namespace) -> Chosen:
+    """Choose the rule, its trees and the artist limit; write the lists of `validation`."""
+    snapshot = Snapshot.read(window, learned.off)
+    later = listed_users(window, snapshot)
     users = len(later.row)
-    too_few = users < ENOUGH_USERS
-
-    def fitted(trees: int, compared: int) -> FittedRankers:
-        if too_few:
-            return FittedRankers.default()
-        return FittedRankers.fit(learned, names, trees, compared)
-
+    learned.too_few = users < ENOUGH_USERS
     # Where data are large, more trees would take too long for each user.
-    models = fitted(TREES, TREES if compiling.is_used() else MORE_TREES)
+    models = learned.fitted(TREES, TREES if compiling.is_used() else MORE_TREES)
     collected = collect_and_evaluate(
-        snapshot, later, models, models.rules, "validation", listed_by=models.usual
+        snapshot, later, models, models.rules, window.name, listed_by=models.usual
     )
     lists = collected.lists
     trees, ndcg = choose_trees(collected.ndcg)
-    learned.append(collected.examples)
-    choice = None if too_few else choose_rule(ndcg)
+    learned.examples.append(collected.examples)
+    choice = None if learned.too_few else choose_rule(ndcg)
     rule = choice.rule if choice else FUSION
     if (rule, trees) != (models.usual, models.trees):
         models = replace(models, trees=trees)
-        lists = list(final_lists(snapshot, later.row, rule, models, AS_RANKED, "validation"))
+        lists = list(final_lists(snapshot, later.row, rule, models, AS_RANKED, window.name))
     found = np.concatenate([np.empty((0, LIST_LENGTH), np.int32), *(items for items, _ in lists)])
-    if too_few and args.artist_limit == "auto":
+    if learned.too_few and args.artist_limit == "auto":
         limit = artist_limit.Choice(None, "the default, since users are too few to choose by", {})
     else:
         limit = artist_limit.choose(args.artist_limit, found, later.labels, snapshot.artists)
     places = Places(limit.limit, args.new_share)
     arranged = places.arrange_all(lists, snapshot, later.row)
-    write_lists(validation, snapshot, later.row, arranged)
+    write_lists(window, snapshot, later.row, arranged)
     ndcg_with_new = mean_ndcg(arranged, later.labels) if args.new_share and users else None
+    return Chosen(rule, trees, places, users, ndcg, choice, limit, ndcg_with_new)
 
-    del snapshot, collected, lists, arranged
-    models = fitted(trees, trees)  # before the next snapshot is read, which takes memory too
-    snapshot = Snapshot.read(test, off)
-    ranker, weights = models.ranker, models.weights
+
+def report_on(window: Path, learned: Learned, chosen: Chosen) -> Report:
+    """Write the lists of `test`, and return what the report says of the rules."""
+    models = learned.fitted(chosen.trees, chosen.trees)  # before the snapshot takes memory too
+    snapshot = Snapshot.read(window, learned.off)
+    ranker, choice = models.ranker, chosen.choice
     importance = ranker.get_feature_importance(type="PredictionValuesChange") if ranker else []
-    later = listed_users(test, snapshot)
+    later = listed_users(window, snapshot)
     compared = (choice.rule, choice.runner_up) if choice else ()
-    listed_by = None if rule in GENERATORS else rule
-    collected = collect_and_evaluate(snapshot, later, models, compared, "test", listed_by)
+    listed_by = None if chosen.rule in GENERATORS else chosen.rule
+    collected = collect_and_evaluate(snapshot, later, models, compared, window.name, listed_by)
     if listed_by:
-        lists_of_test = iter(places.arrange_all(collected.lists, snapshot, later.row))
+        lists = iter(chosen.places.arrange_all(collected.lists, snapshot, later.row))
     else:
-        lists_of_test = final_lists(snapshot, later.row, rule, models, places, "test")
-    write_lists(test, snapshot, later.row, lists_of_test)
-    ndcg_on_test = collected.ndcg
-    learned.append(collected.examples)
+        lists = final_lists(snapshot, later.row, chosen.rule, models, chosen.places, window.name)
+    write_lists(window, snapshot, later.row, lists)
+    learned.examples.append(collected.examples)
+    return Report(collected.ndcg, models.weights, importance)
 
-    del snapshot, collected, lists_of_test
-    models = fitted(trees, trees)
-    learned.clear()  # the examples take more memory than all lists of a block
-    snapshot = Snapshot.read(work, off)
+
+def rank_everyone(work: Path, learned: Learned, chosen: Chosen) -> int:
+    """Write the final lists of all users; return the number of rows."""
+    models = learned.fitted(chosen.trees, chosen.trees)
+    learned.examples.clear()  # they take more memory than all lists of a block
+    snapshot = Snapshot.read(work, learned.off)
     everyone = np.arange(snapshot.data.shape[0])
-    lists_of_all = final_lists(snapshot, everyone, rule, models, places, work.name)
-    written = write_lists(work, snapshot, everyone, lists_of_all)
+    lists = final_lists(snapshot, everyone, chosen.rule, models, chosen.places, work.name)
+    written = write_lists(work, snapshot, everyone, lists)
     shown_lists.write(work, snapshot)
-    content = Ranking(
-        rule=rule,
-        ndcg_on_validation=means(ndcg),
-        fusion_weights=dict(zip(GENERATORS, map(float, weights), strict=True)),
-        feature_importance=dict(zip(names, map(float, importance), strict=False)),
-        users=users,
-        too_few=too_few,
+    return written
+
+
+def record(learned: Learned, chosen: Chosen, report: Report, args: argparse.Namespace) -> Ranking:
+    """Return the content of ranking.json."""
+    choice, limit = chosen.choice, chosen.limit
+    return Ranking(
+        rule=chosen.rule,
+        ndcg_on_validation=means(chosen.ndcg),
+        fusion_weights=dict(zip(GENERATORS, map(float, report.weights), strict=True)),
+        feature_importance=dict(zip(learned.names, map(float, report.importance), strict=False)),
+        users=chosen.users,
+        too_few=learned.too_few,
         new_share=args.new_share,
-        ndcg_with_new=ndcg_with_new,
+        ndcg_with_new=chosen.ndcg_with_new,
         artist_limit=limit.limit,
         ndcg_by_artist_limit=limit.ndcg,
         runner_up=choice.runner_up if choice else None,
         over_runner_up=choice.over_runner_up if choice else None,
-        ndcg_on_test=means(ndcg_on_test),
-        switched_off=sorted(off),
-        trees=trees if ranker else None,
+        ndcg_on_test=means(report.ndcg),
+        switched_off=sorted(learned.off),
+        trees=chosen.trees if len(report.importance) else None,
     )
-    storage.write_json(work / RANKING, content)
-    by_rule = content.ndcg_on_validation
+
+
+def summary(content: Ranking, chosen: Chosen) -> str:
+    """Return by which rule the lists were made, and how good it and its rivals are."""
+    by_rule, rule = content.ndcg_on_validation, content.rule
     shown = sorted(by_rule, key=lambda name: -by_rule[name])[:3]
     figures = ", ".join(f"{name} {by_rule[name]:.4f}" for name in shown)
-    if too_few:
-        rule += f" with default weights, since {users:,} users are too few to choose by"
-    cost = (
-        f"; {ndcg_with_new:.4f} with {args.new_share:.0%} of the places for new tracks"
-        if ndcg_with_new is not None
-        else ""
-    )
-    without = f"; without the candidates of {', '.join(sorted(off))}" if off else ""
-    of_artist = "any number" if limit.limit is None else f"at most {limit.limit}"
+    if content.too_few:
+        rule += f" with default weights, since {content.users:,} users are too few to choose by"
+    cost, with_new = "", content.ndcg_with_new
+    if with_new is not None:
+        cost = f"; {with_new:.4f} with {content.new_share:.0%} of the places for new tracks"
+    off = content.switched_off
+    without = f"; without the candidates of {', '.join(off)}" if off else ""
+    of_artist = "any number" if content.artist_limit is None else f"at most {content.artist_limit}"
     return (
-        f"{written:,} rows by {rule}; NDCG@10 on the window validation: {figures}; "
-        f"{of_artist} of the first 10 by one artist ({limit.reason}){cost}{without}"
+        f"{rule}; NDCG@10 on the window validation: {figures}; "
+        f"{of_artist} of the first 10 by one artist ({chosen.limit.reason}){cost}{without}"
     )
 
 
