@@ -46,6 +46,7 @@ def output_that_may_end() -> Iterator[None]:
     """End the program with one line if what reads its output has ended, as `head` does."""
     try:
         yield
+        sys.stdout.flush()
     except BrokenPipeError:
         # Python writes what is left of the output at its end: into nothing, or it would fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
