@@ -118,7 +118,8 @@ install() {
     [[ -x .venv/bin/python ]] || uv venv --quiet --python "$python" .venv
     uv pip install --quiet --python .venv/bin/python -r "$1"
   else
-    "$python" -m venv .venv
+    # Another Python may be on the PATH than the one that made .venv: it must not be made half anew.
+    .venv/bin/python -m pip --version &> /dev/null || "$python" -m venv --clear .venv
     # Every package is pinned, so pip need not resolve anything. Python compiles what it imports.
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r "$1"
   fi

@@ -64,6 +64,9 @@ def test_without_uv_pip_makes_the_environment_and_makes_it_once(project):
     assert first.stdout == "Setting up .venv from requirements.txt (once) ...\nit runs\n"
     assert (project / ".venv/bin/python").exists()
     assert run_all(project, "tool").stdout == "it runs\n"
+    made = (project / ".venv/pyvenv.cfg").stat().st_mtime_ns
+    assert "requirements-dev.txt" in run_all(project, "pytest").stdout
+    assert (project / ".venv/pyvenv.cfg").stat().st_mtime_ns == made
 
 
 def test_uv_makes_it_where_it_is_on_the_path(project):
