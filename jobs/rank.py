@@ -114,7 +114,7 @@ def main(argv: Sequence[str]) -> str:
     parallel.set_threads(memory.check("rank", args))
     compiling.set_by_size(args.work)
     work, windows = args.work, args.work / "windows"
-    # Each function reads one snapshot, so that only one is in memory at a time.
+    # Each function frees the snapshot that it reads, so that only one is in memory at a time.
     learned = learn(windows)
     chosen = choose(windows / "validation", learned, args)
     report = report_on(windows / "test", learned, chosen)

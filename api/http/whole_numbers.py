@@ -11,13 +11,8 @@ import re
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-NAMES = (
-    "k",
-    "N",
-    "limit",
-    "offset",
-    "near",
-)  # the parameters that are whole numbers; for ids see api.http.ids
+# the parameters that are whole numbers; for ids see api.http.ids
+NAMES = ("k", "N", "limit", "offset", "near")
 # the key, in a request's state, of the replaced values by parameter, as the client sent them
 AS_SENT = "whole_numbers_as_sent"
 _UNUSUAL = re.compile(rb"(?:^|&)(?:%b)=(?!-?[0-9]+(?:&|$))" % "|".join(NAMES).encode())

@@ -47,10 +47,7 @@ def moment(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
-    except (
-        ValueError,
-        OverflowError,
-    ) as error:  # the second: in UTC it is not in the years 1 to 9999
+    except (ValueError, OverflowError) as error:  # the second if its year in UTC is over 9999
         expected = "expected one as 2024-01-31 or 2024-01-31T18:30:00+02:00"
         raise argparse.ArgumentTypeError(f"{text!r} is not a moment: {expected}") from error
 

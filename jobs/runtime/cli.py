@@ -60,7 +60,7 @@ def _run(main: Callable[[Sequence[str]], str]) -> None:
     try:
         with threadpool_limits(limits=1, user_api="blas"):
             summary = main(sys.argv[1:])
-    except BrokenPipeError:
+    except BrokenPipeError:  # an OSError of which output_that_may_end tells
         raise
     except JobError as error:
         sys.exit(f"{job}: {error}")

@@ -159,7 +159,8 @@ def main() -> None:
     parser.add_argument(
         "folder", type=Path, nargs="?", default=ROOT / "docs", help="for the pictures (docs)"
     )
-    url, folder = vars(parser.parse_args()).values()
+    arguments = parser.parse_args()
+    url, folder = arguments.url, arguments.folder
     if not folder.is_dir():
         parser.error(f"{folder} is not a folder; make it first")
     # npm installs axe-core, which only the tests use
