@@ -95,7 +95,8 @@ def write_release(folder: Path, users: int, tracks: int, first: int, text: bool 
         assert ids.users and ids.tracks
         user_ids, track_ids = ids.users.numbers, ids.tracks.numbers
         text_ids.write(folder, ids)
-    serving_arrays.write_ids(folder, user_ids, track_ids, ids)
+    serving_arrays.write_user_ids(folder, user_ids, ids.users)
+    serving_arrays.write_track_ids(folder, track_ids, ids.tracks)
     serving_arrays.write(folder, "top_items", rng.permutation(tracks))
     write_history(rng, folder, users, tracks)
     serving_arrays.write(folder, "names_offsets", np.zeros(tracks + 1))

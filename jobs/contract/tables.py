@@ -10,6 +10,7 @@ and numbers in what is read and written here. Rows are in the order of the numbe
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -278,14 +279,21 @@ def read(table: Table, folder: Path, columns: Sequence[str] | None = None) -> pa
 def batches(
     table: Table, folder: Path, columns: Sequence[str], rows: int = 1 << 20
 ) -> Iterator[pa.RecordBatch]:
-    """Read the named columns in file order, at most `rows` rows at a time."""
+    """Read the named columns in file order, at most `rows` rows at a time.
+
+    A thread reads the next rows while the caller works on those that it has.
+    """
     _check(table, folder)
     ids = text_ids.of(folder)
     texts = _text_columns(table, ids)
-    with pq.ParquetFile(
-        folder / table.file, memory_map=True, read_dictionary=texts or None
-    ) as file:
-        for batch in file.iter_batches(rows, columns=columns):
+    with (
+        pq.ParquetFile(folder / table.file, memory_map=True, read_dictionary=texts or None) as file,
+        ThreadPoolExecutor(1) as reader,
+    ):
+        read = file.iter_batches(rows, columns=columns)
+        coming = reader.submit(next, read, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, read, None)
             for name in (name for name in texts if name in batch.schema.names):
                 numbers = _numbers(ids, name, batch[name], table, folder)
                 batch = batch.set_column(batch.schema.get_field_index(name), name, numbers)

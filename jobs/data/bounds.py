@@ -20,12 +20,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.data.listens import SECONDS_A_DAY, Listens
+from jobs.runtime import parallel
 
+BlockWithPairs = tuple[Listens, np.ndarray, np.ndarray, np.ndarray]
 PLAYS_OF_PAIR = 20  # plays of one track by one user, at most, that count
 SHARE_OF_USER = 0.01  # of the plays of all users
 MEANS_OF_USER = 15  # times the mean share of a user: allowed where that is more
 ENOUGH_USERS = 50  # users with a label: fewer prove nothing, and nothing is chosen by them
 HALF = 16  # bits
+MOST_THREADS = 4  # that find pairs: more would wait for the memory
 
 
 def most_share(users: int) -> float:
@@ -143,6 +146,19 @@ def pairs_of(block: Listens) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return place[ends - plays + 1], place[ends], plays
 
 
+def _blocks_with_pairs(data: Listens, counted: np.ndarray | None) -> Iterator[BlockWithPairs]:
+    """Yield all blocks of listens with their pairs (see pairs_of), which several threads find."""
+    users = data.users_of_blocks(counted)
+
+    def work(first: int, last: int) -> BlockWithPairs:
+        block = data.of_users(users[first])
+        return block, *pairs_of(block)
+
+    # A block takes some 150 MB, so that each thread more costs memory.
+    n_threads = min(parallel.threads(), MOST_THREADS)
+    return parallel.in_blocks(work, len(users), 1, None, n_threads)
+
+
 class Latest:
     """The two latest moments of each track that are of different users, block after block.
 
@@ -207,8 +223,7 @@ def track_counts(
     plays, bounded, listeners = (np.zeros(n, np.int64) for _ in range(3))
     since, faded = np.zeros((n, len(moments)), np.int64), np.zeros(n)
     end = data.span[1] if half_life_days is not None else 0
-    for block in data.blocks(counted):
-        _, last, plays_of_pair = pairs_of(block)
+    for block, _, last, plays_of_pair in _blocks_with_pairs(data, counted):
         item = block.item[last]
         plays += np.bincount(block.item, minlength=n)
         listeners += np.bincount(item, minlength=n)
@@ -231,8 +246,7 @@ def track_ends(data: Listens, counted: np.ndarray | None = None) -> tuple[np.nda
     """
     begin, end = data.span
     earliest, latest = Latest(data.shape[1]), Latest(data.shape[1])
-    for block in data.blocks(counted):
-        first, last, _ = pairs_of(block)
+    for block, first, last, _ in _blocks_with_pairs(data, counted):
         at, item = block.at.astype(np.int64), block.item[last]
         earliest.add(item, -at[first])
         latest.add(item, at[last])

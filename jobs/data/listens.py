@@ -88,9 +88,13 @@ class Listens:
 
         With a mask (users,) bool, only the users for whom it is true.
         """
+        return map(self.of_users, self.users_of_blocks(some))
+
+    def users_of_blocks(self, some: np.ndarray | None = None) -> list[np.ndarray]:
+        """Return the rows of the users in each block of `blocks`."""
         share = self.starts[:-1] // LISTENS_A_BLOCK
-        for users in np.split(np.arange(self.shape[0]), np.flatnonzero(np.diff(share)) + 1):
-            yield self.of_users(users if some is None else users[some[users]])
+        blocks = np.split(np.arange(self.shape[0]), np.flatnonzero(np.diff(share)) + 1)
+        return [users if some is None else users[some[users]] for users in blocks]
 
     def plays(self) -> np.ndarray:
         """Return how often each track was played, (items,) int64."""

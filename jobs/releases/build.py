@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ from jobs.data import feedback, tombstones
 from jobs.models import hyperparameters
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.releases import details, gate, search_index, serving_arrays, store
-from jobs.runtime import processors
+from jobs.runtime import parallel, processors
 
 # Files that a release must have besides the tables, and the job that makes each.
 REQUIRED_FILES = {
@@ -101,12 +102,13 @@ def manifest(
 ) -> Manifest[ReleaseSettings]:
     """Describe the files of a release, for the service and for the next release."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
+    described = zip(files, parallel.each(describe, files), strict=True)
     kinds = text_ids.kinds_of(folder)
     return Manifest(
         id=release,
         contract=CONTRACT_VERSION,
         created_at=datetime.now(UTC).replace(microsecond=0),
-        files={str(path.relative_to(folder)): describe(path) for path in files},
+        files={str(path.relative_to(folder)): entry for path, entry in described},
         schemas={
             table.file: {column.name: str(column.type) for column in tables.stored(table, kinds)}
             for table in tables.RELEASED
@@ -163,10 +165,8 @@ def make(work: Path, write_page: PageWriter) -> NewRelease:
             if (work / name).exists():
                 (folder / name).parent.mkdir(exist_ok=True)
                 storage.link(work / name, folder / name)
-        serving_arrays.pack(folder, hyperparameters.load(folder))
+        pack(folder, work)
         check_users(folder)
-        details.pack(folder, work)
-        search_index.make(folder)
         store.link_unchanged(folder, work / CURRENT)
         made = compare(work / CURRENT, folder, release)
         if made.comparison is not None:
@@ -178,6 +178,22 @@ def make(work: Path, write_page: PageWriter) -> NewRelease:
         storage.write_json(folder / MANIFEST, content)
     processors.note(mixed)
     return made
+
+
+def pack(folder: Path, work: Path) -> None:
+    """Write the arrays of a release and its search index: what is of users beside all the rest."""
+    settings = hyperparameters.load(folder)
+
+    def of_tracks() -> None:
+        serving_arrays.pack_tracks(folder, settings)
+        details.pack(folder, work)
+        search_index.make(folder)
+
+    parts: list[Callable[[], None]] = [
+        partial(serving_arrays.pack_users, folder, settings),
+        of_tracks,
+    ]
+    parallel.each(lambda write: write(), parts)
 
 
 def check_users(folder: Path) -> None:

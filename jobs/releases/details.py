@@ -1,7 +1,7 @@
 """What a release has for people who look at it: names of artists and genres, counts, generators.
 
 The arrays are optional (serving.OPTIONAL_ARRAYS): the service answers without them too, and says
-what the release lacks. jobs.publish calls `pack(folder, work)` after serving_arrays.pack.
+what the release lacks. jobs.publish calls `pack(folder, work)` after serving_arrays.pack_tracks.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """The arrays of a release that the service maps into memory: serving/<name>.npy.
 
-jobs.publish calls `pack(folder, settings)` once the parquet files of a release are in `folder`.
-They are read block by block: memory holds the ids, the offsets and one block at a time.
+jobs.publish calls `pack_users` and `pack_tracks` once the parquet files of a release are in
+`folder`. These are read block by block: memory holds the ids, the offsets and one block at a time.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from jobs.contract.names import ALS_MODEL, SERVING
 from jobs.contract.ragged import offsets_of
 from jobs.contract.storage import JobError
 from jobs.contract.tables import Table
-from jobs.contract.text_ids import FolderIds, TextIds
+from jobs.contract.text_ids import TextIds
 from jobs.data import feedback, songs
 from jobs.data.feedback import DISLIKE
 from jobs.models import als_model
@@ -27,29 +27,40 @@ from jobs.models.hyperparameters import Hyperparameters
 from jobs.runtime.progress import progress_bar
 
 
-def pack(folder: Path, settings: Hyperparameters) -> None:
-    """Write every array of serving.SERVING_ARRAYS, and shown_items if songs have several ids.
+def pack_users(folder: Path, settings: Hyperparameters) -> None:
+    """Write the arrays of users: their ids, histories, dislikes and final lists.
 
     The final lists are packed without tracks that the user dislikes and, if the settings exclude
     heard tracks, without these, so that the service need not check. Raises JobError if the tables
     do not fit together.
     """
-    tracks = np.sort(_column(tables.ITEMS, folder, "track_id"))
+    tracks = _track_ids(folder)
     listeners = _distinct(tables.LISTENS, folder, "user_id")
     users = np.union1d(listeners, _distinct(tables.RECOMMENDATIONS, folder, "user_id"))
     users = np.union1d(users, feedback.users_who_dislike(folder))
-    top = tables.read(tables.TOP_POPULAR, folder, ["track_id", "rank"]).sort_by("rank")
-    write_ids(folder, users, tracks, text_ids.of(folder))
-    write_names(folder)
-    top_items = _positions(tracks, top["track_id"].to_numpy(), tables.TOP_POPULAR)
+    write_user_ids(folder, users, text_ids.of(folder).users)
     shown = songs.shown(folder, tracks)
-    if shown is not None:
-        write(folder, "shown_items", shown)
     _write_history(folder, users, tracks, shown)
     disliked = _write_disliked(folder, users, tracks, shown)
     filters = [_allowed_rows(folder, "history", len(tracks))] if settings.heard == "exclude" else []
     filters += [_allowed_rows(folder, "disliked", len(tracks))] if disliked else []
     write_lists(folder, tables.RECOMMENDATIONS, "recommendations", users, tracks, filters)
+
+
+def pack_tracks(folder: Path, settings: Hyperparameters) -> None:
+    """Write the arrays of tracks: their ids, names, neighbours and vectors, and the top list.
+
+    shown_items is written if songs have several ids. Raises JobError if the tables do not fit
+    together.
+    """
+    tracks = _track_ids(folder)
+    top = tables.read(tables.TOP_POPULAR, folder, ["track_id", "rank"]).sort_by("rank")
+    write_track_ids(folder, tracks, text_ids.of(folder).tracks)
+    write_names(folder)
+    top_items = _positions(tracks, top["track_id"].to_numpy(), tables.TOP_POPULAR)
+    shown = songs.shown(folder, tracks)
+    if shown is not None:
+        write(folder, "shown_items", shown)
     write_lists(folder, tables.SIMILAR, "similar", tracks, tracks)
     write_lists(folder, tables.NEXT_PLAYED, "next_played", tracks, tracks)
     ties = ties_of(tracks)
@@ -137,13 +148,17 @@ def json_texts(ids: TextIds) -> np.ndarray:
     return np.array(quoted.cast(pa.large_binary()).to_pylist(), f"S{width}").view(np.uint8)
 
 
-def write_ids(folder: Path, users: np.ndarray, tracks: np.ndarray, ids: FolderIds) -> None:
-    """Write the ids of users and tracks, ascending, and the texts that they stand for, if any."""
-    write(folder, "track_ids", tracks)
-    write(folder, "track_texts", texts(tracks) if ids.tracks is None else json_texts(ids.tracks))
+def write_user_ids(folder: Path, users: np.ndarray, ids: TextIds | None) -> None:
+    """Write the ids of users, ascending, and the texts that they stand for, if any."""
     write(folder, "user_ids", users)
-    write_keys(folder, "user", users, ids.users)
-    write_keys(folder, "track", tracks, ids.tracks)
+    write_keys(folder, "user", users, ids)
+
+
+def write_track_ids(folder: Path, tracks: np.ndarray, ids: TextIds | None) -> None:
+    """Write the ids of tracks, ascending, the texts that they stand for, if any, and their JSON."""
+    write(folder, "track_ids", tracks)
+    write(folder, "track_texts", texts(tracks) if ids is None else json_texts(ids))
+    write_keys(folder, "track", tracks, ids)
 
 
 def write_keys(folder: Path, kind: str, numbers: np.ndarray, ids: TextIds | None) -> None:
@@ -155,9 +170,9 @@ def write_keys(folder: Path, kind: str, numbers: np.ndarray, ids: TextIds | None
     write(folder, f"{kind}_keys_items", np.frombuffer(b"".join(texts.to_pylist()), np.uint8))
 
 
-def _column(table: Table, folder: Path, name: str) -> np.ndarray:
-    values: np.ndarray = tables.read(table, folder, [name])[name].to_numpy()
-    return values
+def _track_ids(folder: Path) -> np.ndarray:
+    """Return the ids of all tracks, ascending."""
+    return np.sort(tables.read(tables.ITEMS, folder, ["track_id"])["track_id"].to_numpy())
 
 
 def _distinct(table: Table, folder: Path, name: str) -> np.ndarray:

@@ -68,7 +68,7 @@ NEEDS = {
     "rank": Need(base=600, thread=450, listen=8, user=1500, track=2600, drawn=150_000),
     "evaluate": Need(base=800, thread=250, listen=5, user=500, track=2600, drawn=55_000),
     "replay": Need(base=800, listen=5, user=500, track=3000, drawn=50_000),
-    "publish": Need(base=500, listen=5, user=500, track=700),
+    "publish": Need(base=500, listen=6, user=500, track=1500),
 }
 OF_A_SHARE = 9  # bytes a listen, where it is known of which kind rows are and how much was played
 PREPARE_WITH_TEXT_IDS = Need(base=1000, listen=36)

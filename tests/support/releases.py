@@ -160,8 +160,14 @@ def _write_files(
     np.savez(folder / ALS_MODEL, item_factors=vectors)
     chosen = Hyperparameters(heard=heard_rule, als_half_life=4, als_repeats=0.5)
     hyperparameters.save(folder, chosen)
-    serving_arrays.pack(folder, chosen)
+    pack(folder, chosen)
     write_manifest(folder, chosen, blending)
+
+
+def pack(folder: Path, settings: Hyperparameters) -> None:
+    """Write the arrays that every release has."""
+    serving_arrays.pack_users(folder, settings)
+    serving_arrays.pack_tracks(folder, settings)
 
 
 def named(number: int) -> str:

@@ -65,7 +65,7 @@ def test_the_top_list_goes_on_with_unplayed_tracks_by_the_length_of_their_vector
         factors = model["item_factors"].copy()
     factors[[1, 2, 5]] *= 0
     np.savez(folder / "als_model.npz", user_factors=factors[:0], item_factors=factors)
-    serving_arrays.pack(folder, hyperparameters.load(folder))
+    releases.pack(folder, hyperparameters.load(folder))
     lengths = np.linalg.norm(factors, axis=1)
     rest = sorted({*range(10)} - {2}, key=lambda track: (-lengths[track], track))
     assert np.load(folder / "serving/top_items.npy").tolist() == [2, *rest]
@@ -88,7 +88,7 @@ def test_lists_cut_by_blocks_of_any_size_are_the_same(folder, monkeypatch):
     batches = tables.batches
     for rows in (1, 2, 3):
         monkeypatch.setattr(tables, "batches", lambda *args, n=rows: batches(*args, n))
-        serving_arrays.pack(folder, hyperparameters.load(folder))
+        releases.pack(folder, hyperparameters.load(folder))
         assert {path.name: path.read_bytes() for path in (folder / "serving").iterdir()} == whole
 
 
@@ -96,14 +96,14 @@ def test_lists_that_are_out_of_order_are_refused(folder):
     table = tables.read(tables.RECOMMENDATIONS, folder)
     tables.write(tables.RECOMMENDATIONS, folder, table.take(pa.array([1, 0, 2])))
     with pytest.raises(JobError, match=r"recommendations.parquet is not sorted by user_id, rank"):
-        serving_arrays.pack(folder, hyperparameters.load(folder))
+        releases.pack(folder, hyperparameters.load(folder))
 
 
 def test_a_track_that_items_lacks_is_refused(folder):
     items = tables.read(tables.ITEMS, folder)
     tables.write(tables.ITEMS, folder, items.slice(0, 3))
     with pytest.raises(JobError, match=r"has the id 40, which items.parquet lacks"):
-        serving_arrays.pack(folder, hyperparameters.load(folder))
+        releases.pack(folder, hyperparameters.load(folder))
 
 
 def test_names_stand_beside_their_tracks(tmp_path):
