@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -181,19 +180,18 @@ def make(work: Path, write_page: PageWriter) -> NewRelease:
 
 
 def pack(folder: Path, work: Path) -> None:
-    """Write the arrays of a release and its search index: what is of users beside all the rest."""
+    """Write the arrays of a release and its search index: those of users beside all others."""
     settings = hyperparameters.load(folder)
 
-    def of_tracks() -> None:
+    def pack_users() -> None:
+        serving_arrays.pack_users(folder, settings)
+
+    def pack_others() -> None:
         serving_arrays.pack_tracks(folder, settings)
         details.pack(folder, work)
         search_index.make(folder)
 
-    parts: list[Callable[[], None]] = [
-        partial(serving_arrays.pack_users, folder, settings),
-        of_tracks,
-    ]
-    parallel.each(lambda write: write(), parts)
+    parallel.each(lambda write: write(), [pack_users, pack_others])
 
 
 def check_users(folder: Path) -> None:

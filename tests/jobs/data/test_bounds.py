@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.data import bounds, sampling, splitting
+from jobs.data import bounds, listens, sampling, splitting
 from jobs.data.bounds import PLAYS_OF_PAIR, SHARE_OF_USER, most_share, user_weights
 from jobs.data.listens import SECONDS_A_DAY, Listens
 from jobs.models import next_played
 from jobs.models.als_training import training_weights
 from jobs.models.hyperparameters import Hyperparameters
 from jobs.models.popularity import popularity
+from jobs.runtime import parallel
 
 TRACKS = 12
 TIMES = st.integers(0, 400)  # days
@@ -79,6 +80,25 @@ def test_one_account_adds_bounded_plays_and_one_listener_since_any_moment(town, 
     assert ((more.bounded - less.bounded) <= PLAYS_OF_PAIR).all()
     for gain in (more.listeners - less.listeners, more.since - less.since):
         assert gain.min() >= 0 and gain.max() <= 1
+
+
+@settings(max_examples=60)
+@given(TOWNS, st.integers(1, 40), st.integers(1, 8))
+def test_neither_blocks_nor_threads_change_what_is_counted(town, listens_a_block, threads):
+    data, moments = listens_of(town), [100 * SECONDS_A_DAY]
+    counted = np.arange(len(town)) % 5 > 0
+
+    def found() -> list[np.ndarray]:
+        counts = bounds.track_counts(data, counted, moments, half_life_days=30.0)
+        return [*vars(counts).values(), *bounds.track_ends(data, counted)]
+
+    whole = found()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listens, "LISTENS_A_BLOCK", listens_a_block)
+        patch.setattr(parallel, "_threads", threads)
+        in_parts = found()
+    for one, other in zip(whole, in_parts, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
 @settings(max_examples=60)
