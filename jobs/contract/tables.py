@@ -290,10 +290,10 @@ def batches(
         pq.ParquetFile(folder / table.file, memory_map=True, read_dictionary=texts or None) as file,
         ThreadPoolExecutor(1) as reader,
     ):
-        read = file.iter_batches(rows, columns=columns)
-        coming = reader.submit(next, read, None)
+        unread = file.iter_batches(rows, columns=columns)
+        coming = reader.submit(next, unread, None)
         while (batch := coming.result()) is not None:
-            coming = reader.submit(next, read, None)
+            coming = reader.submit(next, unread, None)
             for name in (name for name in texts if name in batch.schema.names):
                 numbers = _numbers(ids, name, batch[name], table, folder)
                 batch = batch.set_column(batch.schema.get_field_index(name), name, numbers)

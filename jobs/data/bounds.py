@@ -28,7 +28,7 @@ SHARE_OF_USER = 0.01  # of the plays of all users
 MEANS_OF_USER = 15  # times the mean share of a user: allowed where that is more
 ENOUGH_USERS = 50  # users with a label: fewer prove nothing, and nothing is chosen by them
 HALF = 16  # bits
-MOST_THREADS = 4  # that find pairs: more would wait for the memory
+MOST_THREADS = 4  # that find pairs, since each of them takes some 150 MB
 
 
 def most_share(users: int) -> float:
@@ -154,7 +154,6 @@ def _blocks_with_pairs(data: Listens, counted: np.ndarray | None) -> Iterator[Bl
         block = data.of_users(users[first])
         return block, *pairs_of(block)
 
-    # A block takes some 150 MB, so that each thread more costs memory.
     n_threads = min(parallel.threads(), MOST_THREADS)
     return parallel.in_blocks(work, len(users), 1, None, n_threads)
 

@@ -180,7 +180,10 @@ def make(work: Path, write_page: PageWriter) -> NewRelease:
 
 
 def pack(folder: Path, work: Path) -> None:
-    """Write the arrays of a release and its search index: those of users beside all others."""
+    """Write the arrays of a release and its search index.
+
+    The arrays of users are written at the same time as all others, in another thread.
+    """
     settings = hyperparameters.load(folder)
 
     def pack_users() -> None:
