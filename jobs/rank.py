@@ -32,7 +32,7 @@ the lists of two generators are made from, so that a release can show these.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -54,6 +54,7 @@ from jobs.ranking.ranker import (
     AS_RANKED,
     FUSION,
     MORE_TREES,
+    RANKER,
     TREES,
     BlockExamples,
     FittedRankers,
@@ -80,11 +81,13 @@ class Learned:
     off: frozenset[str]  # generators that are switched off
     too_few: bool = False  # whether users are too few to learn from
 
-    def fitted(self, trees: int, compared: int) -> FittedRankers:
+    def fitted(
+        self, trees: int, compared: int, rules: Collection[str] = (RANKER, FUSION)
+    ) -> FittedRankers:
         """Return the rules fitted to the windows so far, by a ranker of `compared` trees."""
         if self.too_few:
             return FittedRankers.default()
-        return FittedRankers.fit(self.examples, self.names, trees, compared)
+        return FittedRankers.fit(self.examples, self.names, trees, compared, rules)
 
 
 class Chosen(NamedTuple):
@@ -192,7 +195,7 @@ def report_on(window: Path, learned: Learned, chosen: Chosen) -> Report:
 
 def rank_everyone(work: Path, learned: Learned, chosen: Chosen) -> int:
     """Write the final lists of all users; return the number of rows."""
-    models = learned.fitted(chosen.trees, chosen.trees)
+    models = learned.fitted(chosen.trees, chosen.trees, [chosen.rule])
     learned.examples.clear()  # they take more memory than all lists of a block
     snapshot = Snapshot.read(work, learned.off)
     everyone = np.arange(snapshot.data.shape[0])

@@ -23,6 +23,7 @@ from jobs.contract.ragged import entries_of, offsets_of_sorted, place_in_row, ro
 from jobs.metrics import accuracy
 from jobs.ranking.candidates import Candidates
 from jobs.ranking.generators import GENERATORS
+from jobs.runtime.parallel import each
 from jobs.selection import hill_climb
 from jobs.selection.hill_climb import Axis, climb, sweep
 
@@ -110,7 +111,7 @@ def fit(samples: list[Sample]) -> np.ndarray:
 
     def total(weights: hill_climb.Point) -> float:
         vector = np.array([weights[name] for name in GENERATORS], np.float32)
-        return sum(sample.ndcg(vector) for sample in samples) if vector.any() else 0.0
+        return sum(each(lambda one: one.ndcg(vector), samples)) if vector.any() else 0.0
 
     alone = [{name: float(name == one) for name in GENERATORS} for one in GENERATORS]
     axes = {name: Axis(LADDER, sweep(MARGIN)) for name in GENERATORS}

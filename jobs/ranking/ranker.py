@@ -1,7 +1,7 @@
 """The CatBoost ranker: collect its training examples, train it, and write lists in its order."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -163,15 +163,26 @@ class FittedRankers:
 
     @classmethod
     def fit(
-        cls, windows: list[list[BlockExamples]], names: list[str], trees: int, fitted: int
+        cls,
+        windows: list[list[BlockExamples]],
+        names: list[str],
+        trees: int,
+        fitted: int,
+        rules: Collection[str] = (RANKER, FUSION),
     ) -> "FittedRankers":
         """Fit ranker and fusion to windows, each a list of blocks; names are those of features.
 
-        The ranker has `fitted` trees, and the rule RANKER uses the first `trees` of them.
+        The ranker has `fitted` trees, and the rule RANKER uses the first `trees` of them. Of the
+        two, only those among `rules` are fitted; the fusion has its default weights otherwise.
         """
-        samples = [block.for_fusion for window in windows for block in window]
-        examples = [[block.for_ranker for block in window] for window in windows]
-        return cls(fit_ranker(examples, names, fitted), fusion.fit(samples), trees)
+        models = cls.default()
+        if RANKER in rules:
+            examples = [[block.for_ranker for block in window] for window in windows]
+            models = replace(models, ranker=fit_ranker(examples, names, fitted), trees=trees)
+        if FUSION in rules:
+            samples = [block.for_fusion for window in windows for block in window]
+            models = replace(models, weights=fusion.fit(samples))
+        return models
 
     @classmethod
     def default(cls) -> "FittedRankers":

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jobs.contract.blending import LISTED, SOURCES, Blending, Source
+from jobs.runtime import parallel
 from jobs.selection.hill_climb import Axis, Point, climb, step_by_step
 from jobs.selection.hit_rates import mean_hit_rate
 from jobs.selection.replay_sessions import Sessions
@@ -164,7 +165,10 @@ def score_of_plays(
     numbers that use no source with lists of neighbours (LISTED), or a source that is not in
     `sources`. What was computed is remembered.
     """
-    scorer = RuleScorer.of(sessions, Blending(sources=sources, events=size[0], neighbours=size[1]))
+    most = Blending(sources=sources, events=size[0], neighbours=size[1])
+    thread = np.arange(len(sessions)) % parallel.threads()  # that computes a play
+    scorers = [RuleScorer.of(sessions, most, thread == i) for i in range(parallel.threads())]
+    plays = np.concatenate([scorer.plays for scorer in scorers])
     known: dict[tuple[Any, ...], np.ndarray] = {}
 
     def scores(numbers: Point) -> np.ndarray | None:
@@ -175,9 +179,10 @@ def score_of_plays(
         if key not in known:
             if progress is not None:
                 progress.update()
-            places = scorer.places(weighted_rule(numbers, size, typical))
+            rule = weighted_rule(numbers, size, typical)
+            places = parallel.each(lambda scorer: scorer.places(rule), scorers)
             known[key] = np.zeros(len(sessions), np.int8)
-            known[key][scorer.plays] = sum(places < first for first in FIRST)
+            known[key][plays] = sum(np.concatenate(places) < first for first in FIRST)
         return known[key]
 
     return scores

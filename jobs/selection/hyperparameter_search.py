@@ -25,6 +25,7 @@ from jobs.selection import hill_climb
 from jobs.selection.hill_climb import Axis, best_neighbour, best_of_all
 from jobs.selection.tuning_window import (
     TuningWindow,
+    next_played_relation,
     score_als,
     score_next_played,
     score_popular,
@@ -63,6 +64,7 @@ LADDERS: dict[str, tuple[Any, ...]] = {
 
 POPULAR = ("popular_half_life",)
 NEXT_PLAYED = ("next_half_life", "next_target_exponent", "next_source_exponent")
+NEXT_PLAYED_RELATION = ("next_recency", "next_target_exponent", "next_source_exponent")
 ALS = ("als_regularization", "als_unobserved", "als_half_life")
 ALS_TRAINING = (
     "als_regularization", "als_unobserved", "als_repeats", "als_recency", "als_like_weight",
@@ -142,17 +144,27 @@ def mean_over(windows: list[TuningWindow], score: Callable[[int, TuningWindow], 
 
 
 def next_played_score(windows: list[TuningWindow]) -> Score:
-    """Return the function that scores "next_played"; it keeps the counts, which take long."""
+    """Return the function that scores "next_played"; it keeps what takes long to compute.
+
+    That is the counts, and the last relation between tracks, which no half-life changes.
+    """
 
     @cache
     def counts(index: int, counted: Hyperparameters) -> csr_matrix:
         window = windows[index]
         return csr_matrix(follow_counts(window.listens, counted)[window.source_tracks])
 
+    @lru_cache(len(windows))
+    def relation(index: int, related: Hyperparameters) -> csr_matrix:
+        counted = replace(Hyperparameters(), next_recency=related.next_recency)
+        return next_played_relation(windows[index], counts(index, counted), related)
+
     def score(tried: Hyperparameters) -> float:
-        counted = replace(Hyperparameters(), next_recency=tried.next_recency)
+        related = replace(
+            Hyperparameters(), **{name: getattr(tried, name) for name in NEXT_PLAYED_RELATION}
+        )
         return mean_over(
-            windows, lambda i, window: score_next_played(window, counts(i, counted), tried)
+            windows, lambda i, window: score_next_played(window, relation(i, related), tried)
         )
 
     return score

@@ -6,10 +6,11 @@ the play is a hit if fewer than K tracks stand before its own.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from jobs.contract.blending import (
     LISTED,
@@ -32,11 +33,12 @@ class RuleScorer:
     plays: np.ndarray  # (p,): places in the sessions' plays
     kind: np.ndarray  # (entries,): what an entry's weight depends on, see worth_of_kinds
     score: np.ndarray  # (entries,) float32: of the neighbour; 1 for an offline place
-    first: np.ndarray  # (tracks,): the first entry of each track of a play
+    offsets: np.ndarray  # (tracks + 1,): where the entries of each track of a play begin
     row: np.ndarray  # (tracks,): the play
     before: np.ndarray  # (tracks,) bool: whether it would stand before the play's own, if equal
     own: np.ndarray  # (p,): the track that was played
     fit: np.ndarray  # (tracks,) float32: to the user's taste; 0 without a fold-in
+    _powers: dict[float, csr_matrix] = field(default_factory=dict)  # of the last exponent only
 
     @classmethod
     def of(cls, sessions: Sessions, size: Blending, some: np.ndarray | bool = True) -> "RuleScorer":
@@ -52,8 +54,8 @@ class RuleScorer:
         n = sessions.n_tracks
         key = row * n + item  # of a play and a track
         order = np.argsort(key, kind="stable")
-        first = np.flatnonzero(np.diff(key[order], prepend=-1))
-        track = key[order][first]
+        offsets = np.flatnonzero(np.diff(key[order], prepend=-1, append=-2))  # no key is below 0
+        track = key[order][offsets[:-1]]
         row = track // n
         folds_in = "fold_in" in size.weights()
         fit = _fit(sessions, plays, row, track % n) if folds_in else np.zeros(len(row), np.float32)
@@ -62,7 +64,7 @@ class RuleScorer:
             plays,
             kind[order],
             score[order],
-            first,
+            offsets,
             row,
             sessions.ties[track % n] < sessions.ties[own % n][row],
             np.searchsorted(track, own),
@@ -71,14 +73,28 @@ class RuleScorer:
 
     def places(self, rule: Blending) -> np.ndarray:
         """(p,): where each play's track stands by a weighted rule of this size, FAR if nowhere."""
-        worth, score = worth_of_kinds(rule), raised(self.score, rule.score_exponent)
-        sums = np.add.reduceat(worth[self.kind] * score, self.first)
+        worth = worth_of_kinds(rule)
+        sums = self.powers(rule.score_exponent, len(worth)) @ worth
         if "fold_in" in rule.weights():
             sums += fitting(self.fit, rule)
         own = sums[self.own]
-        better = (sums > own[self.row]) | (self.before & (sums == own[self.row]))
+        of_row = own[self.row]
+        better = (sums > of_row) | (self.before & (sums == of_row))
         ahead = np.bincount(self.row[better], minlength=len(own))
         return np.where(own > 0, ahead, FAR)
+
+    def powers(self, exponent: float, kinds: int) -> csr_matrix:
+        """(tracks, kinds) float64: the score of each entry to a power, in the column of its kind.
+
+        The matrix is kept until another exponent is asked for. Its product with what the kinds are
+        worth takes half the time of adding up the entries by numpy.
+        """
+        if exponent not in self._powers:
+            self._powers.clear()
+            scores = raised(self.score, exponent).astype(np.float64)
+            shape = len(self.row), kinds
+            self._powers[exponent] = csr_matrix((scores, self.kind, self.offsets), shape)
+        return self._powers[exponent]
 
     def hits(self, rule: Blending) -> np.ndarray:
         """(p,) bool: which plays a weighted rule of this size would have hit."""

@@ -117,24 +117,29 @@ def score_popular(window: TuningWindow, hyperparameters: Hyperparameters) -> flo
     return window.ndcg(lambda users, heard: first_unheard(order, heard), hyperparameters.heard)
 
 
-def score_next_played(
+def next_played_relation(
     window: TuningWindow, counts: csr_matrix, hyperparameters: Hyperparameters
-) -> float:
-    """Return the NDCG@10 of the generator "next_played".
+) -> csr_matrix:
+    """Return how likely the tracks are to follow each other, (window.source_tracks, items) float32.
 
     counts (window.source_tracks, items) are rows of models.next_played.follow_counts.
     """
     plays = window.times_played
-    ties = window.listens.ties
     likely = normalise(counts, plays, hyperparameters)
-    lists = best_of_rows(likely, followers_a_track(len(plays)), ties)
-    relation = matrix_of_lists(*lists, len(plays))
+    lists = best_of_rows(likely, followers_a_track(len(plays)), window.listens.ties)
+    return matrix_of_lists(*lists, len(plays))
+
+
+def score_next_played(
+    window: TuningWindow, relation: csr_matrix, hyperparameters: Hyperparameters
+) -> float:
+    """Return the NDCG@10 of the generator "next_played", given its relation."""
 
     def recommend(users: np.ndarray, heard: csr_matrix) -> np.ndarray:
         recent = window.listens.of_users(users).latest(RECENT)
         profiles = recent.profiles(hyperparameters.next_half_life)[:, window.source_tracks]
-        scores = profiles @ relation
-        return best_of_rows(csr_matrix(scores - scores.multiply(heard)), K, ties)[0]
+        scores = csr_matrix(profiles @ relation)
+        return best_of_rows(csr_matrix(scores - scores.multiply(heard)), K, window.listens.ties)[0]
 
     return window.ndcg(recommend, hyperparameters.heard)
 
