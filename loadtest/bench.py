@@ -35,7 +35,7 @@ from statistics import median, quantiles
 from typing import NamedTuple
 from urllib.request import Request, urlopen
 
-from loadtest.support import load_generator, server
+from loadtest.support import load_generator, script, server
 from loadtest.support.server import ROOT, Server
 from loadtest.support.workloads import (
     AGAIN,
@@ -271,4 +271,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

@@ -14,7 +14,6 @@ event is lost, duplicated, out of order or of a forgotten user, or if none was a
 
 import argparse
 import random
-import sys
 import tempfile
 import threading
 import time
@@ -25,7 +24,7 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from loadtest.support import sample_releases
+from loadtest.support import sample_releases, script
 from loadtest.support.expectations import Id
 from loadtest.support.http_client import HttpClient
 from loadtest.support.server import Server, running, variables
@@ -179,4 +178,4 @@ def summary(counts: Counter[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main)

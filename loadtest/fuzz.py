@@ -15,7 +15,6 @@ import asyncio
 import random
 import socket
 import struct
-import sys
 import tempfile
 import threading
 import time
@@ -23,6 +22,7 @@ from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from loadtest.support import script
 from loadtest.support.http_client import HttpClient
 from loadtest.support.server import serving
 
@@ -170,4 +170,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main)

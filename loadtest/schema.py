@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from loadtest.support import script
 from loadtest.support.server import serving
 
 READ_KEY = "a-key-for-reading"
@@ -81,4 +82,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main)

@@ -30,6 +30,7 @@ from statistics import median
 from typing import Any
 from urllib.parse import urlencode
 
+from loadtest.support import script
 from loadtest.support.http_client import HttpClient
 from loadtest.support.server import ROOT, serving
 
@@ -176,4 +177,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main)

@@ -10,11 +10,11 @@ missing. The exit code is 1 if any of this fails.
 
 import argparse
 import random
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from loadtest.support import script
 from loadtest.support.http_client import HttpClient
 from loadtest.support.server import serving
 
@@ -102,4 +102,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main)

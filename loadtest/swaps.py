@@ -18,7 +18,6 @@ import json
 import os
 import random
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -34,7 +33,7 @@ from urllib.parse import quote
 
 import pyarrow.parquet as pq
 
-from loadtest.support import sample_releases
+from loadtest.support import sample_releases, script
 from loadtest.support.expectations import Id
 from loadtest.support.http_client import HttpClient
 from loadtest.support.server import serving
@@ -349,4 +348,4 @@ def report(readers: list[Reader], swaps: list[Swap], start: float, factor: float
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main)

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from uuid import UUID
 
-from loadtest.support import load_generator, server, valkey
+from loadtest.support import load_generator, script, server, valkey
 from loadtest.support.server import Server
 from loadtest.support.valkey import Valkey
 from loadtest.support.workloads import AGAIN, ONLINE, PERSONAL, PUT, workloads
@@ -137,4 +137,4 @@ def print_costs(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from loadtest.support import server, valkey
+from loadtest.support import script, server, valkey
 from loadtest.support.proxy import Proxy, proxy_to
 from loadtest.support.server import Server
 from loadtest.support.valkey import Valkey
@@ -360,4 +360,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main)

@@ -19,6 +19,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
+from loadtest.support import script
+
 URL = "http://127.0.0.1:8000"
 Id = int | str
 NEW = 47_000_000_000
@@ -107,4 +109,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main)

@@ -50,9 +50,9 @@ def output_that_may_end() -> Iterator[None]:
     except BrokenPipeError:
         # Python writes what is left of the output at its end: into nothing, or it would fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(
-            f"{Path(sys.argv[0]).stem}: stopped, since the program that reads its output ended"
-        )
+        script = Path(sys.argv[0])
+        name = script.parent.name if script.stem == "__main__" else script.stem
+        sys.exit(f"{name}: stopped, since the program that reads its output ended")
 
 
 def _run(main: Callable[[Sequence[str]], str]) -> None:

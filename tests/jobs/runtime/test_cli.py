@@ -19,6 +19,5 @@ def test_a_job_whose_output_nobody_reads_ends_with_one_line(job, finished):
         cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     os.close(write)
-    name = "__main__" if job == "jobs" else job.removeprefix("jobs.")
-    line = f"{name}: stopped, since the program that reads its output ended\n"
+    line = f"{job.removeprefix('jobs.')}: stopped, since the program that reads its output ended\n"
     assert (done.returncode, done.stderr) == (1, line)
