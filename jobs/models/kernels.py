@@ -12,6 +12,7 @@ from jobs.contract.compiled import compiled
 Csr = tuple[np.ndarray, np.ndarray, np.ndarray]  # indptr, indices int32, data float32
 BITS = 0x7FFFFFFF  # all bits of a float32 but the sign: in the order of positive floats
 PLACE_BITS = 32  # of a key, for the place among ties
+FINE_BITS = 20  # the lowest bits of a float32, in which numbers of one class differ
 PLAY_BITS = 5  # of another key, for one of a user's last plays: see sequence_neighbours.LAST
 LAST_PLAY = (1 << PLAY_BITS) - 1
 
@@ -175,9 +176,12 @@ def clear(matrix: Csr, marked: Csr, columns: int) -> None:
 
 
 @compiled
-def _sink(heap: np.ndarray, size: int) -> None:
-    """Restore the order of a heap with the largest key on top, whose top may be too small."""
-    place, key = 0, heap[0]
+def _sink(heap: np.ndarray, place: int, size: int) -> None:
+    """Restore the order of a heap with the largest key on top; the key at a place may be too small.
+
+    What is below this place is in order.
+    """
+    key = heap[place]
     while True:
         child = 2 * place + 1
         if child >= size:
@@ -189,6 +193,26 @@ def _sink(heap: np.ndarray, size: int) -> None:
         heap[place] = heap[child]
         place = child
     heap[place] = key
+
+
+@compiled
+def _lower_bound(bits: np.ndarray, k: int, counts: np.ndarray) -> int:
+    """Return bits that at least k of some numbers reach, or 1 if fewer than k are positive.
+
+    bits (n,) are those of the numbers as float32. The positive ones are counted in classes, each of
+    which ends an eighth of a power of two above its start: the bound is the start of the class in
+    which the k-th largest number is. counts has a place for each class.
+    """
+    counts[:] = 0
+    for each in bits:
+        if each > 0:
+            counts[each >> FINE_BITS] += 1
+    found = 0
+    for kind in range(len(counts) - 1, 0, -1):
+        found += counts[kind]
+        if found >= k:
+            return kind << FINE_BITS
+    return 1
 
 
 @compiled
@@ -206,26 +230,29 @@ def best_of_rows(
 
     bits (entries,) int32 are those of the entries as float32, and best has those of the scores.
     places and at are those of Ties. A key has the falling bits, then the place among ties; the
-    smallest k keys of a row are kept in a heap with the largest of them on top.
+    smallest k keys of a row are kept in a heap with the largest of them on top. Most entries are
+    below a bound that is found by counting, and get no key.
     """
     heap = np.empty(k, np.int64)
+    counts = np.empty((BITS >> FINE_BITS) + 1, np.int32)
     for row in range(len(starts) - 1):
-        size = 0
-        least = 0  # the bits that an entry has to reach
-        for i in range(starts[row], starts[row + 1]):
-            if bits[i] < least or bits[i] <= 0:
+        first, last = starts[row], starts[row + 1]
+        size, least = 0, 1  # the bits that an entry has to reach
+        if last - first > k:
+            least = _lower_bound(bits[first:last], k, counts)
+        for i in range(first, last):
+            if bits[i] < least:
                 continue
             key = np.int64(BITS - bits[i]) << PLACE_BITS | np.int64(places[columns[i]])
             if size < k:
                 heap[size] = key
                 size += 1
                 if size == k:
-                    heap.sort()
-                    heap[:] = heap[::-1].copy()  # a falling order is one of a heap
-                    least = BITS - (heap[0] >> PLACE_BITS)
+                    for place in range(k // 2 - 1, -1, -1):
+                        _sink(heap, place, k)
             elif key < heap[0]:
                 heap[0] = key
-                _sink(heap, k)
+                _sink(heap, 0, k)
                 least = BITS - (heap[0] >> PLACE_BITS)
         found = heap[:size]
         found.sort()
