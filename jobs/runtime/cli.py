@@ -45,8 +45,10 @@ def run(main: Callable[[Sequence[str]], str]) -> None:
 def output_that_may_end() -> Iterator[None]:
     """End the program with one line if what reads its output has ended, as `head` does."""
     try:
-        yield
-        sys.stdout.flush()
+        try:
+            yield
+        finally:  # at the end of `--help` too
+            sys.stdout.flush()
     except BrokenPipeError:
         # Python writes what is left of the output at its end: into nothing, or it would fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -13,8 +13,10 @@ def run(main: Callable[[], int | None]) -> None:
     has started is ended too.
     """
     try:
-        code = main()
-        sys.stdout.flush()
+        try:
+            code = main()
+        finally:  # at the end of `--help` too
+            sys.stdout.flush()
     except BrokenPipeError:
         # Python writes what is left of the output at its end: into nothing, or it would fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,6 +17,7 @@ def test_a_script_whose_output_nobody_reads_ends_with_one_line(name):
     os.close(read)
     done = subprocess.run(
         [sys.executable, "-m", f"loadtest.{name}", "--help"],
+        env=os.environ | {"PYTHONUNBUFFERED": ""},  # with it, some argparse hide the error
         cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     os.close(write)
