@@ -84,7 +84,7 @@ class Learned:
     def fitted(
         self, trees: int, compared: int, rules: Collection[str] = (RANKER, FUSION)
     ) -> FittedRankers:
-        """Return the rules fitted to the windows so far, by a ranker of `compared` trees."""
+        """Return these rules fitted to the windows so far, by a ranker of `compared` trees."""
         if self.too_few:
             return FittedRankers.default()
         return FittedRankers.fit(self.examples, self.names, trees, compared, rules)

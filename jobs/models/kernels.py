@@ -199,9 +199,9 @@ def _sink(heap: np.ndarray, place: int, size: int) -> None:
 def _lower_bound(bits: np.ndarray, k: int, counts: np.ndarray) -> int:
     """Return bits that at least k of some numbers reach, or 1 if fewer than k are positive.
 
-    bits (n,) are those of the numbers as float32. The positive ones are counted in classes, each of
-    which ends an eighth of a power of two above its start: the bound is the start of the class in
-    which the k-th largest number is. counts has a place for each class.
+    bits (n,) are those of the numbers as float32. The positive ones are counted in classes. There
+    are eight classes between a power of two and the next one. The bound is the start of the class
+    that has the k-th largest number. counts has a place for each class.
     """
     counts[:] = 0
     for each in bits:

@@ -19,6 +19,7 @@ from jobs.selection.replay_sessions import Sessions
 from jobs.selection.rule_scorer import RuleScorer
 
 MOST_PAIRS = 500  # pairs of an event and a neighbour whose scores one request may have to add up
+MOST_THREADS = 4  # that score plays, since to gather the entries of each looks at all plays
 FIRST = (5, 10, 20)  # lengths of the lists that a rule is searched by
 SIZES = ((5, 50), (10, 20), (10, 50), (5, 100))  # (events, neighbours of each event)
 HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, None)  # events
@@ -166,8 +167,9 @@ def score_of_plays(
     `sources`. What was computed is remembered.
     """
     most = Blending(sources=sources, events=size[0], neighbours=size[1])
-    thread = np.arange(len(sessions)) % parallel.threads()  # that computes a play
-    scorers = [RuleScorer.of(sessions, most, thread == i) for i in range(parallel.threads())]
+    n_threads = min(parallel.threads(), MOST_THREADS)
+    thread = np.arange(len(sessions)) % n_threads  # that computes a play
+    scorers = [RuleScorer.of(sessions, most, thread == i) for i in range(n_threads)]
     plays = np.concatenate([scorer.plays for scorer in scorers])
     known: dict[tuple[Any, ...], np.ndarray] = {}
 
