@@ -29,8 +29,6 @@ NOT_INTEGER = (OTHER_TEXT, NEGATIVE, TOO_LARGE)
 LOOKED_AT = 1 << 16  # rows from which the kind is guessed
 MERGE = 1 << 20  # texts that wait before they are merged
 FLOAT = r"^[0-9]+\.0+$"  # a whole number, as CSV has it where a column was one of floats
-# of bytes of UTF-8, those that are in control characters and hardly any others
-CONTROL_BYTES = np.isin(np.arange(256), [*range(0x20), 0x7F, 0xC2])
 MOSTLY = 0.5  # share of whole numbers from which on a text kind may be a mistake
 
 
@@ -83,8 +81,8 @@ def _may_have_control(texts: pa.Array) -> bool:
     In UTF-8, U+0080 to U+009F begin with the byte C2, as do some characters that are none.
     """
     buffer = texts.buffers()[2]
-    found = False if buffer is None else CONTROL_BYTES[np.frombuffer(buffer, np.uint8)].any()
-    return bool(found)
+    found = np.frombuffer(buffer or b"", np.uint8)
+    return bool((found < 0x20).any() or (found == 0x7F).any() or (found == 0xC2).any())
 
 
 def _of_floats(values: pa.Array) -> tuple[pa.Array, np.ndarray]:

@@ -9,6 +9,7 @@ position of its flaw in ID_FLAWS or TIME_FLAWS.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -39,7 +40,11 @@ from jobs.inputs.json_files import json_batches
 from jobs.inputs.lines import BAD_LINE
 
 BATCH = 1 << 20  # rows read at a time
+BATCH_OF_TEXT = BATCH // 2  # the same, where ids are text that stands in each row
+LARGE_GROUP = BATCH // 4  # rows of a row group of parquet
+ENCODED_BYTES = 8  # a row, uncompressed: a column with each text once, and numbers, takes less
 LEAST_SAMPLED, SAMPLED_GROUPS = 100, 8  # rows of a part, and row groups of a part, in a sample
+HEX_DIGITS = np.frombuffer(bytes(range(256)).hex().encode(), "S2").view(np.uint16)  # of each byte
 NAME_TYPES = ("track", "album", "artist", "genre")
 ID_FLAWS = (
     "is missing", "is not a whole number", "is negative", "is over 2^53 - 1",
@@ -75,8 +80,8 @@ def batches(
     """Read the wanted columns of an input, at most BATCH rows at a time, in the order of rows.
 
     Reads only some of them if `only` names these. Text of the `encoded` columns comes with each
-    different text once, which is faster. A batch with lines that are no rows has the column
-    BAD_LINE too.
+    different text once where a file has it so, which is faster. A batch with lines that are no rows
+    has the column BAD_LINE too.
     """
     return (batch for _, batch in batches_of_parts(source, only, encoded))
 
@@ -166,13 +171,36 @@ def _parquet(part: Part, encoded: Sequence[str | None] = ()) -> pq.ParquetFile:
     )
 
 
+def _stored_once(part: Part, names: Sequence[str | None]) -> list[str]:
+    """Return the columns of text whose row groups, if these are large, have each text once.
+
+    Such a column takes few bytes a row. Any other one is read as it stands, since Arrow would make
+    a dictionary of all its texts from the begin of the file on, anew for each row group.
+    """
+    metadata = pq.read_metadata(part.path)
+    if metadata.num_rows < LARGE_GROUP * metadata.num_row_groups:
+        return []
+    places = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
+    sizes = {
+        name: sum(
+            metadata.row_group(group).column(places[name]).total_uncompressed_size
+            for group in range(metadata.num_row_groups)
+        )
+        for name in names
+        if name is not None and name in places
+    }
+    return [name for name, size in sizes.items() if size < ENCODED_BYTES * metadata.num_rows]
+
+
 def _batches_of_file(
     source: Input, part: Part, names: list[str], encoded: Sequence[str | None] = ()
 ) -> Iterator[pa.RecordBatch]:
     """Yield these columns of a file, by the names that they have there."""
     if part.form == PARQUET:
-        with _parquet(part, encoded) as file:
-            yield from file.iter_batches(BATCH, columns=names)
+        once = _stored_once(part, encoded)
+        rows = BATCH if len(once) == len(encoded) else BATCH_OF_TEXT
+        with _parquet(part, once) as file:
+            yield from file.iter_batches(rows, columns=names)
     elif part.form == CSV:
         layout = layout_of(source, part)
         if layout:
@@ -299,20 +327,19 @@ def row_name(source: Input, row: int) -> str:
     return f"row {row - first:,} of {current.name}"
 
 
-def uuid_texts(values: pa.Array) -> pa.Array:
-    """Return UUIDs as text, as in 123e4567-e89b-12d3-a456-426614174000."""
+def uuid_texts(values: pa.Array) -> pa.DictionaryArray:
+    """Return UUIDs as text, as in 123e4567-e89b-12d3-a456-426614174000, encoded."""
     values = values.storage if isinstance(values, pa.ExtensionArray) else values
-    present = values.is_valid().to_numpy(zero_copy_only=False)
-    digits = b"".join(values.drop_null().to_pylist()).hex().encode()
-    rows = np.frombuffer(digits, np.uint8).reshape(-1, 32)
-    dash = np.full((len(rows), 1), ord("-"), np.uint8)
-    parts = np.split(rows, [8, 12, 16, 20], axis=1)
-    joined = [part for each in parts[:-1] for part in (each, dash)] + [parts[-1]]
-    offsets = np.append(0, np.cumsum(np.where(present, 36, 0))).astype(np.int64)
-    result = pa.LargeStringArray.from_buffers(
-        len(values), pa.py_buffer(offsets), pa.py_buffer(np.hstack(joined).tobytes())
-    )
-    return pc.if_else(pa.array(present), result, None)
+    encoded = values.dictionary_encode()
+    n = len(encoded.dictionary)
+    values = np.frombuffer(encoded.dictionary.buffers()[1] or b"", np.uint8, 16 * n)
+    digits = HEX_DIGITS[values].view(np.uint8).reshape(n, 32)
+    texts = np.full((n, 36), ord("-"), np.uint8)
+    for dashes, (start, end) in enumerate(pairwise((0, 8, 12, 16, 20, 32))):
+        texts[:, start + dashes : end + dashes] = digits[:, start:end]
+    offsets = pa.py_buffer(np.arange(0, 36 * n + 1, 36))
+    dictionary = pa.LargeStringArray.from_buffers(n, offsets, pa.py_buffer(texts))
+    return pa.DictionaryArray.from_arrays(encoded.indices, dictionary)
 
 
 def ids(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -71,7 +71,7 @@ NEEDS = {
     "publish": Need(base=500, listen=6, user=500, track=1500),
 }
 OF_A_SHARE = 9  # bytes a listen, where it is known of which kind rows are and how much was played
-PREPARE_WITH_TEXT_IDS = Need(base=1000, listen=36)
+PREPARE_WITH_TEXT_IDS = Need(base=1100, listen=36, track=500)
 
 
 def check(job: str, options: argparse.Namespace, shares: bool = False) -> int:

@@ -7,8 +7,11 @@ import uuid
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobs.contract.tables import QUARANTINE
+from jobs.data import raw_files
 from tests.support.inputs import JAN, content, run
 
 USERS = [str(uuid.UUID(int=number * 10**30)) for number in (1, 2, 3)]
@@ -66,3 +69,32 @@ def test_tracks_of_listens_may_be_uuids(tmp_path):
         pq.write_table(rows, tmp_path / name / "interactions.parquet")
         run(tmp_path / name, tmp_path / "work" / name)
     assert content(tmp_path / "work/uuid") == content(tmp_path / "work/text")
+
+
+@pytest.mark.parametrize("use_dictionary", [True, False, ["user_id"]])
+@pytest.mark.parametrize("row_group_size", [7, 60])
+@pytest.mark.parametrize("large", [1, 50])
+def test_text_is_the_same_however_parquet_encodes_it(
+    tmp_path, monkeypatch, use_dictionary, row_group_size, large
+):
+    monkeypatch.setattr(raw_files, "LARGE_GROUP", large)
+    monkeypatch.setattr(raw_files, "ENCODED_BYTES", 40)
+    for name in ("plain", "other"):
+        (tmp_path / name).mkdir()
+    pq.write_table(table(), tmp_path / "plain/interactions.parquet")
+    pq.write_table(
+        table(),
+        tmp_path / "other/interactions.parquet",
+        use_dictionary=use_dictionary,
+        row_group_size=row_group_size,
+    )
+    for name in ("plain", "other"):
+        run(tmp_path / name, tmp_path / "work" / name)
+    assert content(tmp_path / "work/other") == content(tmp_path / "work/plain")
+
+
+@given(st.lists(st.none() | st.uuids()), st.integers(0, 3))
+def test_uuids_are_their_usual_text(values, start):
+    stored = pa.array([value and value.bytes for value in values], pa.binary(16))
+    found = raw_files.uuid_texts(stored.slice(start)).to_pylist()
+    assert found == [value and str(value) for value in values[start:]]
