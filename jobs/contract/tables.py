@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.contract import text_ids
@@ -269,10 +269,9 @@ def read(table: Table, folder: Path, columns: Sequence[str] | None = None) -> pa
         read_dictionary=_text_columns(table, ids) or None,
     )
     for name in (name for name in _text_columns(table, ids) if name in names):
-        found = data[name]
-        numbers = [_numbers(ids, name, part, table, folder) for part in found.chunks]
-        column = pa.chunked_array(numbers, ID)
-        data = data.set_column(data.schema.get_field_index(name), name, column)
+        column = _ColumnOfTexts(ids, name, table, folder)
+        numbers = pa.chunked_array([column.numbers(part) for part in data[name].chunks], ID)
+        data = data.set_column(data.schema.get_field_index(name), name, numbers)
     return data
 
 
@@ -286,6 +285,9 @@ def batches(
     _check(table, folder)
     ids = text_ids.of(folder)
     texts = _text_columns(table, ids)
+    translated = {
+        name: _ColumnOfTexts(ids, name, table, folder) for name in texts if name in columns
+    }
     with (
         pq.ParquetFile(folder / table.file, memory_map=True, read_dictionary=texts or None) as file,
         ThreadPoolExecutor(1) as reader,
@@ -294,8 +296,8 @@ def batches(
         coming = reader.submit(next, unread, None)
         while (batch := coming.result()) is not None:
             coming = reader.submit(next, unread, None)
-            for name in (name for name in texts if name in batch.schema.names):
-                numbers = _numbers(ids, name, batch[name], table, folder)
+            for name, column in translated.items():
+                numbers = column.numbers(batch[name])
                 batch = batch.set_column(batch.schema.get_field_index(name), name, numbers)
             yield batch
 
@@ -311,16 +313,34 @@ def _declared_id(table: Table, name: str) -> bool:
     return bool(table.schema.field(name).type == ID)
 
 
-def _numbers(ids: FolderIds, name: str, texts: pa.Array, table: Table, folder: Path) -> pa.Array:
-    known = ids.of_column(name)
-    assert known is not None
-    numbers = known.read(texts)
-    if len(numbers) and pc.min(numbers).as_py() == MISSING:
-        raise JobError(
-            f"{folder / table.file} has a {name} that the other files in the folder do not have, "
-            f"so they come from different runs: run python -m jobs.prepare and all later jobs again"
-        )
-    return numbers
+class _ColumnOfTexts:
+    """The numbers of a column's texts, looked up once for all batches of a row group.
+
+    These batches have the same dictionary, which may hold most of the texts that are known.
+    """
+
+    def __init__(self, ids: FolderIds, name: str, table: Table, folder: Path) -> None:
+        known = ids.of_column(name)
+        assert known is not None
+        self._known, self._name, self._path = known, name, folder / table.file
+        self._dictionary: pa.Array = known.texts[:0]
+        self._numbers = np.empty(0, np.int64)
+
+    def numbers(self, texts: pa.Array) -> pa.Array:
+        """Return the numbers of texts (n,). JobError if the folder does not have one of them."""
+        if not pa.types.is_dictionary(texts.type):
+            texts = texts.dictionary_encode()
+        if not texts.dictionary.equals(self._dictionary):
+            self._dictionary = texts.dictionary
+            self._numbers = self._known.numbers_of(texts.dictionary)
+        numbers = self._numbers[texts.indices.to_numpy(zero_copy_only=False)]
+        if (numbers == MISSING).any():
+            raise JobError(
+                f"{self._path} has a {self._name} that the other files in the folder do not have, "
+                "so they come from different runs: run python -m jobs.prepare and all later jobs "
+                "again"
+            )
+        return pa.array(numbers)
 
 
 def stored(table: Table, kinds: Kinds) -> pa.Schema:

@@ -63,13 +63,23 @@ class TextIds(NamedTuple):
         """Return the numbers of texts (n,) int64, MISSING for an unknown one."""
         if not pa.types.is_dictionary(texts.type):
             texts = texts.dictionary_encode()
-        if not len(texts):
-            return pa.array([], pa.int64())
-        places = pc.index_in(texts.dictionary.cast(self.texts.type), self.texts)
-        known = places.is_valid().to_numpy(zero_copy_only=False)
-        at = places.fill_null(0).to_numpy(zero_copy_only=False)
-        numbers = np.where(known, self.numbers[at] if len(self.numbers) else MISSING, MISSING)
+        numbers = self.numbers_of(texts.dictionary)
         return pa.array(numbers[texts.indices.to_numpy(zero_copy_only=False)])
+
+    def numbers_of(self, texts: pa.Array) -> np.ndarray:
+        """Return the numbers of different texts (n,) int64, MISSING for an unknown one."""
+        texts = texts.cast(self.texts.type)
+        numbers = np.full(len(texts), MISSING)
+        # The table of index_in is made anew in each call, so it is made of the fewer texts.
+        if len(texts) < len(self.texts):
+            places = pc.index_in(self.texts, texts)
+            known = np.flatnonzero(places.is_valid().to_numpy(zero_copy_only=False))
+            numbers[places.drop_null().to_numpy()] = self.numbers[known]
+        else:
+            places = pc.index_in(texts, self.texts)
+            known = np.flatnonzero(places.is_valid().to_numpy(zero_copy_only=False))
+            numbers[known] = self.numbers[places.drop_null().to_numpy()]
+        return numbers
 
 
 class FolderIds(NamedTuple):

@@ -42,6 +42,8 @@ def test_numbers_do_not_depend_on_the_order_and_are_read_back_as_the_texts(texts
     numbers = known.read(pa.array(texts, pa.string()))
     assert known.written(numbers).to_pylist() == texts
     assert known.read(pa.array(["\t", *texts], pa.string())).to_pylist()[0] == ids.MISSING
+    some = ["\t", *texts[::3], *texts[::3]]
+    assert known.written(known.read(pa.array(some))[1:]).to_pylist() == some[1:]
 
 
 @given(TEXTS.filter(len), st.data())
@@ -70,6 +72,19 @@ def test_tables_have_texts_in_files_and_numbers_in_jobs(tmp_path_factory, texts,
     assert found == ranked["user_id"].to_pylist()
     metadata = pq.read_metadata(folder / tables.RECOMMENDATIONS.file)
     assert tables.bounds_of_groups(metadata) == [[found[0], found[-1]]]
+
+
+def test_batches_have_the_numbers_of_their_own_row_group(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROWS_A_GROUP", 4)
+    known = TextIds.of(pa.array([f"t{i}" for i in range(9)]))
+    text_ids.write(tmp_path, FolderIds(None, known))
+    tracks = known.numbers[[0, 1, 0, 1, 2, 1, 2, 1, 8, 7, 8, 7, 7, 8, 7, 8]]
+    tables.write(tables.SONGS, tmp_path, pa.table({"track_id": tracks, "song_id": tracks[::-1]}))
+    for rows in (1, 3, 4, 100):
+        batches = [*tables.batches(tables.SONGS, tmp_path, ["song_id", "track_id"], rows)]
+        for name, expected in (("track_id", tracks), ("song_id", tracks[::-1])):
+            found = [number for batch in batches for number in batch[name].to_pylist()]
+            assert found == expected.tolist()
 
 
 def test_ids_of_another_run_are_named(tmp_path):
