@@ -174,8 +174,8 @@ def _parquet(part: Part, encoded: Sequence[str | None] = ()) -> pq.ParquetFile:
 def _stored_once(part: Part, names: Sequence[str | None]) -> list[str]:
     """Return the columns of text whose row groups, if these are large, have each text once.
 
-    Such a column takes few bytes a row. Any other one is read as it stands, since Arrow would make
-    a dictionary of all its texts from the begin of the file on, anew for each row group.
+    Such a column takes few bytes a row. Any other one is read as it stands: Arrow would make one
+    dictionary of the BATCH rows that it reads, and give all of it again with each small row group.
     """
     metadata = pq.read_metadata(part.path)
     if metadata.num_rows < LARGE_GROUP * metadata.num_row_groups:
