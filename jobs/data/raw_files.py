@@ -41,8 +41,8 @@ from jobs.inputs.lines import BAD_LINE
 
 BATCH = 1 << 20  # rows read at a time
 BATCH_OF_TEXT = BATCH // 2  # the same, where ids are text that stands in each row
-LARGE_GROUP = BATCH // 4  # rows of a row group of parquet
-ENCODED_BYTES = 8  # a row, uncompressed: a column with each text once, and numbers, takes less
+LARGE_GROUP = BATCH // 4  # rows from which on a row group of parquet is large
+ENCODED_BYTES = 8  # a row: a column whose row groups have each text once takes less, uncompressed
 LEAST_SAMPLED, SAMPLED_GROUPS = 100, 8  # rows of a part, and row groups of a part, in a sample
 HEX_DIGITS = np.frombuffer(bytes(range(256)).hex().encode(), "S2").view(np.uint16)  # of each byte
 NAME_TYPES = ("track", "album", "artist", "genre")
@@ -197,7 +197,7 @@ def _batches_of_file(
 ) -> Iterator[pa.RecordBatch]:
     """Yield these columns of a file, by the names that they have there."""
     if part.form == PARQUET:
-        once = _stored_once(part, encoded)
+        once = _stored_once(part, encoded) if encoded else []
         rows = BATCH if len(once) == len(encoded) else BATCH_OF_TEXT
         with _parquet(part, once) as file:
             yield from file.iter_batches(rows, columns=names)
@@ -328,12 +328,12 @@ def row_name(source: Input, row: int) -> str:
 
 
 def uuid_texts(values: pa.Array) -> pa.DictionaryArray:
-    """Return UUIDs as text, as in 123e4567-e89b-12d3-a456-426614174000, encoded."""
-    values = values.storage if isinstance(values, pa.ExtensionArray) else values
-    encoded = values.dictionary_encode()
+    """Return UUIDs as text, as in 123e4567-e89b-12d3-a456-426614174000, each different one once."""
+    raw = values.storage if isinstance(values, pa.ExtensionArray) else values
+    encoded = raw.dictionary_encode()
     n = len(encoded.dictionary)
-    values = np.frombuffer(encoded.dictionary.buffers()[1] or b"", np.uint8, 16 * n)
-    digits = HEX_DIGITS[values].view(np.uint8).reshape(n, 32)
+    of_uuids = np.frombuffer(encoded.dictionary.buffers()[1] or b"", np.uint8, 16 * n)
+    digits = HEX_DIGITS[of_uuids].view(np.uint8).reshape(n, 32)
     texts = np.full((n, 36), ord("-"), np.uint8)
     for dashes, (start, end) in enumerate(pairwise((0, 8, 12, 16, 20, 32))):
         texts[:, start + dashes : end + dashes] = digits[:, start:end]
