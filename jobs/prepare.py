@@ -98,6 +98,7 @@ from jobs.data.histories import Listens, histories
 from jobs.data.id_columns import AUTO
 from jobs.data.kinds import SortedOut
 from jobs.data.quarantine import bad_rows, stop_if_bad
+from jobs.data.room import Room
 from jobs.data.tombstones import Tombstones
 from jobs.inputs import files
 from jobs.inputs.files import Input
@@ -109,7 +110,7 @@ def main(argv: Sequence[str]) -> str:
     options = arguments(argv)
     if options.check:
         return check(options)
-    parallel.set_threads(memory.check("prepare", options, has_kinds(options)))
+    room = room_for(options)
     tracks, catalogue, interactions, note = find_inputs(options.data, options.readings)
     played = [interactions]
     if options.events:
@@ -126,7 +127,7 @@ def main(argv: Sequence[str]) -> str:
     (listens, bad, told), user_texts, ends = read_played(
         options,
         kept and kept.users,
-        partial(read_listens, played, items, to_forget, track_texts),
+        partial(read_listens, played, items, to_forget, track_texts, room),
         interactions,
     )
     user_kind = INTEGER if user_texts is None else TEXT
@@ -143,10 +144,10 @@ def main(argv: Sequence[str]) -> str:
     bounds = clock.mark_far(listens, bad, len(of_file), options.far)
     asked = options.user_ids, options.track_ids
     stop_if_bad(played[0], of_file, options.max_bad_share, asked)
-    other = told and kinds.sort_out(listens, told, durations_of(items), options.skip_under)
+    other = told and kinds.sort_out(listens, told, durations_of(items), options.skip_under, room)
     plays = equal_rows.are_plays(listens, len(of_file), options.equal_rows)
     if plays and options.equal_rows == "auto":
-        equal_rows.stop_if_doubled(listens, len(of_file), played[0])
+        equal_rows.stop_if_doubled(listens, len(of_file), played[0], room)
     stop_if_no_listen(listens, other, forgotten, played[0])
     try:
         known = user_texts and id_columns.number_users(
@@ -154,7 +155,9 @@ def main(argv: Sequence[str]) -> str:
         )
         n_plays = len(of_file) if plays else 0
         ids = FolderIds(known, track_texts)
-        result = write(options, Prepared(items, song, listens, other, bad, codes, n_plays, ids))
+        result = write(
+            options, Prepared(items, song, listens, other, bad, codes, n_plays, ids), room
+        )
         tombstones.note(options.work, to_forget)
         storage.write_json(options.work / CLOCK, record_of_times(bad, bounds, options))
     except OSError as error:
@@ -200,6 +203,25 @@ def stop_if_no_listen(
         f"every usable listen in {source.path} is of a user who asked to be forgotten: "
         "add listens of other users"
     )
+
+
+def room_for(options: argparse.Namespace) -> Room:
+    """Return the room for what is known of each row: files of WORK if memory is too small for it.
+
+    Raises JobError if memory is too small for the rest too.
+    """
+    shares = has_kinds(options)
+    needed, limit = memory.compared("prepare", options, shares)
+    in_files = needed > limit
+    parallel.set_threads(memory.check("prepare", options, shares, in_files))
+    if not in_files:
+        return Room()
+    print(
+        f"prepare: rows are kept in temporary files of {options.work}, since {needed / 1e9:.1f} GB "
+        f"of memory would be needed for them, and there are {limit / 1e9:.1f} GB",
+        flush=True,
+    )
+    return Room(options.work)
 
 
 def has_kinds(options: argparse.Namespace) -> bool:
@@ -374,11 +396,11 @@ class Written(NamedTuple):
     habits: accounts.Habits
 
 
-def write(options: argparse.Namespace, prepared: Prepared) -> Written:
+def write(options: argparse.Namespace, prepared: Prepared, room: Room) -> Written:
     """Write the files.
 
     A listen that equals an earlier one gets its code here, but for the first n_plays rows. Where
-    that makes too many interactions bad, nothing is written.
+    that makes too many interactions bad, nothing is written. `room` makes what is needed to sort.
     """
     items, song, listens, other, bad, codes, n_plays, ids = prepared
     track_ids = items["track_id"].to_numpy()
@@ -390,7 +412,7 @@ def write(options: argparse.Namespace, prepared: Prepared) -> Written:
         tables.writer(tables.LISTENS, options.work, ids) as append,
         writer_of_shares(options.work, share) as append_share,
     ):
-        for part, repeated, kept in histories(listens, n_plays, share is not None):
+        for part, repeated, shares in histories(listens, room, n_plays, share):
             if ids.users is not None:
                 part = part._replace(user=ids.users.numbers[part.user])
             bad[repeated] = REASONS.index(SAME_ROW)
@@ -398,8 +420,8 @@ def write(options: argparse.Namespace, prepared: Prepared) -> Written:
             if shared.any():
                 heard_by += songs.listeners(part.user, part.track, shared)
             append(listens_table(part, track_ids))
-            if share is not None:
-                append_share(pa.table({"played_share": share[kept]}))
+            if shares is not None:
+                append_share(pa.table({"played_share": shares}))
             parts.append(users_table(part))
             habits.add(part.user, part.track, part.time // 1_000_000)
         played = next(source for source in codes if source.kind == files.INTERACTIONS)

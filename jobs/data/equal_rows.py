@@ -4,12 +4,15 @@ Where times are exact to the second, nobody plays a track twice at the same time
 copies. Where all times are whole minutes or days, a track may well be played twice at one time.
 """
 
+from collections import Counter
+
 import numpy as np
 
 from jobs.contract.ids import hashes
 from jobs.contract.storage import JobError
-from jobs.data.histories import NO_SEQ, Listens, blocks
+from jobs.data.histories import NO_SEQ, Listens, parts
 from jobs.data.raw_files import row_name
+from jobs.data.room import BLOCK, Room, blocks
 from jobs.inputs.files import Input
 
 MINUTE = 60_000_000  # microseconds
@@ -32,67 +35,78 @@ def are_plays(listens: Listens, n: int, rule: str) -> bool:
     return True
 
 
-def stop_if_doubled(listens: Listens, n: int, source: Input) -> None:
+def stop_if_doubled(listens: Listens, n: int, source: Input, room: Room) -> None:
     """Raise JobError if the first n rows seem to have all rows twice, or a long part twice.
 
     Nearly all rows are then there an even number of times, or a part is the same as a later one.
     Such a file, or part of it, was probably written or delivered twice, and would double its plays.
+    `room` makes what is needed to compare all rows.
     """
-    equal = np.zeros(n, np.uint64)  # a number that equal rows share, and other rows very rarely
-    for rows in blocks(n):
-        equal[rows] = mixed(listens.user[rows], listens.track[rows], listens.time[rows])
-    good = np.flatnonzero(listens.user[:n] >= 0)
-    equal = equal[good]
-    if not len(equal):
-        return
-    order = np.argsort(equal, kind="stable")
-    same = np.append(False, equal[order[1:]] == equal[order[:-1]])  # as the one before
-    starts = np.flatnonzero(~same)
-    counts = np.diff(np.append(starts, len(equal)))
-    doubled = counts[counts % 2 == 0].sum()
+    n_good = doubled = 0
+    distances: Counter[int] = Counter()  # between neighbours of equal rows: how often each is found
+    for rows, part, _ in parts(Listens(*(column[:n] for column in listens)), room):
+        order = np.lexsort((part.track, part.time, part.user))  # stable: ties keep file order
+        found = part.take(order)
+        same = np.append(False, equal(found, slice(1, None), slice(None, -1)))  # as the one before
+        counts = np.diff(np.append(np.flatnonzero(~same), len(rows)))
+        n_good += len(rows)
+        doubled += int(counts[counts % 2 == 0].sum())
+        later = np.flatnonzero(same)
+        far, times = np.unique(rows[order[later]] - rows[order[later - 1]], return_counts=True)
+        distances.update(dict(zip(far.tolist(), times.tolist(), strict=True)))
     advice = (
         "Pass --equal-rows copies to keep one of equal rows, or --equal-rows plays if all of them "
         "are plays"
     )
-    if doubled > COPIED * len(equal):
+    if doubled > COPIED * n_good:
         raise JobError(
-            f"{source.path}: {doubled:,} of {len(equal):,} rows are there twice, or another "
+            f"{source.path}: {doubled:,} of {n_good:,} rows are there twice, or another "
             f"even number of times, so the file seems to have all its rows twice. {advice}"
         )
-    later = np.flatnonzero(same)
-    distances = order[later] - order[later - 1]
-    if part := repeated_part(equal, distances):
-        first, last, earlier = (
-            row_name(source, int(good[row])) for row in (part[0], part[1], part[0] - part[2])
-        )
+    if distances.total() < LONG_PART:
+        return
+    distance = min(distances, key=lambda far: (-distances[far], far))
+    if copy := repeated_part(listens, n, distance):
+        first, last, earlier = (row_name(source, row) for row in (*copy, copy[0] - distance))
         raise JobError(
             f"{source.path}: {first} to {last} are the same as those from {earlier} on, so a part "
             f"of the file seems to be there twice. {advice}"
         )
 
 
-def repeated_part(equal: np.ndarray, distances: np.ndarray) -> tuple[int, int, int] | None:
-    """Return the first and last place of the longest part that repeats an earlier one, or None.
+def repeated_part(listens: Listens, n: int, distance: int) -> tuple[int, int] | None:
+    """Return the first and the last row of the longest part of the first n rows that is a copy.
 
-    equal (n,) has a number for each row, which equal rows share; distances (m,) are those between
-    neighbours of equal rows. The third number that is returned is how far back the earlier part is,
-    which is the most frequent distance. A part has at least LONG_PART rows, mostly different ones.
+    It is the same as the rows that are so far before it. Bad rows are the same as bad rows. A part
+    has at least LONG_PART rows, mostly different ones.
 
-    >>> rows = np.arange(3 * LONG_PART) % (2 * LONG_PART)
-    >>> repeated_part(rows, np.full(LONG_PART, 2 * LONG_PART))
-    (2000, 2999, 2000)
+    >>> again = np.arange(3 * LONG_PART) % (2 * LONG_PART)
+    >>> repeated_part(Listens(again, again, again, again), len(again), 2 * LONG_PART)
+    (2000, 2999)
     """
-    if len(distances) < LONG_PART:
+    same = np.zeros(n - distance + 2, bool)  # with False before and after
+    for rows in blocks(n - distance):
+        later = slice(rows.start + distance, rows.stop + distance)
+        bad = (listens.user[rows] < 0) & (listens.user[later] < 0)
+        same[1 + rows.start : 1 + rows.stop] = bad | equal(listens, rows, later)
+    edges = np.flatnonzero(same[1:] != same[:-1]).reshape(-1, 2)
+    first, last = (edges[np.argmax(edges[:, 1] - edges[:, 0])] + distance).tolist()
+    looked_at = slice(first, min(last, first + BLOCK))
+    columns = (column[looked_at] for column in (listens.user, listens.track, listens.time))
+    different = len(np.unique(mixed(*columns)))
+    if last - first < LONG_PART or different < (looked_at.stop - first) / 2:
         return None
-    values, counts = np.unique(distances, return_counts=True)
-    distance = int(values[np.argmax(counts)])
-    again = np.concatenate([[False], equal[distance:] == equal[:-distance], [False]])
-    edges = np.flatnonzero(np.diff(again.astype(np.int8))).reshape(-1, 2)
-    first, last = edges[np.argmax(edges[:, 1] - edges[:, 0])] + distance
-    different = len(np.unique(equal[first:last]))
-    if last - first < LONG_PART or different < (last - first) / 2:
-        return None
-    return int(first), int(last) - 1, distance
+    return first, last - 1
+
+
+def equal(listens: Listens, some: slice, others: slice) -> np.ndarray:
+    """Return whether each of some rows (n,) has the user, track and time of one of others."""
+    result: np.ndarray = (
+        (listens.user[some] == listens.user[others])
+        & (listens.track[some] == listens.track[others])
+        & (listens.time[some] == listens.time[others])
+    )
+    return result
 
 
 def mixed(*columns: np.ndarray) -> np.ndarray:

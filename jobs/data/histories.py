@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from jobs.contract.names import MAX_ID
+from jobs.contract.ragged import offsets_of
+from jobs.data.room import Room, blocks
 from jobs.runtime.progress import progress_bar
 
 PART = 1 << 22  # listens sorted at a time
-BLOCK = 1 << 24  # listens looked at at a time
 NO_SEQ = np.iinfo(np.int32).max  # for no track_seq: sorts after the others of the same time
 
 
@@ -32,26 +33,101 @@ class History(NamedTuple):
 
     listens: Listens
     repeated: np.ndarray  # (m,) rows that were left out because they equal an earlier one
-    rows: np.ndarray  # (n,) the row of each listen; (0,) if they were not asked for
+    share: np.ndarray | None  # (n,) how much of the track was played in each listen, if it is known
 
 
-def histories(listens: Listens, plays: int = 0, with_rows: bool = False) -> Iterator[History]:
+def histories(
+    listens: Listens, room: Room, plays: int = 0, share: np.ndarray | None = None
+) -> Iterator[History]:
     """Yield the good listens by user_id, time, track_seq and row, in parts of whole users.
 
-    The first `plays` rows are never left out: there equal rows are several plays.
+    The first `plays` rows are never left out: there equal rows are several plays. `share` (n,) are
+    how much of the track was played in each row. What is needed beside is made by `room`.
     """
     with progress_bar(total=len(listens.user), desc="sort", unit=" rows", unit_scale=True) as bar:
-        for low, high in pairwise(cuts(listens.user)):
-            rows = np.flatnonzero((listens.user >= low) & (listens.user < high))
-            if rows.size == 0:
-                continue
-            part = listens.take(rows)
-            order = np.lexsort((part.seq, part.time, part.user))  # stable: ties keep file order
-            part = part.take(order)
-            repeated = repeats(part) & (rows[order] >= plays)
-            kept = rows[order[~repeated]] if with_rows else np.empty(0, np.int64)
-            yield History(numbered(part.take(~repeated)), rows[order[repeated]], kept)
+        for part in parts(listens, room, share):
+            order = np.lexsort(  # stable: ties keep file order
+                (part.listens.seq, part.listens.time, part.listens.user)
+            )
+            found, rows = part.listens.take(order), part.rows[order]
+            repeated = repeats(found) & (rows >= plays)
+            yield History(
+                numbered(found.take(~repeated)),
+                rows[repeated],
+                None if part.share is None else part.share[order[~repeated]],
+            )
             bar.update(len(rows))
+
+
+class Part(NamedTuple):
+    """The good rows of some whole users, in the order of the input."""
+
+    rows: np.ndarray  # (n,) ascending
+    listens: Listens
+    share: np.ndarray | None  # (n,)
+
+
+def parts(listens: Listens, room: Room, share: np.ndarray | None = None) -> Iterator[Part]:
+    """Yield the good rows in parts of about PART, by user_id.
+
+    Of arrays in files, each page is read once for all parts: the rows are copied into files that
+    have one part after the other.
+    """
+    bounds = cuts(listens.user)
+    if room.folder is None:
+        for low, high in pairwise(bounds):
+            rows = np.flatnonzero((listens.user >= low) & (listens.user < high))
+            if rows.size:
+                yield Part(rows, listens.take(rows), None if share is None else share[rows])
+        return
+    columns = [*listens, *([] if share is None else [share])]
+    starts, rows, columns = _divided(columns, bounds, room)
+    for first, end in pairwise(starts.tolist()):
+        if end > first:
+            user, track, time, seq, *more = (np.array(column[first:end]) for column in columns)
+            yield Part(
+                np.array(rows[first:end]),
+                Listens(user, track, time, seq),
+                more[0] if more else None,
+            )
+
+
+def _divided(
+    columns: list[np.ndarray], bounds: np.ndarray, room: Room
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Return where the rows of each part start, (parts + 1,), and the rows and columns by part.
+
+    The first column are the users, and a part has those from one of the bounds to the next one.
+
+    >>> divided = _divided([np.array([7, 1, -1, 8, 2])], np.array([0, 5, 9]), Room())
+    >>> [array.tolist() for array in (*divided[:2], *divided[2])]
+    [[0, 2, 4], [1, 4, 0, 3], [1, 2, 7, 8]]
+    """
+    user = columns[0]
+    counts = np.zeros(len(bounds) - 1, np.int64)
+    for block in blocks(len(user), PART):
+        counts += np.bincount(1 + _part_of(user[block], bounds), minlength=len(bounds))[1:]
+    starts = offsets_of(counts)
+    n = int(starts[-1])
+    of_rows = room.empty(n, np.min_scalar_type(len(user)))
+    result = [room.empty(n, column.dtype) for column in columns]
+    free = starts[:-1].copy()  # where the next rows of each part go
+    for block in blocks(len(user), PART):
+        part = _part_of(user[block], bounds)
+        order = np.argsort(part, kind="stable")
+        ends = np.cumsum(np.bincount(1 + part, minlength=len(bounds)))
+        for column, out in ((None, of_rows), *zip(columns, result, strict=True)):
+            values = block.start + order if column is None else column[block][order]
+            for i, (first, end) in enumerate(pairwise(ends.tolist())):
+                out[free[i] : free[i] + end - first] = values[first:end]
+        free += np.diff(ends)
+    return starts, of_rows, result
+
+
+def _part_of(user: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Return in which part each user (n,) is, -1 for that of bad rows."""
+    part = np.searchsorted(bounds, user, side="right") - 1
+    return part.astype(np.min_scalar_type(-len(bounds)))  # NumPy sorts short numbers faster
 
 
 def cuts(user: np.ndarray) -> np.ndarray:
@@ -89,9 +165,3 @@ def numbered(listens: Listens) -> Listens:
     last = np.maximum.accumulate(np.where(first | ~unknown, place, 0))
     seq = np.where(unknown[last], 1, listens.seq[last]) + place - last
     return listens._replace(seq=np.minimum(seq, NO_SEQ))
-
-
-def blocks(n: int) -> Iterator[slice]:
-    """Yield n rows in blocks."""
-    for start in range(0, n, BLOCK):
-        yield slice(start, min(start + BLOCK, n))

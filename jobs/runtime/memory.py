@@ -72,26 +72,55 @@ NEEDS = {
 }
 OF_A_SHARE = 9  # bytes a listen, where it is known of which kind rows are and how much was played
 PREPARE_WITH_TEXT_IDS = Need(base=1100, listen=36, track=500)
+# what of these bytes a listen is in files, if memory is too small for it
+IN_FILES = 22
 
 
-def check(job: str, options: argparse.Namespace, shares: bool = False) -> int:
+def need_of(
+    job: str, options: argparse.Namespace, shares: bool = False, in_files: bool = False
+) -> Need | None:
+    """Return what a job needs; None if that is little. See `check` for the parameters."""
+    need = NEEDS.get(job)
+    if need is None:
+        return None
+    if job == "prepare":
+        asked = getattr(options, "user_ids", None), getattr(options, "track_ids", None)
+        if TEXT in asked or TEXT in kinds_of(options.work):
+            need = PREPARE_WITH_TEXT_IDS
+    elif (options.work / tables.SHARES.file).exists():
+        shares = True
+    if in_files:
+        return replace(need, listen=need.listen - IN_FILES)
+    return replace(need, listen=need.listen + OF_A_SHARE) if shares else need
+
+
+def compared(job: str, options: argparse.Namespace, shares: bool = False) -> tuple[int, int]:
+    """Return the bytes that a job needs with one thread, and its memory limit; see `check`."""
+    need = need_of(job, options, shares)
+    limit = options.memory_limit or available()
+    return need.bytes(*_counts(options), threads=1) if need else 0, limit
+
+
+def _counts(options: argparse.Namespace) -> tuple[int, int, int]:
+    return sizes(options.work, getattr(options, "data", None), getattr(options, "events", None))
+
+
+def check(
+    job: str, options: argparse.Namespace, shares: bool = False, in_files: bool = False
+) -> int:
     """Return how many threads the job may use within its memory limit.
 
     options has work, memory_limit (bytes, or None for what is available), and for jobs.prepare data
-    and events; `shares` says for that job whether the input tells of which kind rows are or how
-    much was played. Raises JobError if not even one thread fits. Prints the estimate above 4 GB.
+    and events. For that job, `shares` says whether the input tells of which kind rows are or how
+    much was played, and `in_files` whether the rows are kept in files. Raises JobError if not even
+    one thread fits. Prints the estimate above 4 GB.
     """
     limit = options.memory_limit or available()
     threads = os.cpu_count() or 1
-    asked = getattr(options, "user_ids", None), getattr(options, "track_ids", None)
-    need = NEEDS.get(job)
-    if job == "prepare" and (TEXT in asked or TEXT in kinds_of(options.work)):
-        need = PREPARE_WITH_TEXT_IDS
+    need = need_of(job, options, shares, in_files)
     if need is None:
         return threads
-    counts = sizes(options.work, getattr(options, "data", None), getattr(options, "events", None))
-    if shares or (job != "prepare" and (options.work / tables.SHARES.file).exists()):
-        need = replace(need, listen=need.listen + OF_A_SHARE)
+    counts = _counts(options)
     least = need.bytes(*counts, threads=1)
     if least > limit:
         listens, users, tracks = counts
