@@ -14,19 +14,40 @@ def costs(work: Path) -> pd.DataFrame:
 
     seconds, cpu_seconds and written_mb are sums; peak_mb is the largest of the job's processes.
     """
-    folders = (work / "sample", *sorted((work / "windows").glob("*")), work)
-    records = [
-        (path, storage.read_json(path, made_by="jobs.run"))
-        for folder in folders
-        for path in (folder / up_to_date.DONE).glob("*.json")
-    ]
     rows: list[dict[str, Any]] = []
     seen: set[int] = set()
-    for path, record in sorted(records, key=lambda pair: pair[1]["start"]):
+    for job, record in _records(work):
         made = {inode: size for size, _, inode in record["made"].values()}
         written = sum(made[inode] for inode in made.keys() - seen)  # a hard link is not a new file
         seen |= made.keys()
-        rows.append({"job": path.stem, "written_mb": written / 1e6} | record)
+        rows.append({"job": job, "written_mb": written / 1e6} | record)
     columns = ["job", "seconds", "cpu_seconds", "peak_mb", "written_mb"]
     how = {name: "max" if name == "peak_mb" else "sum" for name in columns[1:]}
     return pd.DataFrame(rows, columns=columns).groupby("job", sort=False).agg(how)
+
+
+def costs_on_cluster(work: Path) -> pd.DataFrame:
+    """Return a row for each job whose blocks a cluster has computed; see engine.Costs.
+
+    cpu_seconds, read_mb and written_mb are sums over all folders of WORK; private_mb and mapped_mb
+    are the largest.
+    """
+    rows = [
+        {"job": job} | record["on_cluster"]
+        for job, record in _records(work)
+        if "on_cluster" in record
+    ]
+    how = dict.fromkeys(("cpu_seconds", "read_mb", "written_mb"), "sum")
+    how |= dict.fromkeys(("private_mb", "mapped_mb"), "max")
+    return pd.DataFrame(rows, columns=["job", *how]).groupby("job", sort=False).agg(how)
+
+
+def _records(work: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return the name and the record of each job in all folders of WORK, as they were started."""
+    folders = (work / "sample", *sorted((work / "windows").glob("*")), work)
+    records = [
+        (path.stem, storage.read_json(path, made_by="jobs.run"))
+        for folder in folders
+        for path in (folder / up_to_date.DONE).glob("*.json")
+    ]
+    return sorted(records, key=lambda pair: pair[1]["start"])

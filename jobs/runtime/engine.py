@@ -16,7 +16,7 @@ import shutil
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -71,6 +71,38 @@ class BlockCost:
     processor: Processor
 
 
+@dataclass
+class Costs:
+    """What all blocks of this job took on a cluster."""
+
+    blocks: int = 0
+    hosts: set[str] = field(default_factory=set)
+    cpu_seconds: float = 0
+    private_mb: int = 0  # of the process that had most
+    mapped_mb: int = 0  # of the call that had most
+    read_mb: int = 0  # arrays that a host reads, if it computes blocks of each call
+    written_mb: float = 0  # the results of all hosts
+
+    def add(self, blocks: Sequence[BlockCost], written: int) -> None:
+        """Count the blocks of a call, whose results have so many bytes."""
+        mapped = max(block.mapped_mb for block in blocks)
+        self.blocks += len(blocks)
+        self.hosts |= {block.host for block in blocks}
+        self.cpu_seconds += sum(block.cpu_seconds for block in blocks)
+        self.private_mb = max(self.private_mb, *(block.private_mb for block in blocks))
+        self.mapped_mb = max(self.mapped_mb, mapped)
+        self.read_mb += mapped
+        self.written_mb += written / 1e6
+
+    def __str__(self) -> str:
+        n = len(self.hosts)
+        return (
+            f"{self.blocks:,} blocks on {n} host{'s' if n > 1 else ''} took "
+            f"{self.cpu_seconds:,.0f} CPU s; a process had at most {self.private_mb:,} MB of its "
+            f"own and {self.mapped_mb:,} MB mapped"
+        )
+
+
 def in_blocks(work: Callable[[int, int], T], n: int, size: int, name: str | None) -> Iterator[T]:
     """Yield work(first, last) for every block of n rows, in order, computed by the engine.
 
@@ -85,7 +117,7 @@ def in_blocks(work: Callable[[int, int], T], n: int, size: int, name: str | None
 
 _own_folder: Path | None = None  # jobs that run side by side must not remove each other's arrays
 _arrays_of_calls: deque[set[Path]] = deque()
-_costs: list[BlockCost] = []
+_costs = Costs()
 
 
 def _on_cluster(
@@ -107,11 +139,14 @@ def _on_cluster(
             _keep_arrays(arrays)
             session.send(Request(str(spec), str(results), ranges, name or ""))
             answers = _Answers(session)
+            written = 0
             for number, (first, last) in enumerate(ranges):
-                yield _read_result(results, number, answers)
+                content = _read_result(results, number, answers)
+                written += len(content)
+                yield pickle.loads(content)
                 shown.update(last - first)
             costs = answers.wait()
-            _costs.extend(costs)
+            _costs.add(costs, written)
             processors.note({welcome.processor, *(cost.processor for cost in costs)})
         finally:
             shutil.rmtree(results, ignore_errors=True)
@@ -145,7 +180,7 @@ class _Answers:
         return self._costs
 
 
-def _read_result(results: Path, number: int, answers: _Answers) -> Any:
+def _read_result(results: Path, number: int, answers: _Answers) -> bytes:
     path = results / result_name(number)
     while not path.exists():
         if answers.came(LOOK_FOR_RESULTS) and not path.exists():
@@ -153,7 +188,7 @@ def _read_result(results: Path, number: int, answers: _Answers) -> Any:
                 f"block {number} was computed, but its file {path} can't be seen here: WORK must "
                 "lie on a file system that all hosts mount"
             )
-    content = pickle.loads(path.read_bytes())
+    content = path.read_bytes()
     path.unlink()
     return content
 
@@ -197,12 +232,9 @@ def _session_has_ended() -> str:
 
 def summary() -> str:
     """Return what the blocks of this job took on a cluster, in words; "" if there were none."""
-    if not _costs:
-        return ""
-    hosts = len({cost.host for cost in _costs})
-    return (
-        f"{len(_costs):,} blocks on {hosts} host{'s' if hosts > 1 else ''} took "
-        f"{sum(cost.cpu_seconds for cost in _costs):,.0f} CPU s; a process had at most "
-        f"{max(cost.private_mb for cost in _costs):,} MB of its own and "
-        f"{max(cost.mapped_mb for cost in _costs):,} MB mapped"
-    )
+    return str(_costs) if _costs.blocks else ""
+
+
+def record() -> dict[str, Any]:
+    """Return the same for the job's record; empty if there were no blocks on a cluster."""
+    return asdict(_costs) | {"hosts": len(_costs.hosts)} if _costs.blocks else {}

@@ -72,8 +72,8 @@ NEEDS = {
 }
 OF_A_SHARE = 9  # bytes a listen, where it is known of which kind rows are and how much was played
 PREPARE_WITH_TEXT_IDS = Need(base=1100, listen=36, track=500)
-# what of these bytes a listen is in files, if memory is too small for it
-IN_FILES = 22
+IN_FILES = 22  # of these bytes a listen, where memory is too small for all rows
+PREPARE_IN_FILES = replace(NEEDS["prepare"], listen=NEEDS["prepare"].listen - IN_FILES)
 
 
 def need_of(

@@ -62,6 +62,8 @@ def run_task(task: Task) -> None:
     start = time.time()
     sys.argv = [task.job, *task.argv]
     runpy.run_module(f"jobs.{task.job}", run_name="__main__", alter_sys=True)
+    from jobs.runtime import engine  # not above, since it imports more than the standard library
+
     cost = {
         "start": start,
         "seconds": time.time() - start,
@@ -71,6 +73,8 @@ def run_task(task: Task) -> None:
     made: dict[str, Any] = {"made": task.state(task.makes())}
     if mixed := processors.noted():
         made["mixed_processors"] = [kind._asdict() for kind in mixed]
+    if on_cluster := engine.record():
+        made["on_cluster"] = on_cluster
     up_to_date.write(task.record, before | made | cost)
 
 

@@ -128,10 +128,16 @@ def test_collections_of_garbage_leave_libraries_out_but_free_old_arrays():
 
 
 def test_what_blocks_took_is_told(monkeypatch):
-    monkeypatch.setattr(engine, "_costs", [])
+    monkeypatch.setattr(engine, "_costs", engine.Costs())
     assert engine.summary() == ""
-    [*in_blocks(part_of_large, len(LARGE), 10_000, None)]
-    assert "10 blocks on 1 host took" in engine.summary()
+    assert engine.record() == {}
+    large = np.zeros(3 << 20, np.uint8)
+    for _ in range(2):
+        [*in_blocks(lambda first, last: large[first:last], len(large), 1 << 20, None)]
+    assert "6 blocks on 1 host took" in engine.summary()
+    told = engine.record()
+    assert (told["blocks"], told["mapped_mb"], told["read_mb"]) == (6, 3, 6)
+    assert told["written_mb"] > 2 * large.nbytes / 1e6
 
 
 @contextmanager
