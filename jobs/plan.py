@@ -142,7 +142,8 @@ def plan(
             for column in ("seconds", "peak_mb")
         )
         if job == "prepare" and on_driver * memory.MB > cluster.memory:
-            on_driver = memory.PREPARE_IN_FILES.bytes(target, 0, 0, threads=1) / memory.MB
+            on_driver = memory.of_prepare(in_files=True).bytes(target, 0, 0, threads=1)
+            on_driver /= memory.MB
         share = share_on_cluster(clustered, job)
         read, mapped, private = (
             estimate(by_size(clustered, job, column, on_cluster=True), job, target)[0] / MB_A_GB

@@ -49,7 +49,7 @@ user's history, and 1 if it is the first.
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -210,10 +210,11 @@ def room_for(options: argparse.Namespace) -> Room:
 
     Raises JobError if memory is too small for the rest too.
     """
-    shares = has_kinds(options)
-    needed, limit = memory.compared("prepare", options, shares)
+    text, shares = has_text_ids(options), has_kinds(options)
+    needed, limit = memory.compared(memory.of_prepare(text, shares), options)
     in_files = needed > limit
-    parallel.set_threads(memory.check("prepare", options, shares, in_files))
+    need = memory.of_prepare(text, shares, in_files)
+    parallel.set_threads(memory.check("prepare", options, need))
     if not in_files:
         return Room()
     print(
@@ -224,17 +225,38 @@ def room_for(options: argparse.Namespace) -> Room:
     return Room(options.work)
 
 
+def has_text_ids(options: argparse.Namespace) -> bool:
+    """Return whether ids of users or tracks are text, as far as it can be known beforehand."""
+    asked = [options.user_ids, options.track_ids]
+    kept = id_columns.kept_kinds(options.work)
+    found = [id_columns.asked_kind(*pair) for pair in zip(asked, kept or (None, None), strict=True)]
+    if AUTO in found:
+        with suppress(JobError):  # what reads them later says why they can't be read
+            source, _ = interactions_of(options)
+            found += [
+                id_columns.likely_kind(source, options.max_bad_share, column)
+                for column, kind in zip(id_columns.OPTIONS, found, strict=True)
+                if kind == AUTO
+            ]
+    return TEXT in found
+
+
 def has_kinds(options: argparse.Namespace) -> bool:
     """Return whether the interactions have a column kind, played_share or played_ms.
 
     False where they can't be read: what reads them later says why.
     """
-    try:
-        kind = files.INTERACTIONS
-        source = files.required(options.data, kind, options.readings[kind])
-        return not {*kinds.COLUMNS}.isdisjoint(raw_columns.check(source))
-    except JobError:
-        return False
+    with suppress(JobError):
+        _, columns = interactions_of(options)
+        return not columns.isdisjoint(kinds.COLUMNS)
+    return False
+
+
+def interactions_of(options: argparse.Namespace) -> tuple[Input, set[str]]:
+    """Return the interactions and the columns that they have; JobError if they can't be read."""
+    kind = files.INTERACTIONS
+    source = files.required(options.data, kind, options.readings[kind])
+    return source, {*raw_columns.check(source)}
 
 
 def durations_of(items: pa.Table) -> np.ndarray | None:

@@ -16,9 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.contract import tables
-from jobs.contract.ids import TEXT
 from jobs.contract.storage import JobError
-from jobs.contract.text_ids import kinds_of
 from jobs.inputs import sizes as input_sizes
 from jobs.inputs.files import INTERACTIONS, TRACKS
 
@@ -72,58 +70,52 @@ NEEDS = {
 }
 OF_A_SHARE = 9  # bytes a listen, where it is known of which kind rows are and how much was played
 PREPARE_WITH_TEXT_IDS = Need(base=1100, listen=36, track=500)
-IN_FILES = 22  # of these bytes a listen, where memory is too small for all rows
-PREPARE_IN_FILES = replace(NEEDS["prepare"], listen=NEEDS["prepare"].listen - IN_FILES)
+IN_FILES = 22  # of the bytes a listen of prepare, where it keeps the rows in files
 
 
-def need_of(
-    job: str, options: argparse.Namespace, shares: bool = False, in_files: bool = False
-) -> Need | None:
-    """Return what a job needs; None if that is little. See `check` for the parameters."""
-    need = NEEDS.get(job)
-    if need is None:
-        return None
-    if job == "prepare":
-        asked = getattr(options, "user_ids", None), getattr(options, "track_ids", None)
-        if TEXT in asked or TEXT in kinds_of(options.work):
-            need = PREPARE_WITH_TEXT_IDS
-    elif (options.work / tables.SHARES.file).exists():
-        shares = True
+def of_prepare(text: bool = False, shares: bool = False, in_files: bool = False) -> Need:
+    """Return what prepare needs.
+
+    `text` says whether ids are text, `shares` whether the input tells of which kind rows are or how
+    much was played, and `in_files` whether the rows are kept in files.
+    """
+    need = PREPARE_WITH_TEXT_IDS if text else NEEDS["prepare"]
     if in_files:
         return replace(need, listen=need.listen - IN_FILES)
-    return replace(need, listen=need.listen + OF_A_SHARE) if shares else need
+    return _with_shares(need) if shares else need
 
 
-def compared(job: str, options: argparse.Namespace, shares: bool = False) -> tuple[int, int]:
-    """Return the bytes that a job needs with one thread, and its memory limit; see `check`."""
-    need = need_of(job, options, shares)
+def _with_shares(need: Need) -> Need:
+    return replace(need, listen=need.listen + OF_A_SHARE)
+
+
+def compared(need: Need, options: argparse.Namespace) -> tuple[int, int]:
+    """Return the bytes that a job needs with one thread, and its limit; see `check`."""
     limit = options.memory_limit or available()
-    return need.bytes(*_counts(options), threads=1) if need else 0, limit
+    return need.bytes(*_counts(options), threads=1), limit
 
 
 def _counts(options: argparse.Namespace) -> tuple[int, int, int]:
     return sizes(options.work, getattr(options, "data", None), getattr(options, "events", None))
 
 
-def check(
-    job: str, options: argparse.Namespace, shares: bool = False, in_files: bool = False
-) -> int:
+def check(job: str, options: argparse.Namespace, need: Need | None = None) -> int:
     """Return how many threads the job may use within its memory limit.
 
     options has work, memory_limit (bytes, or None for what is available), and for jobs.prepare data
-    and events. For that job, `shares` says whether the input tells of which kind rows are or how
-    much was played, and `in_files` whether the rows are kept in files. Raises JobError if not even
-    one thread fits. Prints the estimate above 4 GB.
+    and events; `need` is for that job. Raises JobError if not even one thread fits. Prints the
+    estimate above 4 GB.
     """
-    limit = options.memory_limit or available()
     threads = os.cpu_count() or 1
-    need = need_of(job, options, shares, in_files)
     if need is None:
-        return threads
-    counts = _counts(options)
-    least = need.bytes(*counts, threads=1)
+        need = NEEDS.get(job)
+        if need is None:
+            return threads
+        if (options.work / tables.SHARES.file).exists():
+            need = _with_shares(need)
+    least, limit = compared(need, options)
     if least > limit:
-        listens, users, tracks = counts
+        listens, users, tracks = _counts(options)
         given = "are available" if options.memory_limit is None else "is the --memory-limit"
         raise JobError(
             f"the job needs about {least / 1e9:.1f} GB of memory for {listens:,} listens of "

@@ -29,7 +29,8 @@ ROW = st.tuples(
 def limits(data: Path, work: Path, *options: str) -> tuple[int, int]:
     """Memory that is just enough for all rows, and memory that is not."""
     parsed = prepare.arguments(["--data", str(data), "--work", str(work), *options])
-    needed, _ = memory.compared("prepare", parsed, prepare.has_kinds(parsed))
+    need = memory.of_prepare(prepare.has_text_ids(parsed), prepare.has_kinds(parsed))
+    needed, _ = memory.compared(need, parsed)
     return needed, needed - 1
 
 
@@ -98,6 +99,17 @@ def test_a_text_file_with_another_number_of_rows_than_was_estimated_too(tmp_path
     assert KEPT not in capsys.readouterr().out
     assert made(data, tmp_path / "work", short) == expected
     assert f"{KEPT} {tmp_path / 'work'}, since 1.0 GB of memory" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("user", [1, "one"])
+def test_whether_ids_are_text_is_known_before_the_first_run(tmp_path, user, capsys):
+    table = pa.table({"user_id": [user], "track_id": [10], "started_at": JAN[:1]})
+    data = save(tmp_path / "in", interactions=table)
+    tracks, text = 3, user == "one"
+    needed = memory.of_prepare(text).bytes(1, 0, tracks, threads=1)
+    for limit, kept in ((needed, False), (needed - 1, True)):
+        run(data, tmp_path / f"work {limit}", "--memory-limit", str(limit))
+        assert (KEPT in capsys.readouterr().out) == kept
 
 
 def test_a_file_that_has_a_part_twice_is_refused_too(tmp_path):
