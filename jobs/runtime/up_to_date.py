@@ -14,7 +14,7 @@ date if none of these has changed. For example, after `similar` has run:
 
 The old record is removed before a run and the new one is written after it: a killed run has none.
 If a mix of processors computed the files, the record has their kinds as `mixed_processors`; such a
-job runs again unless the run allows a mix.
+job runs again unless the run allows a mix. What blocks took on a cluster is `on_cluster`.
 
 Only the standard library is imported here, so that a run without any changes takes no time.
 """
