@@ -4,12 +4,12 @@
         [--names] [--text-ids]
 
 Makes DIR/releases/NAME and points DIR/current to it. It has 100 recommendations a user, 100 similar
-and 100 next tracks a track, and histories as long as those of a real service. All arrays that the
-service maps into memory are filled; the tables are empty, since the service doesn't read them.
-With --text-ids, the ids of users and tracks are UUIDs; those of tracks end in the last two digits
-of --first, as whole numbers do, so that a test can tell two releases apart. With --names, tracks
-and artists have names and there is a search index; the last line says how large it is and how long
-it took.
+and 100 next tracks a track, histories as long as those of a real service, and vectors as long as
+jobs.tune makes them for so many listens. All arrays that the service maps into memory are filled;
+the tables are empty, since the service doesn't read them. With --text-ids, the ids of users and
+tracks are UUIDs; those of tracks end in the last two digits of --first, as whole numbers do, so
+that a test can tell two releases apart. With --names, tracks and artists have names and there is a
+search index; the last line says how large it is and how long it took.
 """
 
 import time
@@ -34,6 +34,7 @@ from jobs.models.hyperparameters import Hyperparameters
 from jobs.releases import build, details, search_index, serving_arrays, store
 from jobs.runtime import cli
 from jobs.runtime.progress import progress_bar
+from jobs.selection.hyperparameter_search import factors_for
 from jobs.synthetic import many_names
 
 SEED = 20
@@ -59,19 +60,23 @@ def write_lists(rng: np.random.Generator, folder: Path, name: str, rows: int, n:
                 append(np.tile(scores, min(ROWS_A_BLOCK, rows - start)))
 
 
-def write_history(rng: np.random.Generator, folder: Path, users: int, n: int) -> None:
-    """Write random listens of n tracks for each user; their number is as in a real service."""
+def write_history(rng: np.random.Generator, folder: Path, users: int, n: int) -> int:
+    """Write random listens of n tracks for each user, and return how many there are.
+
+    Each user has as many as in a real service.
+    """
     lengths = rng.lognormal(np.log(MEDIAN_HISTORY), SPREAD, users).astype(np.int64)
     lengths = lengths.clip(1, LONGEST_HISTORY)
     with serving_arrays.array(folder, "history_items") as append:
         for start in progress_bar(range(0, users, ROWS_A_BLOCK), "history"):
             append(rng.integers(0, n, lengths[start : start + ROWS_A_BLOCK].sum()))
     serving_arrays.write(folder, "history_offsets", offsets_of(lengths))
+    return int(lengths.sum())
 
 
-def random_model(rng: np.random.Generator, n: int) -> FoldInModel:
+def random_model(rng: np.random.Generator, n: int, factors: int) -> FoldInModel:
     """Return n random vectors, whose lengths differ as much as those of popular and rare tracks."""
-    vectors = rng.standard_normal((n, Hyperparameters.als_factors), np.float32)
+    vectors = rng.standard_normal((n, factors), np.float32)
     vectors *= rng.lognormal(-4, 1, (n, 1)).astype(np.float32)
     return fold_in_model(vectors, vectors.T @ vectors, Hyperparameters(), None)
 
@@ -98,10 +103,10 @@ def write_release(folder: Path, users: int, tracks: int, first: int, text: bool 
     serving_arrays.write_user_ids(folder, user_ids, ids.users)
     serving_arrays.write_track_ids(folder, track_ids, ids.tracks)
     serving_arrays.write(folder, "top_items", rng.permutation(tracks))
-    write_history(rng, folder, users, tracks)
+    listens = write_history(rng, folder, users, tracks)
     serving_arrays.write(folder, "names_offsets", np.zeros(tracks + 1))
     serving_arrays.write(folder, "names_items", np.empty(0))
-    serving_arrays.write_model(folder, random_model(rng, tracks), tracks)
+    serving_arrays.write_model(folder, random_model(rng, tracks, factors_for(listens)), tracks)
     write_lists(rng, folder, "recommendations", users, tracks)
     write_lists(rng, folder, "similar", tracks, tracks)
     write_lists(rng, folder, "next_played", tracks, tracks)

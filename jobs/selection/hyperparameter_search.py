@@ -194,10 +194,15 @@ def als_score(windows: list[TuningWindow]) -> Score:
 
 def by_size(work: Path, start: Hyperparameters) -> Hyperparameters:
     """Return the hyperparameters to start the search from, adapted to the size of WORK's data."""
-    if tables.n_rows(tables.LISTENS, work) > LARGE_LISTENS:
-        start = replace(start, als_factors=FACTORS_OF_LARGE)
+    factors = factors_for(tables.n_rows(tables.LISTENS, work), start.als_factors)
+    start = replace(start, als_factors=factors)
     n_tracks = max(tables.n_rows(tables.ITEMS, work), USUAL_TRACKS)
     penalty = start.als_regularization * USUAL_TRACKS / n_tracks
     ladder = np.array(LADDERS["als_regularization"])
     nearest = ladder[np.argmin(np.abs(np.log(ladder / penalty)))]
     return replace(start, als_regularization=float(nearest))
+
+
+def factors_for(listens: int, usual: int = Hyperparameters.als_factors) -> int:
+    """Return the length of the vectors of ALS for so many listens."""
+    return FACTORS_OF_LARGE if listens > LARGE_LISTENS else usual
