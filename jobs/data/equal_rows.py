@@ -10,7 +10,7 @@ import numpy as np
 
 from jobs.contract.ids import hashes
 from jobs.contract.storage import JobError
-from jobs.data.histories import NO_SEQ, Listens, Parts
+from jobs.data.histories import NO_SEQ, Listens, parts
 from jobs.data.raw_files import row_name
 from jobs.data.room import BLOCK, Room, blocks
 from jobs.inputs.files import Input
@@ -44,10 +44,7 @@ def stop_if_doubled(listens: Listens, n: int, source: Input, room: Room) -> None
     """
     n_good = doubled = 0
     distances: Counter[int] = Counter()  # between neighbours of equal rows: how often each is found
-    parts = Parts(Listens(*(column[:n] for column in listens)), room)
-    for rows, part, _ in map(parts.part, range(len(parts))):
-        if not len(rows):
-            continue
+    for rows, part, _ in parts(Listens(*(column[:n] for column in listens)), room):
         order = np.lexsort((part.track, part.time, part.user))  # stable: ties keep file order
         found = part.take(order)
         same = np.append(False, equal(found, slice(1, None), slice(None, -1)))  # as the one before

@@ -9,7 +9,7 @@ import numpy as np
 from jobs.contract.names import MAX_ID
 from jobs.contract.ragged import offsets_of
 from jobs.data.room import Room, blocks
-from jobs.runtime.parallel import in_blocks
+from jobs.runtime.progress import progress_bar
 
 PART = 1 << 22  # listens sorted at a time
 NO_SEQ = np.iinfo(np.int32).max  # for no track_seq: sorts after the others of the same time
@@ -42,27 +42,21 @@ def histories(
     """Yield the good listens by user_id, time, track_seq and row, in parts of whole users.
 
     The first `plays` rows are never left out: there equal rows are several plays. `share` (n,) are
-    how much of the track was played in each row. What is needed beside is made by `room`. Parts are
-    sorted by several threads.
+    how much of the track was played in each row. What is needed beside is made by `room`.
     """
-    parts = Parts(listens, room, share)
-
-    def history(i: int, _: int) -> History | None:
-        part = parts.part(i)
-        if not len(part.rows):
-            return None
-        order = np.lexsort(  # stable: ties keep file order
-            (part.listens.seq, part.listens.time, part.listens.user)
-        )
-        found, rows = part.listens.take(order), part.rows[order]
-        repeated = repeats(found) & (rows >= plays)
-        return History(
-            numbered(found.take(~repeated)),
-            rows[repeated],
-            None if part.share is None else part.share[order[~repeated]],
-        )
-
-    return filter(None, in_blocks(history, len(parts), 1, "sort"))
+    with progress_bar(total=len(listens.user), desc="sort", unit=" rows", unit_scale=True) as bar:
+        for part in parts(listens, room, share):
+            order = np.lexsort(  # stable: ties keep file order
+                (part.listens.seq, part.listens.time, part.listens.user)
+            )
+            found, rows = part.listens.take(order), part.rows[order]
+            repeated = repeats(found) & (rows >= plays)
+            yield History(
+                numbered(found.take(~repeated)),
+                rows[repeated],
+                None if part.share is None else part.share[order[~repeated]],
+            )
+            bar.update(len(rows))
 
 
 class Part(NamedTuple):
@@ -73,32 +67,29 @@ class Part(NamedTuple):
     share: np.ndarray | None  # (n,)
 
 
-class Parts:
-    """The good rows in parts of about PART, by user_id; a part may be empty.
+def parts(listens: Listens, room: Room, share: np.ndarray | None = None) -> Iterator[Part]:
+    """Yield the good rows in parts of about PART, by user_id.
 
     Of arrays in files, each page is read once for all parts: the rows are copied into files that
     have one part after the other.
     """
-
-    def __init__(self, listens: Listens, room: Room, share: np.ndarray | None = None) -> None:
-        self._bounds = cuts(listens.user)
-        self._columns = [*listens, *([] if share is None else [share])]
-        self._divided = _divided(self._columns, self._bounds, room) if room.folder else None
-
-    def __len__(self) -> int:
-        return len(self._bounds) - 1
-
-    def part(self, i: int) -> Part:
-        """Return the i-th part."""
-        if self._divided is None:
-            user, (low, high) = self._columns[0], self._bounds[i : i + 2]
-            rows = np.flatnonzero((user >= low) & (user < high))
-            columns = [column[rows] for column in self._columns]
-        else:
-            starts, rows, columns = self._divided
-            own = slice(starts[i], starts[i + 1])
-            rows, columns = np.array(rows[own]), [np.array(column[own]) for column in columns]
-        return Part(rows, Listens(*columns[:4]), columns[4] if len(columns) > 4 else None)
+    bounds = cuts(listens.user)
+    if room.folder is None:
+        for low, high in pairwise(bounds):
+            rows = np.flatnonzero((listens.user >= low) & (listens.user < high))
+            if rows.size:
+                yield Part(rows, listens.take(rows), None if share is None else share[rows])
+        return
+    columns = [*listens, *([] if share is None else [share])]
+    starts, rows, columns = _divided(columns, bounds, room)
+    for first, end in pairwise(starts.tolist()):
+        if end > first:
+            user, track, time, seq, *more = (np.array(column[first:end]) for column in columns)
+            yield Part(
+                np.array(rows[first:end]),
+                Listens(user, track, time, seq),
+                more[0] if more else None,
+            )
 
 
 def _divided(
