@@ -19,7 +19,7 @@ from jobs.runtime.parallel import in_blocks
 
 KS = (5, 10, 100)  # lengths of lists that are scored
 K = 10  # the length for which intervals, comparisons and segments are computed
-USERS_A_BLOCK = 512
+USERS_A_BLOCK = 256
 
 
 Lists = dict[str, np.ndarray]  # by name: (users, 100) items, best first

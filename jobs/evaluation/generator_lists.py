@@ -18,7 +18,7 @@ from jobs.ranking.generators import GENERATORS
 from jobs.ranking.snapshot import FORECAST, Snapshot
 from jobs.runtime.parallel import in_blocks
 
-USERS_A_BLOCK = 512
+USERS_A_BLOCK = 256
 USEFUL_TO = 1_000  # users on whom it is measured whether a generator is of use
 K = 10  # length of a list at which NDCG is computed
 MUCH_BETTER = 1.1  # times the NDCG@10 of the top list: what the forecast's surely has to exceed

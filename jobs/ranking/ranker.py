@@ -33,7 +33,8 @@ Lists = tuple[np.ndarray, np.ndarray]  # items and scores, (users, 100) each, be
 NO_LISTS: Lists = np.empty((0, LIST_LENGTH), np.int32), np.empty((0, LIST_LENGTH), np.float32)
 RANKER, FUSION = "ranker", "fusion"
 LONGER_RANKER = "longer ranker"  # the ranker with all the trees that it was fitted with
-USERS_A_BLOCK = 512  # users whose candidates are made at a time
+USERS_A_BLOCK = 256  # users whose candidates are made at a time: .5 MB for each
+USERS_A_GROUP = 512  # users whose lists are written at a time
 MOST_USERS = 12_000  # users of a window that the ranker is trained or evaluated on
 FUSION_USERS = 1_000  # users of a window that the fusion's weights are fitted to
 NEGATIVES = 40  # examples for each user, drawn from the candidates that were not played
@@ -404,9 +405,26 @@ def write_lists(work: Path, snapshot: Snapshot, users: np.ndarray, blocks: Itera
     """Write recommendations.parquet of the lists of users (rows); return how many rows it has."""
     written = first = 0
     with tables.writer(tables.RECOMMENDATIONS, work) as append:
-        for found, scores in blocks:
+        for found, scores in _joined(blocks):
             ids = snapshot.data.user_ids[users[first : first + len(found)]]
             table = rows_of(tables.RECOMMENDATIONS, ids, snapshot.data.track_ids, found, scores)
             append(table)
             first, written = first + len(found), written + len(table)
     return written
+
+
+def _joined(blocks: Iterable[Lists]) -> Iterator[Lists]:
+    """Yield the same lists in blocks of at least USERS_A_GROUP users."""
+    waiting = [NO_LISTS]
+    for block in blocks:
+        waiting.append(block)
+        if sum(len(items) for items, _ in waiting) >= USERS_A_GROUP:
+            yield _one_block(waiting)
+            waiting = [NO_LISTS]
+    if len(waiting) > 1:
+        yield _one_block(waiting)
+
+
+def _one_block(blocks: list[Lists]) -> Lists:
+    items, scores = zip(*blocks, strict=True)
+    return np.concatenate(items), np.concatenate(scores)
