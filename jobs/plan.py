@@ -131,47 +131,40 @@ def plan(
 ) -> pd.DataFrame:
     """Return a row for each job: what it takes at `target` listens.
 
-    The wall time is that of the part on the driver, which is as long as it was measured there, of
-    the part on the cluster, with all cores, and of reading.
+    The wall time of a job on the cluster is the processor time of its driver, then that of its
+    blocks, by all cores, and the time to read.
     """
     rows: dict[str, dict[str, Any]] = {}
     for job in map(str, local[-1].costs.index):
         cpu, error = estimate(by_size(local, job, "cpu_seconds"), job, target)
-        wall, on_driver = (
+        wall, driver_mb = (
             estimate(by_size(local, job, column), job, target)[0]
             for column in ("seconds", "peak_mb")
         )
-        if job == "prepare" and on_driver * memory.MB > cluster.memory:
-            on_driver = memory.of_prepare(in_files=True).bytes(target, 0, 0, threads=1)
-            on_driver /= memory.MB
-        share = share_on_cluster(clustered, job)
+        if job == "prepare" and driver_mb * memory.MB > cluster.memory:
+            driver_mb = memory.of_prepare(in_files=True).bytes(target, 0, 0, threads=1)
+            driver_mb /= memory.MB
+        driver_cpu = cpu
+        if clustered and job in clustered[-1].on_cluster.index:
+            driver_cpu = wall = min(
+                cpu, estimate(by_size(clustered, job, "cpu_seconds"), job, target)[0]
+            )
         read, mapped, private = (
             estimate(by_size(clustered, job, column, on_cluster=True), job, target)[0] / MB_A_GB
             for column in ("read_mb", "mapped_mb", "private_mb")
         )
-        computing = cpu * share / (cluster.hosts * cluster.cores)
+        computing = (cpu - driver_cpu) / (cluster.hosts * cluster.cores)
         rows[job] = {
             "CPU s, measured": local[-1].costs["cpu_seconds"][job],
             "model's error": error,
             "CPU s": cpu,
-            "on the cluster": share,
-            "driver, GB": on_driver / MB_A_GB,
+            "on the cluster": 1 - driver_cpu / cpu,
+            "driver, GB": driver_mb / MB_A_GB,
             "host, GB": mapped + private * cluster.cores,
             "a host reads, GB": read,
-            "wall, min": (wall * (1 - share) + computing + read * 8 / cluster.network) / 60,
+            "wall, min": (wall + computing + read * 8 / cluster.network) / 60,
         }
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def share_on_cluster(clustered: Sequence[Run], job: str) -> float:
-    """Return which share of a job's processor time the cluster took in the largest run there."""
-    if not clustered or job not in clustered[-1].on_cluster.index:
-        return 0.0
-    of_cluster, of_driver = (
-        float(table["cpu_seconds"][job])
-        for table in (clustered[-1].on_cluster, clustered[-1].costs)
-    )
-    return of_cluster / (of_cluster + of_driver)
 
 
 def assumptions(
@@ -186,8 +179,8 @@ def assumptions(
         f"- {cluster.hosts} hosts with {cluster.cores} cores, as fast as those here, and "
         f"{cluster.memory / GB:,.0f} GB; each reads {cluster.network:g} Gbit/s, and the arrays of "
         "each call once. A host computes as many blocks at a time as it has cores.",
-        "- What the driver does alone takes as long as here; its memory is that of a run on one "
-        "machine, but for prepare, which keeps the rows in files where that is too much.",
+        "- What the driver does takes as long as here; its memory is that of a run on one machine, "
+        "but for prepare, which keeps the rows in files where that is too much.",
     ]
 
 
