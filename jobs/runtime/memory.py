@@ -54,19 +54,19 @@ class Need:
 # Measured with jobs.benchmark and rounded up. Jobs that are not here always need little.
 NEEDS = {
     "prepare": Need(base=1000, listen=28),
-    "explore": Need(base=350, listen=4, user=200, track=400),
-    "windows": Need(base=1000, listen=16),
+    "explore": Need(base=370, listen=4, user=200, track=400),
+    "windows": Need(base=1100, listen=16),
     "tune": Need(base=700, listen=5, user=100, track=1500, drawn=40_000),
     "top_popular": Need(base=850, listen=14, track=100),
     "train_als": Need(base=700, listen=28, user=1100, track=2200),
     "personal_als": Need(base=650, thread=120, listen=5, user=700, track=2000),
     "similar": Need(base=350, thread=50, user=600, track=2500),
-    "next_played": Need(base=600, thread=250, listen=25, track=100),
+    "next_played": Need(base=800, thread=250, listen=27, track=100),
     "item_weights": Need(base=500, listen=8, track=100, pair=10),
-    "rank": Need(base=600, thread=450, listen=8, user=1500, track=2600, drawn=150_000),
-    "evaluate": Need(base=800, thread=250, listen=5, user=500, track=2600, drawn=55_000),
-    "replay": Need(base=800, listen=5, user=500, track=3000, drawn=50_000),
-    "publish": Need(base=500, listen=6, user=500, track=1500),
+    "rank": Need(base=600, thread=320, listen=8, user=1500, track=2600, drawn=150_000),
+    "evaluate": Need(base=800, thread=250, listen=5, user=500, track=2600, drawn=90_000),
+    "replay": Need(base=1000, listen=12, user=500, track=3000, drawn=50_000),
+    "publish": Need(base=550, listen=6, user=500, track=1500),
 }
 OF_A_SHARE = 9  # bytes a listen, where it is known of which kind rows are and how much was played
 PREPARE_WITH_TEXT_IDS = Need(base=1100, listen=36, track=500)
