@@ -1,24 +1,27 @@
 """Estimate what a run of another size would take, by a model fitted to runs that were measured.
 
     python -m jobs.plan WORK ... --times 10 [--hosts 10] [--cores 16] [--memory 64G] [--network 25]
+        [--driver-share 0.1]
 
 Each WORK has a finished run of run_all.sh on data of one service at another size, such as those of
-jobs.benchmark. One more such run on a cluster tells what hosts read and what processes take there.
+jobs.benchmark. Two more such runs on a cluster tell what hosts read and what processes take there.
 The estimate is for so many times the listens, users and tracks of the largest run, on a cluster of
 equal hosts and a driver like them. Prints a table, what it assumes, and what does not fit first.
 
-The model of a job's cost at n listens is
+The model of a job's processor time, of its wall time and of its memory at n listens is
 
     a + b min(n, 20 million) + c n        and for `similar`   a + b min(n, 20 million) + c n^1.5
 
-with a, b and c from 0 on, which fit the measured costs with the least squares of relative errors:
+with a, b and c from 0 on, which fit the measured values with the least squares of relative errors:
 the windows, on which jobs learn, hold a sample of at most 20 million listens, and `similar`
-compares tracks with those of cells, whose number grows as the square root of the tracks.
+compares tracks with those of cells, whose number grows as the square root of the tracks. What
+processes of a cluster read and hold has the model a + c n; it is that of the job in WORK, without
+those in windows.
 """
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +65,7 @@ class Cluster:
     cores: int  # of a host
     memory: int  # bytes of a host
     network: float  # gigabits a second, with which a host reads
+    driver_share: float  # of what grows with the listens in a job on the cluster
 
 
 def main(argv: Sequence[str]) -> str:
@@ -70,10 +74,11 @@ def main(argv: Sequence[str]) -> str:
     runs = sorted((Run.read(work) for work in args.runs), key=lambda run: run.listens)
     local = [run for run in runs if run.on_cluster.empty]
     clustered = [run for run in runs if not run.on_cluster.empty]
-    if len({run.listens for run in local}) < 2:
-        raise JobError("runs of at least two sizes with --engine local are needed to fit a model")
+    check_sizes(local, "--engine local")
+    if clustered:
+        check_sizes(clustered, "a cluster")
     target = round(local[-1].listens * args.times)
-    cluster = Cluster(args.hosts, args.cores, args.memory, args.network)
+    cluster = Cluster(args.hosts, args.cores, args.memory, args.network, args.driver_share)
     table = plan(local, clustered, target, cluster)
     print(markdown(table))
     print()
@@ -82,48 +87,61 @@ def main(argv: Sequence[str]) -> str:
     return f"{table['wall, min'].sum():,.0f} minutes for {target:,} listens"
 
 
-def features(listens: np.ndarray, job: str, largest: int) -> np.ndarray:
-    """Return what a job's cost may grow with, (sizes, terms), 1 at the largest measured size.
-
-    The sample of the windows is a term only if it was smaller than the listens of a measured run.
-    """
-    n = np.asarray(listens, float)
-    terms = [np.ones_like(n), (n / largest) ** POWER.get(job, 1.0)]
-    if largest > MOST_LISTENS:
-        terms.append(np.minimum(n, MOST_LISTENS) / MOST_LISTENS)
-    return np.stack(terms, axis=1)
+def check_sizes(runs: Sequence[Run], engine: str) -> None:
+    """Raise JobError unless there are runs of two sizes, which a model needs."""
+    if len({run.listens for run in runs}) < 2:
+        raise JobError(f"runs of at least two sizes with {engine} are needed to fit a model")
 
 
-def fitted(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the coefficients (terms,), from 0 on, of the least squares of relative errors.
+@dataclass(frozen=True)
+class Model:
+    """What a value of a job is at any number of listens; see the head of this file."""
 
-    x (sizes, terms); y (sizes,) above 0.
-    """
-    weights: np.ndarray = nnls(x / y[:, None], np.ones(len(y)))[0]
-    return weights
+    power: float
+    sampled: bool  # whether there is a term of the sample of the windows
+    largest: int  # listens of a run that was measured
+    weights: np.ndarray  # (terms,): what each term is at the largest run
+
+    @classmethod
+    def of(cls, measured: dict[int, float], power: float = 1, sampled: bool = True) -> "Model":
+        """Fit a model to values by the number of listens. One without any above 0 is always 0.
+
+        The sample is a term only if it is smaller than the largest run.
+        """
+        measured = {listens: value for listens, value in measured.items() if value > 0}
+        largest = max(measured, default=1)
+        model = cls(power, sampled and largest > MOST_LISTENS, largest, np.zeros(3))
+        if not measured:
+            return model
+        x = np.stack([model._terms(listens) for listens in measured])
+        y = np.array([*measured.values()])
+        return replace(model, weights=nnls(x / y[:, None], np.ones(len(y)))[0])
+
+    def _terms(self, listens: int) -> np.ndarray:
+        sample = min(listens, MOST_LISTENS) / MOST_LISTENS if self.sampled else 0.0
+        return np.array([1.0, sample, (listens / self.largest) ** self.power])
+
+    def at(self, listens: int) -> float:
+        """Return the value at a number of listens."""
+        return float(self._terms(listens) @ self.weights)
+
+    def growing(self, listens: int) -> float:
+        """Return the part of this value that grows with all listens."""
+        return float(self._terms(listens)[-1] * self.weights[-1])
+
+    def error(self, measured: dict[int, float]) -> float:
+        """Return the largest relative error, for values above 0."""
+        return max(abs(self.at(listens) / value - 1) for listens, value in measured.items())
 
 
-def estimate(measured: dict[int, float], job: str, target: int) -> tuple[float, float]:
-    """Return a cost of a job at `target` listens, and the model's largest relative error.
-
-    `measured` has the cost by the number of listens. Both results are 0 if it has none above 0.
-    """
-    measured = {listens: value for listens, value in measured.items() if value > 0}
-    if not measured:
-        return 0.0, 0.0
-    listens, values = np.array([*measured]), np.array([*measured.values()])
-    x = features(listens, job, largest := int(listens.max()))
-    weights = fitted(x, values)
-    error = float(np.abs(x @ weights / values - 1).max())
-    return float((features(np.array([target]), job, largest) @ weights)[0]), error
+def by_size(runs: Sequence[Run], job: str, column: str) -> dict[int, float]:
+    """Return what a job took in some runs, by their numbers of listens."""
+    return {run.listens: float(run.costs[column].get(job, 0)) for run in runs}
 
 
-def by_size(
-    runs: Sequence[Run], job: str, column: str, on_cluster: bool = False
-) -> dict[int, float]:
-    """Return what a job cost in some runs, by their numbers of listens."""
-    tables_ = {run.listens: run.on_cluster if on_cluster else run.costs for run in runs}
-    return {n: float(table[column].get(job, 0)) for n, table in tables_.items()}
+def by_size_on_cluster(runs: Sequence[Run], job: str, column: str) -> dict[int, float]:
+    """Return what the blocks of a job took in some runs, by their numbers of listens."""
+    return {run.listens: float(run.on_cluster[column].get(job, 0)) for run in runs}
 
 
 def plan(
@@ -131,38 +149,37 @@ def plan(
 ) -> pd.DataFrame:
     """Return a row for each job: what it takes at `target` listens.
 
-    The wall time of a job on the cluster is the processor time of its driver, then that of its
-    blocks, by all cores, and the time to read.
+    Of a job on the cluster, what grows with the listens is computed there by all cores but for the
+    driver's share, which is as fast as one core, and so is what does not grow.
     """
     rows: dict[str, dict[str, Any]] = {}
     for job in map(str, local[-1].costs.index):
-        cpu, error = estimate(by_size(local, job, "cpu_seconds"), job, target)
-        wall, driver_mb = (
-            estimate(by_size(local, job, column), job, target)[0]
+        power = POWER.get(job, 1.0)
+        measured = by_size(local, job, "cpu_seconds")
+        cpu = Model.of(measured, power)
+        seconds, peak_mb = (
+            Model.of(by_size(local, job, column), power).at(target)
             for column in ("seconds", "peak_mb")
         )
-        if job == "prepare" and driver_mb * memory.MB > cluster.memory:
-            driver_mb = memory.of_prepare(in_files=True).bytes(target, 0, 0, threads=1)
-            driver_mb /= memory.MB
-        driver_cpu = cpu
-        if clustered and job in clustered[-1].on_cluster.index:
-            driver_cpu = wall = min(
-                cpu, estimate(by_size(clustered, job, "cpu_seconds"), job, target)[0]
-            )
+        if job == "prepare" and peak_mb * memory.MB > cluster.memory:
+            peak_mb = memory.of_prepare(in_files=True).bytes(target, 0, 0, threads=1) / memory.MB
+        spread = 0.0
+        if any(job in run.on_cluster.index for run in clustered):
+            spread = cpu.growing(target) * (1 - cluster.driver_share)
+            seconds = cpu.at(target) - spread + spread / (cluster.hosts * cluster.cores)
         read, mapped, private = (
-            estimate(by_size(clustered, job, column, on_cluster=True), job, target)[0] / MB_A_GB
+            Model.of(by_size_on_cluster(clustered, job, column), sampled=False).at(target) / MB_A_GB
             for column in ("read_mb", "mapped_mb", "private_mb")
         )
-        computing = (cpu - driver_cpu) / (cluster.hosts * cluster.cores)
         rows[job] = {
             "CPU s, measured": local[-1].costs["cpu_seconds"][job],
-            "model's error": error,
-            "CPU s": cpu,
-            "on the cluster": 1 - driver_cpu / cpu,
-            "driver, GB": driver_mb / MB_A_GB,
+            "model's error": cpu.error(measured),
+            "CPU s": cpu.at(target),
+            "on the cluster": spread / cpu.at(target),
+            "driver, GB": peak_mb / MB_A_GB,
             "host, GB": mapped + private * cluster.cores,
             "a host reads, GB": read,
-            "wall, min": (wall + computing + read * 8 / cluster.network) / 60,
+            "wall, min": (seconds + read * 8 / cluster.network) / 60,
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -179,8 +196,10 @@ def assumptions(
         f"- {cluster.hosts} hosts with {cluster.cores} cores, as fast as those here, and "
         f"{cluster.memory / GB:,.0f} GB; each reads {cluster.network:g} Gbit/s, and the arrays of "
         "each call once. A host computes as many blocks at a time as it has cores.",
-        "- What the driver does takes as long as here; its memory is that of a run on one machine, "
-        "but for prepare, which keeps the rows in files where that is too much.",
+        f"- Of what grows with the listens in a job on the cluster, the driver does "
+        f"{cluster.driver_share:.0%}: it reads the input, and writes the results.",
+        "- The memory of the driver is that of a run on one machine, but for prepare, which keeps "
+        "the rows in files where that is too much. Jobs run one after the other.",
     ]
 
 
@@ -232,6 +251,12 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--network", type=_above_0, default=25.0, help="Gbit/s with which a host reads (25)"
     )
+    parser.add_argument(
+        "--driver-share",
+        type=_share,
+        default=0.1,
+        help="of what grows with the listens in a job on the cluster, 0 to 1 (0.1)",
+    )
     return parser.parse_args(argv)
 
 
@@ -239,6 +264,13 @@ def _above_0(text: str) -> float:
     value = float(text)
     if not 0 < value < np.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
     return value
 
 

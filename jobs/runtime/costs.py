@@ -1,12 +1,14 @@
 """What the jobs of a run cost, from the records that jobs.run keeps."""
 
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from jobs.contract import storage
-from jobs.runtime import up_to_date
+from jobs.runtime import engine, up_to_date
 
 
 def costs(work: Path) -> pd.DataFrame:
@@ -16,7 +18,7 @@ def costs(work: Path) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     seen: set[int] = set()
-    for job, record in _records(work):
+    for job, record in _records([work / "sample", *sorted((work / "windows").glob("*")), work]):
         made = {inode: size for size, _, inode in record["made"].values()}
         written = sum(made[inode] for inode in made.keys() - seen)  # a hard link is not a new file
         seen |= made.keys()
@@ -27,24 +29,21 @@ def costs(work: Path) -> pd.DataFrame:
 
 
 def costs_on_cluster(work: Path) -> pd.DataFrame:
-    """Return a row for each job whose blocks a cluster has computed; see engine.Costs.
+    """Return a row for each job in WORK, without its windows, whose blocks a cluster has computed.
 
-    cpu_seconds, read_mb and written_mb are sums over all folders of WORK; private_mb and mapped_mb
-    are the largest.
+    The columns are the fields of engine.Costs.
     """
     rows = [
         {"job": job} | record["on_cluster"]
-        for job, record in _records(work)
+        for job, record in _records([work])
         if "on_cluster" in record
     ]
-    how = dict.fromkeys(("cpu_seconds", "read_mb", "written_mb"), "sum")
-    how |= dict.fromkeys(("private_mb", "mapped_mb"), "max")
-    return pd.DataFrame(rows, columns=["job", *how]).groupby("job", sort=False).agg(how)
+    columns = ["job", *(field.name for field in fields(engine.Costs))]
+    return pd.DataFrame(rows, columns=columns).set_index("job")
 
 
-def _records(work: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Return the name and the record of each job in all folders of WORK, as they were started."""
-    folders = (work / "sample", *sorted((work / "windows").glob("*")), work)
+def _records(folders: Sequence[Path]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the name and the record of each job in some folders, as they were started."""
     records = [
         (path.stem, storage.read_json(path, made_by="jobs.run"))
         for folder in folders

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jobs import plan
 from jobs.contract.storage import JobError
 from jobs.contract.tables import LISTENS
+from jobs.plan import Model
 
 SIZES = (1_000, 3_000, 10_000, 100_000)
 SAMPLE = 9_000  # instead of 20 million listens
@@ -26,22 +27,24 @@ def cost(of: tuple[float, float, float], listens: int, power: float = 1) -> floa
     )
 
 
-@given(st.tuples(coefficient, coefficient, coefficient), st.sampled_from(["rank", "similar"]))
-def test_costs_that_grow_as_the_model_says_are_foretold(of, job):
-    power = 1.5 if job == "similar" else 1
+@given(st.tuples(coefficient, coefficient, coefficient), st.sampled_from([1, 1.5]))
+def test_costs_that_grow_as_the_model_says_are_foretold(of, power):
+    measured = {listens: cost(of, listens, power) for listens in SIZES}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "MOST_LISTENS", SAMPLE)
-        measured = {listens: cost(of, listens, power) for listens in SIZES}
-        found, error = plan.estimate(measured, job, 10 * SIZES[-1])
+        model = Model.of(measured, power)
+        found, growing = model.at(10 * SIZES[-1]), model.growing(10 * SIZES[-1])
+        if any(of):
+            assert model.error(measured) == pytest.approx(0, abs=1e-6)
     assert found == pytest.approx(cost(of, 10 * SIZES[-1], power), rel=1e-6)
-    assert error == pytest.approx(0, abs=1e-6)
+    assert growing == pytest.approx(of[2] * 10**power, rel=1e-4, abs=1e-3)
 
 
 @given(st.lists(st.floats(0.1, 1e6), min_size=2, max_size=4), st.integers(1, 10**9))
 def test_an_estimate_is_never_below_that_of_a_smaller_run(values, target):
-    measured = dict(zip(SIZES, values, strict=False))
-    found, smaller = (plan.estimate(measured, "rank", n)[0] for n in (target, target // 2))
-    assert found >= smaller >= 0
+    model = Model.of(dict(zip(SIZES, values, strict=False)))
+    assert model.at(target) >= model.at(target // 2) >= 0
+    assert 0 <= model.growing(target) <= model.at(target)
 
 
 def finished_run(work: Path, listens: int, on_cluster: bool = False) -> Path:
@@ -57,8 +60,7 @@ def finished_run(work: Path, listens: int, on_cluster: bool = False) -> Path:
         record = {"start": start, "seconds": seconds, "cpu_seconds": seconds, "made": {}}
         record["peak_mb"] = listens / 10
         if on_cluster and job == "rank":
-            record["cpu_seconds"] = seconds / 4
-            blocks = {"blocks": 3, "hosts": 1, "cpu_seconds": 3 / 4 * seconds, "private_mb": 300}
+            blocks = {"blocks": 3, "hosts": 1, "cpu_seconds": seconds, "private_mb": 300}
             blocks |= {"mapped_mb": listens / 100, "read_mb": listens, "written_mb": 1.0}
             record["on_cluster"] = blocks
         (work / ".done" / f"{job}.json").write_text(json.dumps(record))
@@ -71,8 +73,8 @@ def test_the_table_names_costs_hosts_and_what_does_not_fit_first(tmp_path, capsy
     options = ["--times", "10", "--hosts", "2", "--cores", "4", "--memory", "15G"]
     summary = run_plan(*runs, *options, "--network", "8")
     rows = dict(table_rows(capsys.readouterr().out))
-    # 200 s of processor time: a quarter on the driver, the rest by 8 cores, and 200 GB at 1 GB/s
-    assert rows["rank"] == ["20", "0%", "200", "75%", "20", "3", "200", "4"]
+    # 200 s of processor time: 20 on the driver, the rest by 8 cores, and 200 GB at 1 GB/s
+    assert rows["rank"] == ["20", "0%", "200", "90%", "20", "3", "200", "4"]
     assert rows["publish"] == ["20", "0%", "200", "0%", "20", "0", "0", "3"]
     assert rows["prepare"][4] == "1"  # it keeps the rows in files
     assert summary == "11 minutes for 200,000 listens"
@@ -90,8 +92,18 @@ def test_runs_that_tell_too_little_are_refused(tmp_path):
     with pytest.raises(JobError, match="has no finished run"):
         run_plan(tmp_path / "nowhere")
     one = finished_run(tmp_path / "one", 1_000)
-    with pytest.raises(JobError, match="runs of at least two sizes"):
+    with pytest.raises(JobError, match="runs of at least two sizes with --engine local"):
         run_plan(one)
+    others = [finished_run(tmp_path / "two", 2_000), finished_run(tmp_path / "c", 1_000, True)]
+    with pytest.raises(JobError, match="runs of at least two sizes with a cluster"):
+        run_plan(one, *others)
+
+
+@pytest.mark.parametrize("value", ["-0.1", "1.1", "nan", "half"])
+def test_the_drivers_share_is_from_0_to_1(tmp_path, value, capsys):
+    with pytest.raises(SystemExit):
+        run_plan(tmp_path, "--driver-share", value)
+    assert "--driver-share" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--times", "--hosts", "--cores", "--memory", "--network"])
