@@ -157,10 +157,8 @@ def plan(
         power = POWER.get(job, 1.0)
         measured = by_size(local, job, "cpu_seconds")
         cpu = Model.of(measured, power)
-        seconds, peak_mb = (
-            Model.of(by_size(local, job, column), power).at(target)
-            for column in ("seconds", "peak_mb")
-        )
+        seconds = Model.of(by_size(local, job, "seconds"), power).at(target)
+        peak_mb = Model.of(by_size(local, job, "peak_mb")).at(target)
         if job == "prepare" and peak_mb * memory.MB > cluster.memory:
             peak_mb = memory.of_prepare(in_files=True).bytes(target, 0, 0, threads=1) / memory.MB
         spread = 0.0
