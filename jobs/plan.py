@@ -243,9 +243,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--hosts", type=_count, default=10, help="of the cluster (10)")
     parser.add_argument("--cores", type=_count, default=16, help="of a host (16)")
-    parser.add_argument(
-        "--memory", type=memory.size, default=memory.size("64G"), help="of a host (64G)"
-    )
+    parser.add_argument("--memory", type=memory.size, default="64G", help="of a host (64G)")
     parser.add_argument(
         "--network", type=_above_0, default=25.0, help="Gbit/s with which a host reads (25)"
     )
