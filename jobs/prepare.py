@@ -42,6 +42,9 @@ Accounts that do not play as a listener does (see jobs/data/accounts) are writte
 WORK/suspicious.parquet. By default they are left out of what all users get, such as the top list;
 they still get lists of their own. --suspicious keep counts them as all others.
 
+The rows are sorted in memory or, where it is too small for all of them, in temporary files of WORK
+that nobody else sees. WORK then needs 44 to 60 bytes of free space for each row.
+
 A listen without a readable track_seq gets the number after that of the listen before it in the
 user's history, and 1 if it is the first.
 """
@@ -49,7 +52,7 @@ user's history, and 1 if it is the first.
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -79,6 +82,7 @@ from jobs.data import (
     songs,
     tombstones,
 )
+from jobs.data.allocator import Allocator
 from jobs.data.catalogue import find as find_inputs
 from jobs.data.cleaning import (
     FAR_TIME,
@@ -97,12 +101,12 @@ from jobs.data.cleaning import (
 from jobs.data.histories import Listens, histories
 from jobs.data.id_columns import AUTO
 from jobs.data.kinds import SortedOut
+from jobs.data.needed_memory import allocator_for
 from jobs.data.quarantine import bad_rows, stop_if_bad
-from jobs.data.room import Room
 from jobs.data.tombstones import Tombstones
 from jobs.inputs import files
 from jobs.inputs.files import Input
-from jobs.runtime import cli, memory, parallel
+from jobs.runtime import cli
 
 
 def main(argv: Sequence[str]) -> str:
@@ -110,7 +114,7 @@ def main(argv: Sequence[str]) -> str:
     options = arguments(argv)
     if options.check:
         return check(options)
-    room = room_for(options)
+    allocator = allocator_for(options)
     tracks, catalogue, interactions, note = find_inputs(options.data, options.readings)
     played = [interactions]
     if options.events:
@@ -127,7 +131,7 @@ def main(argv: Sequence[str]) -> str:
     (listens, bad, told), user_texts, ends = read_played(
         options,
         kept and kept.users,
-        partial(read_listens, played, items, to_forget, track_texts, room),
+        partial(read_listens, played, items, to_forget, track_texts, allocator),
         interactions,
     )
     user_kind = INTEGER if user_texts is None else TEXT
@@ -144,10 +148,12 @@ def main(argv: Sequence[str]) -> str:
     bounds = clock.mark_far(listens, bad, len(of_file), options.far)
     asked = options.user_ids, options.track_ids
     stop_if_bad(played[0], of_file, options.max_bad_share, asked)
-    other = told and kinds.sort_out(listens, told, durations_of(items), options.skip_under, room)
+    other = told and kinds.sort_out(
+        listens, told, durations_of(items), options.skip_under, allocator
+    )
     plays = equal_rows.are_plays(listens, len(of_file), options.equal_rows)
     if plays and options.equal_rows == "auto":
-        equal_rows.stop_if_doubled(listens, len(of_file), played[0], room)
+        equal_rows.stop_if_doubled(listens, len(of_file), played[0], allocator)
     stop_if_no_listen(listens, other, forgotten, played[0])
     try:
         known = user_texts and id_columns.number_users(
@@ -156,7 +162,7 @@ def main(argv: Sequence[str]) -> str:
         n_plays = len(of_file) if plays else 0
         ids = FolderIds(known, track_texts)
         result = write(
-            options, Prepared(items, song, listens, other, bad, codes, n_plays, ids), room
+            options, Prepared(items, song, listens, other, bad, codes, n_plays, ids), allocator
         )
         tombstones.note(options.work, to_forget)
         storage.write_json(options.work / CLOCK, record_of_times(bad, bounds, options))
@@ -203,60 +209,6 @@ def stop_if_no_listen(
         f"every usable listen in {source.path} is of a user who asked to be forgotten: "
         "add listens of other users"
     )
-
-
-def room_for(options: argparse.Namespace) -> Room:
-    """Return the room for what is known of each row: files of WORK if memory is too small for it.
-
-    Raises JobError if memory is too small for the rest too.
-    """
-    text, shares = has_text_ids(options), has_kinds(options)
-    needed, limit = memory.compared(memory.of_prepare(text, shares), options)
-    in_files = needed > limit
-    need = memory.of_prepare(text, shares, in_files)
-    parallel.set_threads(memory.check("prepare", options, need))
-    if not in_files:
-        return Room()
-    print(
-        f"prepare: rows are kept in temporary files of {options.work}, since {needed / 1e9:.1f} GB "
-        f"of memory would be needed for them, and there are {limit / 1e9:.1f} GB",
-        flush=True,
-    )
-    return Room(options.work)
-
-
-def has_text_ids(options: argparse.Namespace) -> bool:
-    """Return whether ids of users or tracks are text, as far as it can be known beforehand."""
-    asked = [options.user_ids, options.track_ids]
-    kept = id_columns.kept_kinds(options.work)
-    found = [id_columns.asked_kind(*pair) for pair in zip(asked, kept or (None, None), strict=True)]
-    if AUTO in found:
-        with suppress(JobError):  # what reads them later says why they can't be read
-            source, _ = interactions_of(options)
-            found += [
-                id_columns.likely_kind(source, options.max_bad_share, column)
-                for column, kind in zip(id_columns.OPTIONS, found, strict=True)
-                if kind == AUTO
-            ]
-    return TEXT in found
-
-
-def has_kinds(options: argparse.Namespace) -> bool:
-    """Return whether the interactions have a column kind, played_share or played_ms.
-
-    False where they can't be read: what reads them later says why.
-    """
-    with suppress(JobError):
-        _, columns = interactions_of(options)
-        return not columns.isdisjoint(kinds.COLUMNS)
-    return False
-
-
-def interactions_of(options: argparse.Namespace) -> tuple[Input, set[str]]:
-    """Return the interactions and the columns that they have; JobError if they can't be read."""
-    kind = files.INTERACTIONS
-    source = files.required(options.data, kind, options.readings[kind])
-    return source, {*raw_columns.check(source)}
 
 
 def durations_of(items: pa.Table) -> np.ndarray | None:
@@ -418,11 +370,12 @@ class Written(NamedTuple):
     habits: accounts.Habits
 
 
-def write(options: argparse.Namespace, prepared: Prepared, room: Room) -> Written:
+def write(options: argparse.Namespace, prepared: Prepared, allocator: Allocator) -> Written:
     """Write the files.
 
     A listen that equals an earlier one gets its code here, but for the first n_plays rows. Where
-    that makes too many interactions bad, nothing is written. `room` makes what is needed to sort.
+    that makes too many interactions bad, nothing is written. `allocator` makes the arrays that are
+    needed to sort.
     """
     items, song, listens, other, bad, codes, n_plays, ids = prepared
     track_ids = items["track_id"].to_numpy()
@@ -434,7 +387,7 @@ def write(options: argparse.Namespace, prepared: Prepared, room: Room) -> Writte
         tables.writer(tables.LISTENS, options.work, ids) as append,
         writer_of_shares(options.work, share) as append_share,
     ):
-        for part, repeated, shares in histories(listens, room, n_plays, share):
+        for part, repeated, shares in histories(listens, allocator, n_plays, share):
             if ids.users is not None:
                 part = part._replace(user=ids.users.numbers[part.user])
             bad[repeated] = REASONS.index(SAME_ROW)

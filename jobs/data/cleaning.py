@@ -12,11 +12,11 @@ from jobs.contract.ragged import offsets_of_sorted
 from jobs.contract.storage import JobError
 from jobs.contract.text_ids import TextIds
 from jobs.data import id_columns, kinds, raw_columns, raw_files
+from jobs.data.allocator import Allocator, blocks
 from jobs.data.histories import NO_SEQ, Listens
 from jobs.data.id_columns import Texts
 from jobs.data.ids import Encoder
 from jobs.data.kinds import Told
-from jobs.data.room import Room, blocks
 from jobs.data.tombstones import NOT_OF_JOURNAL, Tombstones
 from jobs.inputs import sizes
 from jobs.inputs.files import Input, Reading
@@ -247,10 +247,10 @@ def read_listens(
     items: pa.Table,
     tombstones: Tombstones,
     track_texts: TextIds | None,
-    room: Room,
+    allocator: Allocator,
     user_kind: str,
 ) -> ReadListens:
-    """Return the rows of all inputs, one after the other in their order, in arrays of `room`.
+    """Return the rows of all inputs, one after the other in their order, in arrays of `allocator`.
 
     Bad rows have the user -1, and so have listens that are to be forgotten, whose code is 0.
     """
@@ -259,12 +259,14 @@ def read_listens(
         Encoder.of(items["track_id"].to_numpy()) if track_texts is None else Texts(),
         Texts() if user_kind == TEXT else None,
     )
-    listens = Listens(*(room.empty(n, dtype) for dtype in ("int32", "int32", "int64", "int32")))
+    listens = Listens(
+        *(allocator.empty(n, dtype) for dtype in ("int32", "int32", "int64", "int32"))
+    )
     bad = np.empty(n, np.uint8)
     columns = {name for source in sources for name in raw_columns.check(source)}
-    told = kinds.of_columns(columns, n, room)
+    told = kinds.of_columns(columns, n, allocator)
     # text ids are compared with those of the forgotten once all are known
-    places = room.empty(n if ids.users and len(tombstones.user) else 0, np.int64)
+    places = allocator.empty(n if ids.users and len(tombstones.user) else 0, np.int64)
     end, ends = 0, []
     with progress_bar(total=n, desc="check", unit=" rows", unit_scale=True) as bar:
         for source in sources:
@@ -272,12 +274,14 @@ def read_listens(
                 start, end = end, end + len(batch)
                 if end > len(bad):  # the number of rows of a text file was an estimate
                     more = end + end // 8
-                    listens, bad, told, places = resized(listens, bad, told, places, more, room)
+                    listens, bad, told, places = resized(
+                        listens, bad, told, places, more, allocator
+                    )
                 (part, bad[start:end], of_part), place = check(
                     batch, ids, tombstones, source.reading
                 )
                 if part.user.max(initial=0) > np.iinfo(listens.user.dtype).max:
-                    listens = listens._replace(user=room.converted(listens.user, np.int64))
+                    listens = listens._replace(user=allocator.converted(listens.user, np.int64))
                 for column, values in zip(listens, part, strict=True):
                     column[start:end] = values
                 if told is not None:
@@ -287,7 +291,7 @@ def read_listens(
                 bar.update(len(batch))
             ends.append(end)
     if end < len(bad):
-        listens, bad, told, places = resized(listens, bad, told, places, end, room)
+        listens, bad, told, places = resized(listens, bad, told, places, end, allocator)
     if isinstance(ids.tracks, Texts):
         assert track_texts is not None
         settle_tracks(listens, bad, ids.tracks, track_texts)
@@ -298,16 +302,21 @@ def read_listens(
 
 
 def resized(
-    listens: Listens, bad: np.ndarray, told: Told | None, places: np.ndarray, n: int, room: Room
+    listens: Listens,
+    bad: np.ndarray,
+    told: Told | None,
+    places: np.ndarray,
+    n: int,
+    allocator: Allocator,
 ) -> tuple[Listens, np.ndarray, Told | None, np.ndarray]:
     """Return the same with n rows. What was passed may not be used any more."""
 
     def with_n(column: np.ndarray) -> np.ndarray:
-        return room.resized(column, n) if len(column) else column
+        return allocator.resized(column, n) if len(column) else column
 
     return (
-        Listens(*(room.resized(column, n) for column in listens)),
-        Room().resized(bad, n),
+        Listens(*(allocator.resized(column, n) for column in listens)),
+        Allocator().resized(bad, n),
         told and Told(*map(with_n, told)),
         with_n(places),
     )

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 import numpy as np
 
 from jobs.contract.names import CLOCK_TOLERANCE
+from jobs.data.allocator import blocks
 from jobs.data.bounds import user_weights
 from jobs.data.cleaning import FAR_TIME, LATER_THAN_NOW, REASONS
 from jobs.data.histories import Listens
 from jobs.data.raw_files import LAST_SECOND
-from jobs.data.room import blocks
 
 DAY = 86_400_000_000  # microseconds
 ALL_DAYS = LAST_SECOND // 86_400  # from 1970 to 2099, the days that prepare takes

@@ -10,9 +10,9 @@ import numpy as np
 
 from jobs.contract.ids import hashes
 from jobs.contract.storage import JobError
+from jobs.data.allocator import BLOCK, Allocator, blocks
 from jobs.data.histories import NO_SEQ, Listens, parts
 from jobs.data.raw_files import row_name
-from jobs.data.room import BLOCK, Room, blocks
 from jobs.inputs.files import Input
 
 MINUTE = 60_000_000  # microseconds
@@ -35,16 +35,16 @@ def are_plays(listens: Listens, n: int, rule: str) -> bool:
     return True
 
 
-def stop_if_doubled(listens: Listens, n: int, source: Input, room: Room) -> None:
+def stop_if_doubled(listens: Listens, n: int, source: Input, allocator: Allocator) -> None:
     """Raise JobError if the first n rows seem to have all rows twice, or a long part twice.
 
     Nearly all rows are then there an even number of times, or a part is the same as a later one.
     Such a file, or part of it, was probably written or delivered twice, and would double its plays.
-    `room` makes what is needed to compare all rows.
+    `allocator` makes what is needed to compare all rows.
     """
     n_good = doubled = 0
     distances: Counter[int] = Counter()  # between neighbours of equal rows: how often each is found
-    for rows, part, _ in parts(Listens(*(column[:n] for column in listens)), room):
+    for rows, part, _ in parts(Listens(*(column[:n] for column in listens)), allocator):
         order = np.lexsort((part.track, part.time, part.user))  # stable: ties keep file order
         found = part.take(order)
         same = np.append(False, equal(found, slice(1, None), slice(None, -1)))  # as the one before

@@ -8,7 +8,7 @@ import numpy as np
 
 from jobs.contract.names import MAX_ID
 from jobs.contract.ragged import offsets_of
-from jobs.data.room import Room, blocks
+from jobs.data.allocator import Allocator, blocks
 from jobs.runtime.progress import progress_bar
 
 PART = 1 << 22  # listens sorted at a time
@@ -37,15 +37,15 @@ class History(NamedTuple):
 
 
 def histories(
-    listens: Listens, room: Room, plays: int = 0, share: np.ndarray | None = None
+    listens: Listens, allocator: Allocator, plays: int = 0, share: np.ndarray | None = None
 ) -> Iterator[History]:
     """Yield the good listens by user_id, time, track_seq and row, in parts of whole users.
 
     The first `plays` rows are never left out: there equal rows are several plays. `share` (n,) are
-    how much of the track was played in each row. What is needed beside is made by `room`.
+    how much of the track was played in each row. What is needed beside is made by `allocator`.
     """
     with progress_bar(total=len(listens.user), desc="sort", unit=" rows", unit_scale=True) as bar:
-        for part in parts(listens, room, share):
+        for part in parts(listens, allocator, share):
             order = np.lexsort(  # stable: ties keep file order
                 (part.listens.seq, part.listens.time, part.listens.user)
             )
@@ -67,21 +67,23 @@ class Part(NamedTuple):
     share: np.ndarray | None  # (n,)
 
 
-def parts(listens: Listens, room: Room, share: np.ndarray | None = None) -> Iterator[Part]:
+def parts(
+    listens: Listens, allocator: Allocator, share: np.ndarray | None = None
+) -> Iterator[Part]:
     """Yield the good rows in parts of about PART, by user_id.
 
     Of arrays in files, each page is read once for all parts: the rows are copied into files that
     have one part after the other.
     """
     bounds = cuts(listens.user)
-    if room.folder is None:
+    if allocator.folder is None:
         for low, high in pairwise(bounds):
             rows = np.flatnonzero((listens.user >= low) & (listens.user < high))
             if rows.size:
                 yield Part(rows, listens.take(rows), None if share is None else share[rows])
         return
     columns = [*listens, *([] if share is None else [share])]
-    starts, rows, columns = _divided(columns, bounds, room)
+    starts, rows, columns = _divided(columns, bounds, allocator)
     for first, end in pairwise(starts.tolist()):
         if end > first:
             user, track, time, seq, *more = (np.array(column[first:end]) for column in columns)
@@ -93,13 +95,13 @@ def parts(listens: Listens, room: Room, share: np.ndarray | None = None) -> Iter
 
 
 def _divided(
-    columns: list[np.ndarray], bounds: np.ndarray, room: Room
+    columns: list[np.ndarray], bounds: np.ndarray, allocator: Allocator
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Return where the rows of each part start, (parts + 1,), and the rows and columns by part.
 
     The first column are the users, and a part has those from one of the bounds to the next one.
 
-    >>> divided = _divided([np.array([7, 1, -1, 8, 2])], np.array([0, 5, 9]), Room())
+    >>> divided = _divided([np.array([7, 1, -1, 8, 2])], np.array([0, 5, 9]), Allocator())
     >>> [array.tolist() for array in (*divided[:2], *divided[2])]
     [[0, 2, 4], [1, 4, 0, 3], [1, 2, 7, 8]]
     """
@@ -109,8 +111,8 @@ def _divided(
         counts += np.bincount(1 + _part_of(user[block], bounds), minlength=len(bounds))[1:]
     starts = offsets_of(counts)
     n = int(starts[-1])
-    of_rows = room.empty(n, np.min_scalar_type(len(user)))
-    result = [room.empty(n, column.dtype) for column in columns]
+    of_rows = allocator.empty(n, np.min_scalar_type(len(user)))
+    result = [allocator.empty(n, column.dtype) for column in columns]
     free = starts[:-1].copy()  # where the next rows of each part go
     for block in blocks(len(user), PART):
         part = _part_of(user[block], bounds)

@@ -17,9 +17,9 @@ from jobs.contract.ids import INTEGER, LONGEST, MISSING, TEXT, number_of
 from jobs.contract.storage import JobError
 from jobs.contract.text_ids import FolderIds, Kinds, TextIds
 from jobs.data import raw_columns, raw_files
+from jobs.data.allocator import blocks
 from jobs.data.histories import Listens
 from jobs.data.raw_files import NEGATIVE, OTHER_TEXT, TOO_LARGE, UNREADABLE
-from jobs.data.room import blocks
 from jobs.inputs.files import Input
 
 AUTO = "auto"

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.data import raw_files
+from jobs.data.allocator import Allocator, blocks
 from jobs.data.feedback import KINDS, LISTEN, SKIP
 from jobs.data.histories import Listens
-from jobs.data.room import Room, blocks
 
 KIND, SHARE, MILLISECONDS, DURATION = "kind", "played_share", "played_ms", "duration_ms"
 COLUMNS = (KIND, SHARE, MILLISECONDS)
@@ -45,12 +45,12 @@ class Told(NamedTuple):
                 column[rows] = values if len(values) else unknown
 
 
-def of_columns(names: set[str], n: int, room: Room) -> Told | None:
+def of_columns(names: set[str], n: int, allocator: Allocator) -> Told | None:
     """Return arrays for n rows, for the columns that an input has; None if it has none of them."""
     if not names.intersection(COLUMNS):
         return None
     types = zip(COLUMNS, (np.uint8, np.float32, np.float32), strict=True)
-    return Told(*(room.empty(n if name in names else 0, dtype) for name, dtype in types))
+    return Told(*(allocator.empty(n if name in names else 0, dtype) for name, dtype in types))
 
 
 def read(batch: pa.RecordBatch) -> tuple[Told | None, np.ndarray | None]:
@@ -90,17 +90,21 @@ class SortedOut(NamedTuple):
 
 
 def sort_out(
-    listens: Listens, told: Told, durations: np.ndarray | None, skip_under: float, room: Room
+    listens: Listens,
+    told: Told,
+    durations: np.ndarray | None,
+    skip_under: float,
+    allocator: Allocator,
 ) -> SortedOut:
     """Leave the listens among the rows: all that are none get the user -1.
 
-    durations (tracks,) are in milliseconds, NaN where unknown; None if none is known. `room` makes
-    what has a value for each row.
+    durations (tracks,) are in milliseconds, NaN where unknown; None if none is known. `allocator`
+    makes what has a value for each row.
     """
     n = len(listens.user)
     share = told.share
     if len(told.ms) and durations is not None and not len(share):
-        share = room.empty(n, np.float32)
+        share = allocator.empty(n, np.float32)
         share.fill(np.nan)
     counts, under, known = np.zeros(len(KINDS), np.int64), 0, 0
     feedback, kinds = [listens.take(np.empty(0, np.int64))], [np.empty(0, np.uint8)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jobs import prepare
 from jobs.contract.storage import JobError
-from jobs.data import histories, raw_files, room
+from jobs.data import allocator, histories, needed_memory, raw_files
 from jobs.runtime import memory
 from tests.support.inputs import JAN, content, run, save
 
@@ -29,7 +29,7 @@ ROW = st.tuples(
 def limits(data: Path, work: Path, *options: str) -> tuple[int, int]:
     """Memory that is just enough for all rows, and memory that is not."""
     parsed = prepare.arguments(["--data", str(data), "--work", str(work), *options])
-    need = memory.of_prepare(prepare.has_text_ids(parsed), prepare.has_kinds(parsed))
+    need = memory.of_prepare(needed_memory.has_text_ids(parsed), needed_memory.has_kinds(parsed))
     needed, _ = memory.compared(need, parsed)
     return needed, needed - 1
 
@@ -71,7 +71,7 @@ def test_rows_in_files_become_the_same_bytes_as_rows_in_memory(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(histories, "PART", part)
         patch.setattr(raw_files, "BATCH", part)
-        patch.setattr(room, "BLOCK", part)
+        patch.setattr(allocator, "BLOCK", part)
         expected = made(data, folder / "memory", enough, *options)
         assert made(data, folder / "files", short, *options) == expected
 

@@ -1,4 +1,4 @@
-"""Room for columns with a value for each row: in memory, or in files if there is too little of it.
+"""Make arrays with a value for each row: in memory, or in files if there is too little of it.
 
 The operating system reads and writes the pages of these files as they are needed, and memory only
 holds some of them at a time. So an array of a file may be larger than the memory, but what uses it
@@ -21,7 +21,7 @@ BLOCK = 1 << 24  # rows looked at at a time
 
 
 @dataclass(frozen=True)
-class Room:
+class Allocator:
     """Makes arrays in memory, or in files of a folder if there is one.
 
     The files have no names, so the system removes them as soon as the arrays or the process end.
