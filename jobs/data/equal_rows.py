@@ -45,9 +45,9 @@ def stop_if_doubled(listens: Listens, n: int, source: Input, allocator: Allocato
     n_good = doubled = 0
     distances: Counter[int] = Counter()  # between neighbours of equal rows: how often each is found
     for rows, part, _ in parts(Listens(*(column[:n] for column in listens)), allocator):
-        order = np.lexsort((part.track, part.time, part.user))  # stable: ties keep file order
-        found = part.take(order)
-        same = np.append(False, equal(found, slice(1, None), slice(None, -1)))  # as the one before
+        numbers = mixed(part.user, part.track, part.time)
+        order = np.argsort(numbers, kind="stable")  # equal rows keep file order
+        same = np.append(False, numbers[order[1:]] == numbers[order[:-1]])  # as the one before
         counts = np.diff(np.append(np.flatnonzero(~same), len(rows)))
         n_good += len(rows)
         doubled += int(counts[counts % 2 == 0].sum())
@@ -84,33 +84,29 @@ def repeated_part(listens: Listens, n: int, distance: int) -> tuple[int, int] | 
     >>> repeated_part(Listens(again, again, again, again), len(again), 2 * LONG_PART)
     (2000, 2999)
     """
+
+    def numbers(rows: slice) -> np.ndarray:
+        return mixed(listens.user[rows], listens.track[rows], listens.time[rows])
+
     same = np.zeros(n - distance + 2, bool)  # with False before and after
     for rows in blocks(n - distance):
         later = slice(rows.start + distance, rows.stop + distance)
         bad = (listens.user[rows] < 0) & (listens.user[later] < 0)
-        same[1 + rows.start : 1 + rows.stop] = bad | equal(listens, rows, later)
+        same[1 + rows.start : 1 + rows.stop] = bad | (numbers(rows) == numbers(later))
     edges = np.flatnonzero(same[1:] != same[:-1]).reshape(-1, 2)
     first, last = (edges[np.argmax(edges[:, 1] - edges[:, 0])] + distance).tolist()
     looked_at = slice(first, min(last, first + BLOCK))
-    columns = (column[looked_at] for column in (listens.user, listens.track, listens.time))
-    different = len(np.unique(mixed(*columns)))
+    different = len(np.unique(numbers(looked_at)))
     if last - first < LONG_PART or different < (looked_at.stop - first) / 2:
         return None
     return first, last - 1
 
 
-def equal(listens: Listens, some: slice, others: slice) -> np.ndarray:
-    """Return whether each of some rows (n,) has the user, track and time of one of others."""
-    result: np.ndarray = (
-        (listens.user[some] == listens.user[others])
-        & (listens.track[some] == listens.track[others])
-        & (listens.time[some] == listens.time[others])
-    )
-    return result
-
-
 def mixed(*columns: np.ndarray) -> np.ndarray:
-    """Return a number (n,) uint64 for each row of some columns of whole numbers."""
+    """Return a number (n,) uint64 for each row of some columns of whole numbers.
+
+    Equal rows share it, and other rows very rarely.
+    """
     result = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
         result = hashes(result ^ column.astype(np.uint64))
