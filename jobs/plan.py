@@ -239,42 +239,30 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="WORK", help="of a finished run")
     parser.add_argument(
-        "--times", type=_above_0, default=10.0, help="the size of the largest run (10)"
+        "--times", type=float, default=10.0, help="how many times the largest run (10)"
     )
-    parser.add_argument("--hosts", type=_count, default=10, help="of the cluster (10)")
-    parser.add_argument("--cores", type=_count, default=16, help="of a host (16)")
+    parser.add_argument("--hosts", type=int, default=10, help="of the cluster (10)")
+    parser.add_argument("--cores", type=int, default=16, help="of a host (16)")
     parser.add_argument("--memory", type=memory.size, default="64G", help="of a host (64G)")
     parser.add_argument(
-        "--network", type=_above_0, default=25.0, help="Gbit/s with which a host reads (25)"
+        "--network", type=float, default=25.0, help="Gbit/s with which a host reads (25)"
     )
     parser.add_argument(
         "--driver-share",
-        type=_share,
+        type=float,
         default=0.1,
         help="of what grows with the listens in a job on the cluster, 0 to 1 (0.1)",
     )
-    return parser.parse_args(argv)
-
-
-def _above_0(text: str) -> float:
-    value = float(text)
-    if not 0 < value < np.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
-    return value
+    options = parser.parse_args(argv)
+    for name in ("times", "network"):
+        if not 0 < getattr(options, name) < np.inf:
+            parser.error(f"--{name} is {getattr(options, name)}, expected a number above 0")
+    for name in ("hosts", "cores"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} is {getattr(options, name)}, expected at least 1")
+    if not 0 <= options.driver_share <= 1:
+        parser.error(f"--driver-share is {options.driver_share}, expected 0 to 1")
+    return options
 
 
 if __name__ == "__main__":
