@@ -16,6 +16,8 @@ from jobs.contract.compiled import compiled
 
 OPENING, CLOSING = b"[]"  # of a JSON list
 LANES = 16  # partial sums of a product of vectors, so that vector units add them side by side
+LINE = 64  # bytes: a processor reads from memory so many at a time
+GATHERED = 64  # rows of vectors that are read from memory at a time
 
 
 @compiled
@@ -25,17 +27,21 @@ def positions(ids: Tracks, known: Tracks, shown: Tracks) -> Tracks:
     If a song has several ids, shown (tracks,) is the position of the one that is shown; else it is
     empty.
     """
-    result = np.full(len(ids), -1, np.int32)
+    result, step = np.zeros(len(ids), np.int32), 1
+    while step <= len(known):
+        step *= 2
+    while step > 1:  # all searches go on in turn, so that they wait for memory at the same time
+        step //= 2
+        for i in range(len(ids)):
+            place = result[i] + step
+            if place <= len(known) and known[place - 1] < ids[i]:
+                result[i] = place  # so many known ids are lower, or more
     for i in range(len(ids)):
-        place, end = 0, len(known)
-        while place < end:
-            middle = (place + end) // 2
-            if known[middle] < ids[i]:
-                place = middle + 1
-            else:
-                end = middle
-        if place < len(known) and known[place] == ids[i]:
-            result[i] = shown[place] if len(shown) else place
+        place = result[i]
+        if place == len(known) or known[place] != ids[i]:
+            result[i] = -1
+        elif len(shown):
+            result[i] = shown[place]
     return result
 
 
@@ -48,6 +54,8 @@ def json_list(tracks: Tracks, texts: np.ndarray, width: int, filling: int) -> np
     byte takes twice the time where ids are long.
     """
     result, size = np.empty(len(tracks) * width + 2, np.uint8), 1
+    for track in tracks:
+        result[0] |= texts[track * width]  # see `_read_lists`
     for track in tracks:
         first, end = track * width, (track + 1) * width
         while first < end and texts[first] == filling:
@@ -92,6 +100,29 @@ def _raised(score: np.float32, exponent: float) -> np.float32:
 
 
 @compiled
+def _read_lists(source: tuple[Tracks, Tracks, Scores, float], events: Tracks, n: int) -> float:
+    """Read one number in each line of memory that has the first n entries of the events' lists.
+
+    Numbers that lie far apart have to be fetched from memory, which takes longer than all else. A
+    processor fetches a dozen of them at the same time, if its next instructions name so many. A
+    loop that also computes has too many instructions for that, so a loop that only reads comes
+    before it. The sum is returned, and must be used, since a compiler leaves out what isn't.
+    """
+    offsets, items, scores, weight = source
+    total = 0.0
+    if weight == 0:
+        return total
+    for row in events:
+        total += offsets[max(row, 0)]
+    for row in events:
+        if row >= 0:
+            first = offsets[row]
+            for place in range(first, min(first + n, offsets[row + 1]), LINE // 4):
+                total += items[place] + scores[place]
+    return total
+
+
+@compiled
 def competing(
     similar: tuple[Tracks, Tracks, Scores, float],
     next_played: tuple[Tracks, Tracks, Scores, float],
@@ -115,6 +146,7 @@ def competing(
         slots *= 2
     table = np.full(slots, -1, np.int32)
     tracks, sums = np.empty(most, np.int32), np.empty(most, np.float64)
+    sums[:1] = _read_lists(similar, events, n) + _read_lists(next_played, events, n)
     size = 0
     for offsets, items, scores, weight in (similar, next_played):
         if weight == 0:
@@ -137,20 +169,49 @@ def competing(
 
 
 @compiled
-def products(vectors: Scores, rows: Tracks, taste: Scores) -> Scores:
-    """Return the products (n,) of some rows (n,) of vectors (m, d) with a taste (d,).
+def number(half: np.uint16) -> np.float32:
+    """Return a float16 number, given as its 16 bits.
 
-    Rows lie far apart in memory, and to wait for one takes longer than to multiply it. So four are
-    read at a time.
+    The bits of its exponent and fraction are put where float32 has them. A float16 counts exponents
+    from -15 and a float32 from -127, so what is there then is too small by a factor of 2**112.
     """
-    n, d = len(rows), len(taste)
+    bits = (np.int32(half) & 0x8000) << 16 | (np.int32(half) & 0x7FFF) << 13
+    return np.int32(bits).view(np.float32) * np.float32(2.0**112)
+
+
+@compiled
+def gather(vectors: np.ndarray, rows: Tracks, into: Scores) -> None:
+    """Write some rows (n,) of vectors (m, d), the bits of float16, into the first rows of `into`.
+
+    Rows lie far apart, so they are read before they are written: see `_read_lists`.
+    """
+    read, n = 0, len(rows)
+    for i in range(n):
+        row = vectors[rows[i]]
+        for at in range(0, len(row), LINE // 2):
+            read |= row[at]
+    into[:1, 0] = read
+    for i in range(n):
+        row, numbers = vectors[rows[i]], into[i]
+        for at in range(len(numbers)):
+            numbers[at] = number(row[at])
+
+
+@compiled
+def products(vectors: Scores, taste: Scores, result: Scores) -> None:
+    """Write the products (n,) of the first n rows of vectors (m, d) with a taste (d,) into result.
+
+    Four rows are multiplied at a time, so that vector units need not wait for a sum. m is a
+    multiple of 4.
+    """
+    n, d = len(result), len(taste)
     whole = d - d % LANES
-    result, lanes = np.empty(n, np.float32), np.empty((4, LANES), np.float32)
+    lanes = np.empty((4, LANES), np.float32)
     for first in range(0, n, 4):
         lanes[:] = 0
         sums0, sums1, sums2, sums3 = lanes[0], lanes[1], lanes[2], lanes[3]
-        row0, row1 = vectors[rows[first]], vectors[rows[min(first + 1, n - 1)]]
-        row2, row3 = vectors[rows[min(first + 2, n - 1)]], vectors[rows[min(first + 3, n - 1)]]
+        row0, row1 = vectors[first], vectors[first + 1]
+        row2, row3 = vectors[first + 2], vectors[first + 3]
         for start in range(0, whole, LANES):
             for lane in range(LANES):
                 at, factor = start + lane, taste[start + lane]
@@ -163,9 +224,8 @@ def products(vectors: Scores, rows: Tracks, taste: Scores) -> Scores:
             for lane in range(LANES):
                 product += lanes[i - first, lane]
             for column in range(whole, d):
-                product += vectors[rows[i], column] * taste[column]
+                product += vectors[i, column] * taste[column]
             result[i] = product
-    return result
 
 
 @compiled
@@ -173,14 +233,14 @@ def add_fits(
     tracks: Tracks,
     sums: Scores,
     position: Tracks,
-    vectors: Scores,
+    vectors: np.ndarray,
     taste: Scores,
     weight: float,
     exponent: float,
 ) -> None:
     """Add to the sums what tracks gain by fitting a taste (d,).
 
-    position (tracks,) is the row of each track in vectors (m, d), or m.
+    position (tracks,) is the row of each track in vectors (m, d), the bits of float16, or m.
     """
     rows, known, size = np.empty(len(tracks), np.int32), np.empty(len(tracks), np.int32), 0
     for i in range(len(tracks)):
@@ -188,7 +248,11 @@ def add_fits(
         if row < len(vectors):
             rows[size], known[size] = row, i
             size += 1
-    fits = products(vectors, rows[:size], taste)
+    near, fits = np.zeros((GATHERED, len(taste)), np.float32), np.empty(size, np.float32)
+    for first in range(0, size, GATHERED):
+        end = min(first + GATHERED, size)
+        gather(vectors, rows[first:end], near)
+        products(near, taste, fits[first:end])
     for i in range(size):
         sums[known[i]] += _raised(fits[i], exponent) * weight
 
@@ -345,7 +409,7 @@ class FoldIn(NamedTuple):
     """What tracks gain by fitting a user's vector: see `add_fits`."""
 
     position: Tracks
-    vectors: Scores
+    vectors: np.ndarray  # (m, d): the bits of float16
     taste: Scores  # (d,), or (0,) where nothing is folded in
     weight: float
 

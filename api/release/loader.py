@@ -20,7 +20,7 @@ from jobs.contract import storage, tables
 from jobs.contract.ids import INTEGER, TEXT, Ties
 from jobs.contract.names import CONTRACT_VERSION, CURRENT, MANIFEST, RELEASES, SERVING
 from jobs.contract.results import Manifest, ServedSettings, upgrade_manifest
-from jobs.contract.serving import OPTIONAL_ARRAYS, SERVING_ARRAYS, TREND_PERIODS
+from jobs.contract.serving import EARLIER_TYPES, OPTIONAL_ARRAYS, SERVING_ARRAYS, TREND_PERIODS
 
 if TYPE_CHECKING:
     from jobs.contract.fold_in import FoldInModel
@@ -95,9 +95,9 @@ def check(folder: Path, hashes: bool = True) -> Manifest[ServedSettings]:
 
 def _dtypes(manifest: Manifest[ServedSettings]) -> dict[str, np.dtype[Any]]:
     """Return the types of the arrays that a release must have, by its manifest."""
-    return SERVING_ARRAYS | {
-        name: dtype for name, dtype in OPTIONAL_ARRAYS.items() if name in manifest.serving
-    }
+    optional = {n: dtype for n, dtype in OPTIONAL_ARRAYS.items() if n in manifest.serving}
+    earlier = {n: dtype for n, dtype in EARLIER_TYPES.items() if manifest.serving.get(n) == dtype}
+    return SERVING_ARRAYS | optional | earlier
 
 
 def _check_table(folder: Path, table: tables.Table, stored: pa.Schema, rows: int | None) -> None:

@@ -43,7 +43,7 @@ from jobs.contract.journal import Events, Id
 REMEMBERED = 10_000  # answers of each call
 NO_WORTH: Scores = np.empty(0, np.float64)
 NO_TASTE: Scores = np.empty(0, np.float32)
-NO_VECTORS: Scores = np.empty((0, 0), np.float32)
+NO_VECTORS = np.empty((0, 0), np.uint16)
 
 
 class Answer(NamedTuple):
@@ -124,10 +124,11 @@ class Recommender:
         return kernels.Sources(similar, next_played, fading, rule.neighbours, rule.score_exponent)
 
     def _fold_in(self, taste: Scores) -> kernels.FoldIn:
-        if self.catalog.model is None:
+        known = self._equations
+        if known is None:
             return kernels.FoldIn(NO_TRACKS, NO_VECTORS, taste, 0.0)
-        order, weight = self.catalog.model.order, self.catalog.blending.fold_in_weight
-        return kernels.FoldIn(order.position, order.vectors, taste, weight)
+        weight = self.catalog.blending.fold_in_weight
+        return kernels.FoldIn(known.position, known.vectors, taste, weight)
 
     def _compile(self) -> None:
         """Compile what answers need, or read it from the cache, before the first call needs it."""

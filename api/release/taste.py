@@ -17,6 +17,8 @@ from jobs.contract.blending import Scores, Tracks
 from jobs.contract.compiled import compiled
 from jobs.contract.fold_in import LADDER, FoldInModel
 
+LINE = 64  # bytes: a processor reads from memory so many at a time
+
 
 @compiled
 def distinct(plays: Tracks) -> tuple[Tracks, Tracks, Tracks]:
@@ -128,41 +130,66 @@ def weighed(
             size += 1
     tracks, ages, counts = distinct(plays[:size])
     rows, weights = np.empty(len(tracks), np.int32), np.empty(len(tracks), np.float32)
+    for i in range(len(tracks)):  # reads only, so that it waits for many rows at the same time
+        rows[i] = position[tracks[i]]
     size = 0
     for i in range(len(tracks)):
-        row = position[tracks[i]]
-        if row < n:
+        if rows[i] < n:
             faded = np.float32(2.0 ** (-ages[i] / half_life))
-            rows[size], weights[size] = row, np.float32(counts[i]) ** np.float32(repeats) * faded
+            weights[size] = np.float32(counts[i]) ** np.float32(repeats) * faded
+            rows[size] = rows[i]
             size += 1
     return rows[:size], weights[:size]
 
 
 @compiled
-def counting(vectors: Scores, rows: Tracks, extra: Scores, least: float) -> tuple[Scores, Scores]:
-    """Return the vectors (m, d) and weights (m,) of the plays whose weight is above `least`."""
-    size = 0
-    for weight in extra:
-        size += weight > least
-    played, weights = np.empty((size, vectors.shape[1]), np.float32), np.empty(size, np.float32)
-    size = 0
-    for i in range(len(extra)):
-        if extra[i] > least:
-            for column in range(vectors.shape[1]):
-                played[size, column] = vectors[rows[i], column]
-            weights[size] = extra[i]
-            size += 1
-    return played, weights
+def number(half: np.uint16) -> np.float32:
+    """Return a float16 number, given as its 16 bits: see kernels.number."""
+    bits = (np.int32(half) & 0x8000) << 16 | (np.int32(half) & 0x7FFF) << 13
+    return np.int32(bits).view(np.float32) * np.float32(2.0**112)
 
 
 @compiled
-def right_side(vectors: Scores, rows: Tracks, extra: Scores) -> Scores:
+def gather(vectors: np.ndarray, rows: Tracks, into: Scores) -> None:
+    """Write some rows (n,) of vectors (m, d), the bits of float16, into the first rows of `into`.
+
+    Rows lie far apart, so they are read before they are written: see kernels._read_lists.
+    """
+    read, n = 0, len(rows)
+    for i in range(n):
+        row = vectors[rows[i]]
+        for at in range(0, len(row), LINE // 2):
+            read |= row[at]
+    into[:1, 0] = read
+    for i in range(n):
+        row, numbers = vectors[rows[i]], into[i]
+        for at in range(len(numbers)):
+            numbers[at] = number(row[at])
+
+
+@compiled
+def counting(played: Scores, extra: Scores, least: float) -> tuple[Scores, Scores]:
+    """Return the vectors (m, d) and weights (m,) of the plays whose weight is above `least`.
+
+    played (n, d) and extra (n,) are the vectors and weights of all plays; they are overwritten.
+    """
+    size = 0
+    for i in range(len(extra)):
+        if extra[i] > least:
+            if size < i:
+                row, numbers = played[i], played[size]
+                for at in range(len(numbers)):
+                    numbers[at] = row[at]
+                extra[size] = extra[i]
+            size += 1
+    return played[:size], extra[:size]
+
+
+@compiled
+def right_side(played: Scores, extra: Scores) -> Scores:
     """Return the right side (d,) of a user's equations: the sum of the rows, each by 1 + extra."""
-    played, weights = counting(vectors, rows, extra, -1.0)
-    right = np.zeros(vectors.shape[1], np.float32)
-    for i in range(len(weights)):
-        weights[i] += np.float32(1)
-    _add_rows(right, weights, played, 0)
+    right = np.zeros(played.shape[1], np.float32)
+    _add_rows(right, extra + np.float32(1), played, 0)
     return right
 
 
@@ -219,11 +246,12 @@ def fitted_on_axes(
 class Equations(NamedTuple):
     """The equations of a model's users: the fields of a FoldInModel, as compiled code takes them.
 
-    eigenvalues (d,) are the diagonal of gram (d, d); they are empty where gram is not diagonal.
+    vectors (m, d) are the bits of float16. eigenvalues (d,) are the diagonal of gram (d, d); they
+    are empty where gram is not diagonal.
     """
 
     position: Tracks
-    vectors: Scores
+    vectors: np.ndarray
     gram: Scores
     eigenvalues: Scores
     regularization: float
@@ -239,8 +267,9 @@ class Equations(NamedTuple):
         """Return the equations of a model."""
         diagonal = np.ascontiguousarray(model.gram.diagonal())
         eigenvalues = diagonal if (model.gram == np.diag(diagonal)).all() else diagonal[:0]
+        halves = model.order.vectors.astype(np.float16, copy=False).view(np.uint16)
         return cls(
-            model.order.position, model.order.vectors, model.gram, eigenvalues,
+            model.order.position, halves, model.gram, eigenvalues,
             model.regularization, model.unobserved, model.exponent, model.repeats,
             model.half_life or math.inf, LADDER, model.negligible(1),
         )  # fmt: skip
@@ -270,8 +299,10 @@ def vector_after(history: Tracks, events: Tracks, equations: Equations) -> Score
     penalty = model.regularization * (total + others) ** model.exponent / model.unobserved
     penalty = model.ladder ** (math.floor(math.log(penalty) / math.log(model.ladder)) + 0.5)
     extra = weights / np.float32(model.unobserved)
-    right = right_side(model.vectors, rows, extra)
-    played, left = counting(model.vectors, rows, extra, model.negligible * penalty)
+    played = np.empty((len(rows), model.vectors.shape[1]), np.float32)
+    gather(model.vectors, rows, played)
+    right = right_side(played, extra)
+    played, left = counting(played, extra, model.negligible * penalty)
     if len(left) > len(model.eigenvalues):
         return fitted(right, played, left, model.gram, penalty)
     return fitted_on_axes(right, played, left, model.eigenvalues, penalty)

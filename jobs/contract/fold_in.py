@@ -129,6 +129,17 @@ class FoldInModel:
         gram = np.diag(eigenvalues).astype(np.float32)
         return replace(self, order=replace(self.order, vectors=vectors), gram=gram)
 
+    def in_halves(self) -> "FoldInModel":
+        """Return the same model with vectors of float16, of which two fit into a line of memory.
+
+        A number keeps 11 binary digits, so a score changes by some 1e-4 of the vectors' lengths.
+        Each norm is the length of the longest vector from its place on, as top_k needs it.
+        """
+        vectors = self.order.vectors.astype(np.float16)
+        lengths = np.linalg.norm(vectors.astype(np.float32), axis=1)
+        norms = np.maximum.accumulate(lengths[::-1])[::-1]
+        return replace(self, order=replace(self.order, vectors=vectors, norms=norms))
+
     def negligible(self, penalty: float) -> float:
         """Return the weight, in parts of `unobserved`, below which a play is left out on the left.
 
@@ -147,7 +158,8 @@ class FoldInModel:
         items, weights = weights_of(plays, self.repeats, self.half_life)
         places = self.order.position[items]
         known = places < len(self.order.items)
-        vectors, weights = self.order.vectors[places[known]], weights[known]
+        vectors = self.order.vectors[places[known]].astype(np.float32, copy=False)
+        weights = weights[known]
         if not len(weights):
             return np.zeros(self.gram.shape[0], np.float32)
         extra = weights / np.float32(self.unobserved)

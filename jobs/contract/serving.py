@@ -27,9 +27,12 @@ SERVING_ARRAYS: dict[str, np.dtype[Any]] = {
     "als_items": np.dtype(np.int32),  # from the longest vector to the shortest
     "als_places": np.dtype(np.int32),  # each track's place in that order
     "als_norms": np.dtype(np.float32),
-    "als_vectors": np.dtype(np.float32),  # one after the other
+    "als_vectors": np.dtype(np.float16),  # one after the other
     "als_gram": np.dtype(np.float32),  # row by row
 }
+
+# Types that arrays have in releases of earlier versions:
+EARLIER_TYPES: dict[str, np.dtype[Any]] = {"als_vectors": np.dtype(np.float32)}
 
 # Arrays that a release may lack, since it was made before, or since nothing is to be told:
 OPTIONAL_ARRAYS: dict[str, np.dtype[Any]] = {

@@ -31,8 +31,8 @@ NO_KEY = np.int64(2**63 - 1)  # larger than every key; its item is NOTHING
 class NormOrder:
     """Item vectors from the longest to the shortest: what top_k searches.
 
-    items (n,) int32 are rows of the model, vectors (n, d) and norms (n,) float32 in that order.
-    Items with a zero vector are unknown to the model and left out.
+    items (n,) int32 are rows of the model, vectors (n, d) float32 or float16 and norms (n,) float32
+    in that order. Items with a zero vector are unknown to the model and left out.
     """
 
     items: np.ndarray
@@ -80,7 +80,7 @@ def top_k(
     active = np.arange(len(queries))  # the queries that are not done
     row_in_block = np.empty(len(queries), np.int64)
     for start, stop in _chunks(len(order.items), k):
-        block = queries[active] @ order.vectors[start:stop].T
+        block = queries[active] @ order.vectors[start:stop].astype(np.float32, copy=False).T
         row_in_block[:] = -1
         row_in_block[active] = np.arange(len(active))
         inside = np.flatnonzero((heard_at >= start) & (heard_at < stop))

@@ -88,9 +88,10 @@ def _others(top: np.ndarray, hidden: np.ndarray, model: FoldInModel, ties: Ties)
 def write_model(folder: Path, model: FoldInModel, n: int) -> None:
     """Write the ALS vectors of n tracks, by falling norm: the order in which they are searched.
 
-    They are turned so that their gram matrix is diagonal: see FoldInModel.on_axes.
+    They are turned so that their gram matrix is diagonal, and have half the bytes: see
+    FoldInModel.on_axes and in_halves.
     """
-    model = model.on_axes()
+    model = model.on_axes().in_halves()
     order = model.order
     if len(order.position) != n:
         raise JobError(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from api.release import kernels
+from api.release import kernels, taste
 from jobs.contract.blending import (
     LISTED,
     WEIGHED,
@@ -107,7 +107,7 @@ def test_sums_are_near_those_of_the_plain_functions(lists, events, rule, mask, o
 
 
 ALTERNATE = RULES.map(lambda rule: replace(rule, rule="alternate"))
-VECTORS = np.eye(N_TRACKS, dtype=np.float32)  # of each track; a taste is what each fits by
+VECTORS = np.eye(N_TRACKS, dtype=np.float16)  # of each track; a taste is what each fits by
 
 
 @given(
@@ -122,7 +122,9 @@ def test_a_blend_is_that_of_the_plain_functions(
     fading = fadings(rule.half_life, rule.events)
     sources = kernels.Sources(*brought, fading, rule.neighbours, rule.score_exponent)
     fits = np.array(taste or [], np.float32)
-    fold_in = kernels.FoldIn(np.arange(N_TRACKS, dtype=np.int32), VECTORS, fits, 1.0)
+    fold_in = kernels.FoldIn(
+        np.arange(N_TRACKS, dtype=np.int32), VECTORS.view(np.uint16), fits, 1.0
+    )
     worth = offline_worth(rule, WEIGHED, len(events))
     worth = worth if rule.rule == "weighted" else worth[:0]
     out, before = out[mask[out]], mask.copy()
@@ -142,17 +144,29 @@ def test_a_blend_is_that_of_the_plain_functions(
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1), EXPONENTS)
 def test_fits_are_those_of_the_plain_functions(d, seed, exponent):
     rng = np.random.default_rng(seed)
-    vectors = rng.standard_normal((N_TRACKS - 2, d)).astype(np.float32)
+    vectors = rng.standard_normal((N_TRACKS - 2, d)).astype(np.float16)
     taste = rng.standard_normal(d).astype(np.float32)
     position = rng.permutation(N_TRACKS).clip(0, len(vectors)).astype(np.int32)
     tracks = rng.permutation(N_TRACKS).astype(np.int32)
     sums = np.ones(N_TRACKS)
-    kernels.add_fits(tracks, sums, position, vectors, taste, 2.5, exponent)
+    kernels.add_fits(tracks, sums, position, vectors.view(np.uint16), taste, 2.5, exponent)
     known = position[tracks] < len(vectors)
     scores = np.zeros(N_TRACKS, np.float32)
     scores[known] = vectors[position[tracks[known]]] @ taste
     rule = Blending(fold_in_weight=2.5, score_exponent=exponent)
     assert sums == pytest.approx(1 + fitting(scores, rule), rel=1e-3, abs=1e-3)
+
+
+def test_every_finite_half_is_read_as_numpy_reads_it():
+    bits = np.arange(2**16, dtype=np.uint16).reshape(-1, 1)
+    bits = bits[np.isfinite(bits.view(np.float16)).ravel()]
+    found = np.empty((len(bits), 1), np.float32)
+    kernels.gather(bits, np.arange(len(bits), dtype=np.int32), found)
+    assert (found == bits.view(np.float16)).all()
+    assert (np.signbit(found) == np.signbit(bits.view(np.float16))).all()
+    again = np.empty_like(found)
+    taste.gather(bits, np.arange(len(bits), dtype=np.int32), again)
+    assert (again == found).all()
 
 
 @given(st.lists(st.tuples(st.integers(0, 99), SCORE), unique_by=lambda one: one[0]))
@@ -179,7 +193,7 @@ def test_a_list_has_the_texts_of_its_tracks_without_what_fills_them_up(before, p
 
 BEST_OF_TWO = """
 import numpy as np
-from api.release import kernels
+from api.release import kernels, taste
 tracks, ties = np.array([3, 5], np.int32), np.arange(6, dtype=np.int32)
 print(kernels.best(tracks, np.array([1.0, 2.0]), ties, 1))
 """

@@ -19,6 +19,7 @@ from api.app import create_app
 from api.release.catalog import Catalog
 from api.release.loader import ReleaseError, current
 from api.release.manager import UnknownRelease
+from api.release.recommender import Recommender
 from api.service import Service
 from api.settings import Settings
 from jobs.contract import storage
@@ -176,6 +177,19 @@ BROKEN = {
         "Invalid enum value 'dice' - at `$.settings.blending.rule`",
     ),
 }
+
+
+def test_a_release_whose_vectors_have_four_bytes_a_number_is_served_with_the_same_answers(tmp_path):
+    blending = {"rule": "weighted", "sources": ["similar", "next_played", "fold_in"]}
+    now, before = (releases.make(tmp_path / name, blending=blending) for name in ("now", "before"))
+    replace_array("als_vectors", lambda a: a.astype(np.float32))(before)
+    edit_manifest(lambda m: m["serving"].update(als_vectors="float32"))(before)
+    first, second = (Recommender(Catalog(folder, {}), 5) for folder in (now, before))
+    assert [c.catalog.model.order.vectors.itemsize for c in (first, second)] == [2, 4]
+    for row in range(first.catalog.n_users):
+        events = np.array([250, 150, 3 + row], np.int64).tobytes()
+        assert first.answer(row, 40, events) == second.answer(row, 40, events)
+        assert first.answer(row, 40, events) != first.answer(row, 40, b"")
 
 
 def test_without_hashes_sizes_must_agree(tmp_path):

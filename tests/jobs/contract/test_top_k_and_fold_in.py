@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from implicit.als import AlternatingLeastSquares
@@ -223,6 +224,23 @@ def test_the_nearest_items_are_those_of_the_largest_product_and_none_is_heard():
     ours = dict(zip(found[0].tolist(), scores[0].tolist(), strict=True))
     assert_same_ranking(ours, dict(best[:20]), tolerance=1e-6)
     assert (np.diff(scores[0]) <= 0).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(1, 6))
+def test_the_nearest_of_vectors_in_halves_are_those_of_the_rounded_vectors(seed, k, d):
+    items = np.random.default_rng(seed).normal(0, 0.3, (300, d)).astype(np.float32)
+    model = FoldInModel(NormOrder.of(items), items.T @ items, 0.02, 0.1, 1.0, 0.5, None)
+    halves = model.in_halves()
+    assert (np.diff(halves.order.norms) <= 0).all()
+    taste = model.taste(np.array([3, 5]))
+    found, scores = halves.nearest(taste[None], k, [np.array([3, 5])])
+    assert not {3, 5} & {*found[0].tolist()}
+    rounded = items.astype(np.float16).astype(np.float32) @ taste
+    rounded[[3, 5]] = -np.inf
+    assert scores[0] == pytest.approx(np.sort(rounded)[::-1][:k], rel=1e-5, abs=1e-6)
+    exact = items @ taste
+    error = 2**-11 * float(np.linalg.norm(taste) * model.order.norms[0])
+    assert halves.scores(taste, np.arange(300)) == pytest.approx(exact, abs=error + 1e-6)
 
 
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
