@@ -258,26 +258,6 @@ def add_fits(
 
 
 @compiled
-def _ranks_before(a: int, b: int, sums: Scores, places: Tracks) -> bool:
-    """Return whether entry a comes before b: the greater sum, or the lower place of equal sums."""
-    return bool(sums[a] > sums[b] or (sums[a] == sums[b] and places[a] < places[b]))
-
-
-@compiled
-def _sink(heap: Tracks, at: int, size: int, sums: Scores, places: Tracks) -> None:
-    """Restore the order of a heap, with the last in rank on top, where `at` may stand too high."""
-    while True:
-        worst = at
-        for child in (2 * at + 1, 2 * at + 2):
-            if child < size and _ranks_before(heap[worst], heap[child], sums, places):
-                worst = child
-        if worst == at:
-            return
-        heap[at], heap[worst] = heap[worst], heap[at]
-        at = worst
-
-
-@compiled
 def nth_largest(numbers: Scores, n: int) -> float:
     """Return the number in place n, from 0, of all sorted from the largest to the smallest.
 
@@ -314,29 +294,25 @@ def best(tracks: Tracks, sums: Scores, ties: Tracks, most: int) -> Tracks:
     """Return the first `most` tracks by sum, the greatest first.
 
     Of equal sums the track with the lower place in `ties` comes first; ties has a place for each
-    track. Only those with a sum that is great enough are sorted, by a heap.
+    track. Only those with a sum that is great enough are sorted.
     """
     size = min(most, len(tracks))
-    result = np.empty(size, np.int32)
     if size == 0:
-        return result
+        return np.empty(0, np.int32)
     if size < len(tracks):
         enough = sums >= nth_largest(sums, size - 1)
         tracks, sums = tracks[enough], sums[enough]
-    places, heap = np.empty(len(tracks), np.int32), np.arange(size)
-    for i in range(len(tracks)):
-        places[i] = ties[tracks[i]]
-    for at in range(size // 2 - 1, -1, -1):
-        _sink(heap, at, size, sums, places)
-    for i in range(size, len(tracks)):  # equal sums at the end
-        if _ranks_before(i, heap[0], sums, places):
-            heap[0] = i
-            _sink(heap, 0, size, sums, places)
-    for end in range(size - 1, -1, -1):
-        result[end] = tracks[heap[0]]
-        heap[0] = heap[end]
-        _sink(heap, 0, end, sums, places)
-    return result
+    order, result = np.argsort(-sums, kind="mergesort"), np.empty(len(tracks), np.int32)
+    for i in range(len(order)):
+        track, place = tracks[order[i]], i
+        # past those before it that have an equal sum and a higher place among ties
+        while place > 0 and sums[order[place - 1]] == sums[order[i]]:
+            if ties[result[place - 1]] < ties[track]:
+                break
+            result[place] = result[place - 1]
+            place -= 1
+        result[place] = track
+    return result[:size]
 
 
 @compiled

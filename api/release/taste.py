@@ -201,11 +201,11 @@ def fitted(right: Scores, played: Scores, weights: Scores, gram: Scores, penalty
     left side, and gram (d, d) is the product of all vectors of the model with themselves.
     """
     m, d = played.shape
-    weighted = np.empty((d, m), np.float32)
+    weighted = np.empty((m, d), np.float32)
     for i in range(m):
         for column in range(d):
-            weighted[column, i] = played[i, column] * weights[i]
-    left = np.dot(weighted, played)
+            weighted[i, column] = played[i, column] * weights[i]
+    left = np.dot(weighted.T, played)
     for row in range(d):
         for column in range(d):
             left[row, column] += gram[row, column]
