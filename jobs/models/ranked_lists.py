@@ -14,7 +14,7 @@ from jobs.contract.tables import Table
 from jobs.contract.top_k import NOTHING
 from jobs.data import ids
 from jobs.data.ids import Encoder
-from jobs.models.sparse import arrays
+from jobs.models.sparse import arrays, clear
 
 # All bits of a float32 but the sign. Read as integers, they are in the order of positive floats.
 FLOAT_BITS = np.uint64(0x7FFFFFFF)
@@ -41,11 +41,14 @@ def rows_of(
     )
 
 
-def best_of_rows(scores: csr_matrix, k: int, ties: Ties) -> tuple[np.ndarray, np.ndarray]:
+def best_of_rows(
+    scores: csr_matrix, k: int, ties: Ties, out: csr_matrix | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the k largest positive entries of each row: items and scores (rows, k), best first.
 
-    Equal scores are in the order of `ties`, those of the columns. NOTHING and -inf fill the rows
-    with fewer entries. In the example, item 3 comes before item 2:
+    Where `out`, of the same shape, has an entry, none is taken. Equal scores are in the order of
+    `ties`, those of the columns. NOTHING and -inf fill the rows with fewer entries. In the example,
+    item 3 comes before item 2:
 
     >>> scores = csr_matrix(np.array([[0, 0.5, 2, 2], [0, 0, 0, 1]], np.float32))
     >>> ties = Ties(places=np.array([0, 1, 3, 2, -1]), at=np.array([0, 1, 3, 2, -1]))
@@ -65,13 +68,18 @@ def best_of_rows(scores: csr_matrix, k: int, ties: Ties) -> tuple[np.ndarray, np
     """
     items = np.full((scores.shape[0], k), NOTHING, np.int32)
     best = np.full((scores.shape[0], k), -np.inf, np.float32)
+    if out is None:
+        out = csr_matrix(scores.shape, dtype=np.float32)
     if compiling.is_used():
         from jobs.models import kernels
 
         starts, columns, data = arrays(scores)
-        bits = data.view(np.int32)
-        kernels.best_of_rows(starts, columns, bits, k, *ties, items, best.view(np.int32))
+        bits, left_out = data.view(np.int32), arrays(out)[:2]
+        kernels.best_of_rows(starts, columns, bits, k, *ties, left_out, items, best.view(np.int32))
         return items, best
+    if out.nnz:
+        scores = scores.copy()
+        clear(scores, out)
     item_bits = np.uint64(max(scores.shape[1] - 1, 1).bit_length())
     rows_a_sort = 1 << min(11, 33 - int(item_bits))  # row, score and item must fit into 64 bits
     for first in range(0, scores.shape[0], rows_a_sort):

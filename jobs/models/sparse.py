@@ -129,12 +129,6 @@ def clear(matrix: csr_matrix, marked: csr_matrix) -> None:
     >>> matrix.toarray().tolist()
     [[4.0, 0.0, 0.0], [7.0, 0.0, 9.0]]
     """
-    if compiling.is_used():
-        from jobs.models import kernels
-
-        starts, at, _ = arrays(matrix)
-        kernels.clear((starts, at, matrix.data), arrays(marked), matrix.shape[1])
-        return
     is_marked = np.zeros(matrix.shape[1], bool)
     for row in range(matrix.shape[0]):
         columns = marked.indices[marked.indptr[row] : marked.indptr[row + 1]]

@@ -11,7 +11,6 @@ from scipy.sparse import csr_matrix
 from jobs.contract.top_k import NOTHING
 from jobs.data.listens import Listens
 from jobs.models.ranked_lists import best_of_rows
-from jobs.models.sparse import clear
 from jobs.ranking.generators import GENERATORS, no_scores
 from jobs.ranking.snapshot import Snapshot
 
@@ -53,7 +52,8 @@ def generate(
 ) -> tuple[dict[str, csr_matrix], dict[str, np.ndarray]]:
     """Return scores (users, items) and lists (users, length) of items, each by generator.
 
-    block has the listens of the users. Without a length, each list is as long as the table of
+    No list has a track that is kept out for its user, though the scores may have some. block has
+    the listens of the users. Without a length, each list is as long as the table of
     generators says.
     """
     scores, lists = {}, {}
@@ -61,10 +61,8 @@ def generate(
     for name, generator in GENERATORS.items():
         scores_of = no_scores if name in snapshot.switched_off else generator.scores
         scores[name] = scores_of(snapshot, block)
-        if out.nnz:
-            clear(scores[name], out)
         lists[name], _ = best_of_rows(
-            scores[name], length or generator.candidates, snapshot.data.ties
+            scores[name], length or generator.candidates, snapshot.data.ties, out
         )
     return scores, lists
 

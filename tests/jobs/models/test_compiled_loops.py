@@ -12,9 +12,9 @@ from threadpoolctl import threadpool_limits
 from jobs.contract import compiling
 from jobs.contract.ids import ties_of
 from jobs.contract.ragged import offsets_of
-from jobs.contract.top_k import NormOrder, best_of_parts, top_k
+from jobs.contract.top_k import NOTHING, NormOrder, best_of_parts, top_k
 from jobs.data.listens import Listens
-from jobs.models import sparse
+from jobs.models import kernels, sparse
 from jobs.models.als_model import recent_tastes
 from jobs.models.als_training import factorise
 from jobs.models.hyperparameters import Hyperparameters
@@ -73,11 +73,17 @@ def test_compiled_best_entries_and_their_order_are_the_same(seed, k):
     matrix = some_matrix(rng, 7, 30, signed=True)
     different = rng.random(len(matrix.data)) < 0.5  # by a little, or by orders of magnitude
     matrix.data[different] *= np.exp(rng.normal(0, rng.choice([0.01, 9]), different.sum()))
+    out = some_matrix(rng, 7, 30) if seed % 2 else None
+    before = matrix.copy()
     (items, scores), (fast_items, fast_scores) = both(
-        best_of_rows, matrix, k, ties_of(np.arange(30))
+        best_of_rows, matrix, k, ties_of(np.arange(30)), out
     )
     assert np.array_equal(items, fast_items)
     assert np.array_equal(scores, fast_scores)
+    assert np.array_equal(matrix.toarray(), before.toarray())
+    if out is not None:
+        rows, places = np.nonzero(items != NOTHING)
+        assert not out.toarray()[rows, items[rows, places]].any()
 
 
 @given(SEEDS, st.lists(st.tuples(st.integers(0, 6), st.integers(0, 8))))
@@ -103,17 +109,12 @@ def test_compiled_search_of_the_best_items_finds_the_same(seed, k):
     assert all(map(np.array_equal, plain, fast))
 
 
-@given(SEEDS)
-def test_compiled_clearing_leaves_the_same(seed):
-    rng = np.random.default_rng(seed)
-    matrix, marked = some_matrix(rng, 7, 9), some_matrix(rng, 7, 9)
-
-    def cleared():
-        copy = matrix.copy()
-        sparse.clear(copy, marked)
-        return copy.toarray()
-
-    assert np.array_equal(*both(cleared))
+@given(st.lists(st.integers(0, 2**20), max_size=300, unique=True), st.integers(0, 6))
+def test_keys_are_sorted_by_their_upper_bits(places, lowest):
+    keys = np.array([place << lowest | place % (1 << lowest) for place in places], np.int64)
+    bits = max(int(keys.max(initial=1)).bit_length() - lowest, 1)
+    found = kernels._sorted(keys.copy(), np.empty_like(keys), lowest, bits)
+    assert found.tolist() == sorted(keys.tolist())
 
 
 @given(SEEDS, st.integers(1, 6))
