@@ -136,6 +136,8 @@ class Recommender:
         answer = self._blended(-1, nothing, nothing, self._taste(-1, nothing), NO_WORTH, 1)
         catalog.text(answer)
         catalog.text(catalog.final(-1))
+        if catalog.model is not None and catalog.blending.only_folds_in:
+            catalog.model.nearest(np.zeros((1, len(catalog.model.gram)), np.float32), 1, [nothing])
 
     def _searched(self, row: int, played: Tracks, k: int) -> Tracks:
         """Return the blend where the fold-in is the only source, and so searches all tracks."""

@@ -80,7 +80,7 @@ def top_k(
     active = np.arange(len(queries))  # the queries that are not done
     row_in_block = np.empty(len(queries), np.int64)
     for start, stop in _chunks(len(order.items), k):
-        block = queries[active] @ order.vectors[start:stop].astype(np.float32, copy=False).T
+        block = queries[active] @ _numbers(order.vectors[start:stop]).T
         row_in_block[:] = -1
         row_in_block[active] = np.arange(len(active))
         inside = np.flatnonzero((heard_at >= start) & (heard_at < stop))
@@ -120,6 +120,15 @@ def best_of_parts(
     for rows, vectors, items in parts:
         _merge(keys, least, rows, queries[rows] @ vectors.T, items)
     return _sorted(keys)
+
+
+def _numbers(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors (n, d) float32 or float16 as float32."""
+    if vectors.dtype != np.float16:
+        return vectors
+    from jobs.contract import top_k_kernels  # NumPy takes ten times as long
+
+    return top_k_kernels.widened(vectors.view(np.uint16))
 
 
 def _sorted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

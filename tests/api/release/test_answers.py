@@ -18,6 +18,7 @@ from api.release.catalog import Catalog
 from api.release.recommender import Recommender
 from api.service import Service
 from api.settings import Settings
+from jobs.contract import top_k_kernels
 from jobs.contract.blending import RECENT_EVENTS
 from tests.support import releases
 from tests.support.ties import by_tie
@@ -140,10 +141,15 @@ def named(request):
     return (lambda n: n) if request.param == releases.INTEGERS else releases.named
 
 
-@pytest.fixture(params=["alternate", "weighted", "offline"])
+@pytest.fixture(params=["alternate", "weighted", "offline", "only fold_in"])
 def disliking(request, tmp_path, heard, named):
-    """A client of a release in which some users dislike tracks, by each rule, with all sources."""
+    """A client of a release in which some users dislike tracks, by each rule, with all sources.
+
+    There is one more whose rule is weighted and has one source only.
+    """
     blending = {"rule": request.param, "sources": ["similar", "next_played", "fold_in"]}
+    if request.param == "only fold_in":
+        blending = {"rule": "weighted", "sources": ["fold_in"]}
     text = releases.TEXTS if named is releases.named else releases.INTEGERS
     releases.make(tmp_path, disliked=DISLIKED, heard_rule=heard, blending=blending, text=text)
     with client_of(tmp_path) as client:
@@ -169,7 +175,7 @@ def test_what_somebody_dislikes_is_in_none_of_their_answers(disliking, heard, na
 
 def compiled_forms():
     """How many forms of the service's loops are compiled; each takes seconds once."""
-    loops = [loop for part in (kernels, taste) for loop in vars(part).values()]
+    loops = [loop for part in (kernels, taste, top_k_kernels) for loop in vars(part).values()]
     return sum(len(loop.signatures) for loop in loops if hasattr(loop, "signatures"))
 
 
