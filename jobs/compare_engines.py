@@ -3,8 +3,8 @@
     python -m jobs.compare_engines --data IN --out DIR --engine "local-cluster[2,1,2048]"
 
 Makes DIR/local and DIR/cluster, and ends with exit code 1 if a file differs by a byte. With --kill
-one executor is killed in the middle of each job that is named; this needs executors on this
-machine. Options of run_all.sh may follow after --.
+one executor is killed in the middle of each job that is named; the engine must be local-cluster,
+whose executors the run itself has started. Options of run_all.sh may follow after --.
 
 Left out are the records of jobs.run, Spark's log, and what a release says of its own id and time.
 """
@@ -126,7 +126,13 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         help=f"kill one executor in each of these jobs, of {', '.join(SPREAD)}",
     )  # fmt: skip
     parser.add_argument("options", nargs="*", help="more options of run_all.sh, after --")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.kill and not args.engine.startswith("local-cluster["):
+        parser.error(
+            f"--kill ends executors that the run itself has started: expected --engine "
+            f"local-cluster[WORKERS,CORES,MB], found {args.engine}"
+        )
+    return args
 
 
 if __name__ == "__main__":
