@@ -22,7 +22,7 @@ class Proxy:
     def start(self) -> None:
         """Listen."""
         listen = asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self._loop.run_until_complete(listen)
+        self._server = self._loop.run_until_complete(listen)
         self._thread.start()
 
     def stop(self) -> None:
@@ -31,6 +31,7 @@ class Proxy:
         self._thread.join()
 
     def _cancel(self) -> None:
+        self._server.close()  # so that no connection comes after those that are ended
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
         self._loop.call_later(0.1, self._loop.stop)  # after they have ended
