@@ -302,17 +302,9 @@ def best(tracks: Tracks, sums: Scores, ties: Tracks, most: int) -> Tracks:
     if size < len(tracks):
         enough = sums >= nth_largest(sums, size - 1)
         tracks, sums = tracks[enough], sums[enough]
-    order, result = np.argsort(-sums, kind="mergesort"), np.empty(len(tracks), np.int32)
-    for i in range(len(order)):
-        track, place = tracks[order[i]], i
-        # past those before it that have an equal sum and a higher place among ties
-        while place > 0 and sums[order[place - 1]] == sums[order[i]]:
-            if ties[result[place - 1]] < ties[track]:
-                break
-            result[place] = result[place - 1]
-            place -= 1
-        result[place] = track
-    return result[:size]
+    by_tie = np.argsort(ties[tracks], kind="mergesort")
+    by_sum = np.argsort(-sums[by_tie], kind="mergesort")  # which leaves equal sums in their order
+    return tracks[by_tie][by_sum][:size]
 
 
 @compiled

@@ -130,7 +130,7 @@ class FoldInModel:
         return replace(self, order=replace(self.order, vectors=vectors), gram=gram)
 
     def in_halves(self) -> "FoldInModel":
-        """Return the same model with vectors of float16, of which two fit into a line of memory.
+        """Return the same model with vectors of float16, which take half the memory.
 
         A number keeps 11 binary digits, so a score changes by some 1e-4 of the vectors' lengths.
         Each norm is the length of the longest vector from its place on, as top_k needs it.
